@@ -1,0 +1,317 @@
+//! The verdict: pure functions from [`Facts`] to a verdict and its reason.
+//!
+//! Compiled for the kernel programs and for the host from this one source. Promises: every path
+//! that is not an authorization is a denial; zeros deny; an observing zone turns a denial into
+//! `WouldDeny` except where an operator revoked the content. No function here reads anything but
+//! its argument.
+
+use crate::{
+    facts::{Facts, Measured, Operation},
+    names::{STARTER_OPERATOR, STARTERS, USERS, WORKLOAD_NONE},
+    net::{AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, IPPROTO_UDP, socket_allowed},
+    reason::{Reason, Verdict},
+    row::{
+        CLASS_ATTESTED, CLASS_POLICY, MEMORY_ANY, MODE_ENFORCE, MODE_OBSERVE, ROLE_EXECUTABLE,
+        ROLE_LIBRARY, ROLE_SCRIPT, Row,
+    },
+};
+
+/// A verdict with its reason.
+pub type Decision = (Verdict, Reason);
+
+/// Executing a program, or handing a script to its interpreter.
+#[inline(always)]
+pub fn decide_exec(f: &Facts) -> Decision {
+    settle(f, judge_exec(f))
+}
+
+/// Mapping a file or anonymous memory executable, or making memory executable.
+#[inline(always)]
+pub fn decide_map(f: &Facts) -> Decision {
+    if !f.label.present() {
+        return (Verdict::Allow, Reason::Unlabelled);
+    }
+    settle(f, judge_map(f))
+}
+
+/// Creating a socket.
+#[inline(always)]
+pub fn decide_socket(f: &Facts) -> Decision {
+    if !f.label.present() {
+        return (Verdict::Allow, Reason::Unlabelled);
+    }
+    let reason = if socket_allowed(f.zone_families, f.family, f.kind, f.protocol) {
+        Reason::Authorized
+    } else {
+        Reason::SocketKind
+    };
+    settle(f, reason)
+}
+
+/// Connecting, or sending to a named address.
+#[inline(always)]
+pub fn decide_connect(f: &Facts) -> Decision {
+    if !f.label.present() && f.family == AF_UNIX {
+        return (Verdict::Allow, Reason::Unlabelled);
+    }
+    settle(f, judge_connect(f))
+}
+
+/// Sending on a socket that has its peer: the task's authorization must still stand.
+#[inline(always)]
+pub fn decide_send(f: &Facts) -> Decision {
+    if !f.label.present() && f.family == AF_UNIX {
+        return (Verdict::Allow, Reason::Unlabelled);
+    }
+    let reason = if f.label.present() {
+        standing(f)
+    } else {
+        Reason::NoLabel
+    };
+    settle(f, reason)
+}
+
+/// Forking: a revoked task makes no more of itself.
+#[inline(always)]
+pub fn decide_fork(f: &Facts) -> Decision {
+    if f.tombstone != 0 {
+        return (Verdict::Deny, Reason::Revoked);
+    }
+    (Verdict::Allow, Reason::Authorized)
+}
+
+/// What the zone's mode makes of a reason.
+#[inline(always)]
+fn settle(f: &Facts, reason: Reason) -> Decision {
+    match reason {
+        Reason::Authorized | Reason::Unlabelled => {
+            // Without a row of its own a zone grants nothing, whatever was found in it.
+            if f.zone_mode == MODE_ENFORCE || f.zone_mode == MODE_OBSERVE {
+                (Verdict::Allow, reason)
+            } else {
+                (Verdict::Deny, Reason::UnknownZone)
+            }
+        }
+        // An operator's word holds in an observed zone too.
+        Reason::Revoked => (Verdict::Deny, reason),
+        Reason::UnknownZone
+        | Reason::NotMeasured
+        | Reason::NoStableFile
+        | Reason::NotAuthorized
+        | Reason::WrongRole
+        | Reason::WrongStarter
+        | Reason::WrongUser
+        | Reason::NotYetValid
+        | Reason::Expired
+        | Reason::EpochRaised
+        | Reason::NoLease
+        | Reason::Tripped
+        | Reason::BadRow
+        | Reason::GateFault
+        | Reason::NoLabel
+        | Reason::SocketKind
+        | Reason::Destination
+        | Reason::BadAddress
+        | Reason::WrittenMemory
+        | Reason::LabelLost => {
+            if f.zone_mode == MODE_OBSERVE {
+                (Verdict::WouldDeny, reason)
+            } else {
+                (Verdict::Deny, reason)
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn judge_exec(f: &Facts) -> Reason {
+    let role = if f.operation == Operation::Execute as u32 {
+        ROLE_EXECUTABLE
+    } else if f.operation == Operation::Script as u32 {
+        ROLE_SCRIPT
+    } else {
+        return Reason::GateFault;
+    };
+    if f.zone_mode != MODE_ENFORCE && f.zone_mode != MODE_OBSERVE {
+        return Reason::UnknownZone;
+    }
+    if f.measured == Measured::Unstable as u32 {
+        return Reason::NoStableFile;
+    }
+    if f.measured != Measured::Sha256 as u32 {
+        return Reason::NotMeasured;
+    }
+    let reason = standing(f);
+    if !matches!(reason, Reason::Authorized) {
+        return reason;
+    }
+    if f.row.roles & role == 0 {
+        return Reason::WrongRole;
+    }
+    if f.row.workload == 0 || f.row.workload == WORKLOAD_NONE {
+        return Reason::BadRow;
+    }
+    let starter = if f.label.present() {
+        f.label.workload
+    } else {
+        STARTER_OPERATOR
+    };
+    if !contains(&f.row, starter) {
+        return Reason::WrongStarter;
+    }
+    if !user_listed(&f.row, f.uid) {
+        return Reason::WrongUser;
+    }
+    Reason::Authorized
+}
+
+#[inline(always)]
+fn judge_map(f: &Facts) -> Reason {
+    if f.zone_mode != MODE_ENFORCE && f.zone_mode != MODE_OBSERVE {
+        return Reason::UnknownZone;
+    }
+    if f.measured == Measured::Nothing as u32 {
+        return if f.zone_memory == MEMORY_ANY {
+            Reason::Authorized
+        } else {
+            Reason::WrittenMemory
+        };
+    }
+    // Turning a mapped file executable later is not measured: it was not asked for as code.
+    if f.operation == Operation::Protect as u32 {
+        return Reason::WrittenMemory;
+    }
+    if f.operation != Operation::Map as u32 {
+        return Reason::GateFault;
+    }
+    if f.measured == Measured::Unstable as u32 {
+        return Reason::NoStableFile;
+    }
+    if f.measured != Measured::Sha256 as u32 {
+        return Reason::NotMeasured;
+    }
+    let reason = standing(f);
+    if !matches!(reason, Reason::Authorized) {
+        return reason;
+    }
+    if f.row.roles & (ROLE_LIBRARY | ROLE_EXECUTABLE) == 0 {
+        return Reason::WrongRole;
+    }
+    Reason::Authorized
+}
+
+#[inline(always)]
+fn judge_connect(f: &Facts) -> Reason {
+    if f.zone_mode != MODE_ENFORCE && f.zone_mode != MODE_OBSERVE {
+        return Reason::UnknownZone;
+    }
+    if !f.label.present() {
+        return Reason::NoLabel;
+    }
+    let reason = standing(f);
+    if !matches!(reason, Reason::Authorized) {
+        return reason;
+    }
+    if f.address_unreadable != 0 {
+        return Reason::BadAddress;
+    }
+    match f.family {
+        AF_UNIX => Reason::Authorized,
+        AF_INET | AF_INET6 => {
+            if f.protocol != IPPROTO_TCP && f.protocol != IPPROTO_UDP {
+                return Reason::SocketKind;
+            }
+            if f.destination_listed == 1 {
+                Reason::Authorized
+            } else {
+                Reason::Destination
+            }
+        }
+        _ => Reason::BadAddress,
+    }
+}
+
+/// Whether the row found stands at this moment: present, the one asked for, not revoked, its epoch
+/// current, its lease alive, its validity begun and not over.
+#[inline(always)]
+fn standing(f: &Facts) -> Reason {
+    let row = &f.row;
+    if f.tombstone != 0 {
+        return Reason::Revoked;
+    }
+    if row.key.zone == 0
+        || row.key.zone != f.zone
+        || row.key.scope != f.scope()
+        || !same(&row.key.digest, &f.subject())
+    {
+        return Reason::NotAuthorized;
+    }
+    let state = &f.state;
+    if row.class == CLASS_ATTESTED {
+        if row.epoch == 0 || row.epoch != state.epoch_attested {
+            return Reason::EpochRaised;
+        }
+        if !state.lease_holds(f.now) {
+            return if state.lease_deadline != 0
+                && f.now < state.lease_deadline
+                && state.lease_epoch == state.epoch_attested
+            {
+                Reason::Tripped
+            } else {
+                Reason::NoLease
+            };
+        }
+    } else if row.class == CLASS_POLICY {
+        if f.zone_class != CLASS_POLICY {
+            return Reason::BadRow;
+        }
+        if row.epoch == 0 || row.epoch != state.epoch_policy {
+            return Reason::EpochRaised;
+        }
+    } else {
+        return Reason::BadRow;
+    }
+    if f.now < row.not_before {
+        return Reason::NotYetValid;
+    }
+    if f.now >= row.not_after {
+        return Reason::Expired;
+    }
+    Reason::Authorized
+}
+
+#[inline(always)]
+fn contains(row: &Row, starter: u32) -> bool {
+    let mut i = 0;
+    while i < STARTERS {
+        if row.starters[i] == starter && starter != 0 {
+            return true;
+        }
+        i += 1;
+    }
+    false
+}
+
+#[inline(always)]
+fn user_listed(row: &Row, uid: u32) -> bool {
+    let mut i = 0;
+    while i < USERS {
+        // Stored plus one, so that an unused place names nobody. The largest uid is "no user".
+        if row.users[i] != 0 && row.users[i] - 1 == uid {
+            return true;
+        }
+        i += 1;
+    }
+    false
+}
+
+#[inline(always)]
+fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    let mut i = 0;
+    let mut difference = 0u8;
+    while i < 32 {
+        difference |= a[i] ^ b[i];
+        i += 1;
+    }
+    difference == 0
+}

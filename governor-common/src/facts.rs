@@ -1,0 +1,176 @@
+//! What a verdict is made from: everything, in one plain struct.
+//!
+//! The kernel program fills it, [`crate::decide`] reads it, the event carries it, and the ledger
+//! can put it before the same function again years later.
+
+use crate::{names::SCOPE_START, row::Row, state::StateWords};
+
+/// What a task is, once it has been authorized. Lives in task storage, inherited over fork.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Label {
+    pub zone: u32,
+    /// A workload, or `WORKLOAD_NONE`. Zero: no label.
+    pub workload: u32,
+    /// Unique for each confirmed execution since boot.
+    pub exec_id: u64,
+    /// What was measured when it was authorized.
+    pub digest: [u8; 32],
+}
+
+impl Label {
+    /// Whether this is a label at all.
+    #[inline(always)]
+    pub const fn present(&self) -> bool {
+        self.workload != 0 && self.zone != 0
+    }
+}
+
+/// What is asked for.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Execute a program (an ELF image, or the interpreter of a script).
+    Execute = 0x11,
+    /// Hand a `#!` file to its interpreter.
+    Script = 0x22,
+    /// Map a file, or anonymous memory, executable.
+    Map = 0x33,
+    /// Make existing memory executable.
+    Protect = 0x3a,
+    /// Create a socket.
+    Socket = 0x44,
+    /// Connect, or send to a named address.
+    Connect = 0x55,
+    /// Send on a socket that has its peer already.
+    Send = 0x66,
+    /// Fork inside a zone.
+    Fork = 0x77,
+}
+
+impl Operation {
+    /// The operation with this number, if there is one.
+    pub const fn from_u32(raw: u32) -> Option<Self> {
+        match raw {
+            0x11 => Some(Self::Execute),
+            0x22 => Some(Self::Script),
+            0x33 => Some(Self::Map),
+            0x3a => Some(Self::Protect),
+            0x44 => Some(Self::Socket),
+            0x55 => Some(Self::Connect),
+            0x66 => Some(Self::Send),
+            0x77 => Some(Self::Fork),
+            _ => None,
+        }
+    }
+
+    /// The name used in output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Execute => "execute",
+            Self::Script => "script",
+            Self::Map => "map",
+            Self::Protect => "protect",
+            Self::Socket => "socket",
+            Self::Connect => "connect",
+            Self::Send => "send",
+            Self::Fork => "fork",
+        }
+    }
+}
+
+/// How measuring went.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measured {
+    /// `digest` is the SHA-256 of the content.
+    Sha256 = 0x71,
+    /// There was nothing to measure (anonymous memory, sockets).
+    Nothing = 0x72,
+    /// The kernel could not hash it, or hashed with something else.
+    Failed = 0x73,
+    /// The file is unlinked or on a mount internal to the kernel.
+    Unstable = 0x74,
+}
+
+/// Everything a verdict saw. `u32` fields that hold an enum hold one of its numbers; anything
+/// else denies.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// CLOCK_BOOTTIME nanoseconds, read after the measurement.
+    pub now: u64,
+    /// An [`Operation`].
+    pub operation: u32,
+    /// A [`Measured`].
+    pub measured: u32,
+    /// Return value of the measuring helper.
+    pub measured_raw: i64,
+    /// The measurement; zeros where nothing was measured.
+    pub digest: [u8; 32],
+    /// The zone of the task.
+    pub zone: u32,
+    /// Workload of the script whose interpreter is being executed; zero: no script before it.
+    pub script_workload: u32,
+    /// The caller's real user id.
+    pub uid: u32,
+    pub reserved: u32,
+    /// The task's label before this operation; all zero: none.
+    pub label: Label,
+    pub state: StateWords,
+    /// The zone's own row, as copied; all zero: missing.
+    pub zone_mode: u32,
+    pub zone_class: u32,
+    pub zone_memory: u32,
+    /// 1 when a tombstone stands on what is judged.
+    pub tombstone: u32,
+    pub zone_families: u64,
+    /// The row found for what is judged, as copied; all zero: missing.
+    pub row: Row,
+    /// The socket's family, type and protocol.
+    pub family: u32,
+    pub kind: u32,
+    pub protocol: u32,
+    /// Destination port, host order.
+    pub port: u32,
+    /// Destination, network order; IPv4 in the first four bytes.
+    pub address: [u8; 16],
+    /// 1 when a rule covers destination and port.
+    pub destination_listed: u32,
+    /// 1 when the address could not be read.
+    pub address_unreadable: u32,
+}
+
+impl Facts {
+    /// The scope in which the judged content is looked up. The kernel program uses it for the
+    /// lookup, the verdict for checking that the row is the one that was asked for.
+    #[inline(always)]
+    pub const fn scope(&self) -> u32 {
+        if self.operation == Operation::Script as u32 {
+            SCOPE_START
+        } else if self.operation == Operation::Execute as u32 {
+            if self.script_workload != 0 {
+                self.script_workload
+            } else {
+                SCOPE_START
+            }
+        } else {
+            self.label.workload
+        }
+    }
+
+    /// What is judged: the measured content, or for the network the content the task was
+    /// authorized as.
+    #[inline(always)]
+    pub const fn subject(&self) -> [u8; 32] {
+        if self.operation == Operation::Connect as u32
+            || self.operation == Operation::Send as u32
+            || self.operation == Operation::Socket as u32
+            || self.operation == Operation::Fork as u32
+        {
+            self.label.digest
+        } else {
+            self.digest
+        }
+    }
+}

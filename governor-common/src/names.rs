@@ -1,0 +1,77 @@
+//! Names and limits that both sides must spell the same way.
+//!
+//! A pin path or a map name written twice is a gate that silently reads an empty map, so each is
+//! written once, here.
+
+/// Where programs, links and maps are pinned. bpffs must be mounted at `/sys/fs/bpf`.
+pub const PIN_DIR: &str = "/sys/fs/bpf/governor";
+
+/// Layout version of everything in this crate. A daemon that finds pins of another version does
+/// not adopt their maps; it attaches its own beside them first and lets go of the old ones after.
+pub const ABI: u64 = 1;
+
+/// Outer map with one slot: the table of [`crate::Row`]s in force.
+pub const TABLE: &str = "TABLE";
+/// Array of the words the daemon writes, indexed by [`crate::state::Word`].
+pub const STATE: &str = "STATE";
+/// Array with one word that only the kernel raises.
+pub const TRIPS: &str = "TRIPS";
+/// `{zone, digest}` that are revoked whatever the table says.
+pub const TOMBSTONES: &str = "TOMBSTONES";
+/// cgroup id to zone id, for zone cgroups that exist now.
+pub const CGROUPS: &str = "CGROUPS";
+/// cgroup path to zone id, for zone cgroups whether they exist or not.
+pub const ZONE_PATHS: &str = "ZONE_PATHS";
+/// Destinations a workload may reach, a longest-prefix-match trie.
+pub const EGRESS: &str = "EGRESS";
+/// Task storage: the label a task carries.
+pub const LABELS: &str = "LABELS";
+/// Ring of denials (and of what observing would have denied).
+pub const DENIALS: &str = "DENIALS";
+/// Ring of everything that was allowed inside a zone.
+pub const EVENTS: &str = "EVENTS";
+/// Counters, one per [`crate::Reason`] and per ring loss, per CPU.
+pub const COUNTS: &str = "COUNTS";
+
+/// Rows a table can hold.
+pub const TABLE_ROWS: u32 = 65_536;
+/// Tombstones that can stand at once.
+pub const TOMBSTONE_ROWS: u32 = 16_384;
+/// Zone cgroups that can exist at once.
+pub const CGROUP_ROWS: u32 = 1_024;
+/// Zones that can be known at once.
+pub const ZONE_PATH_ROWS: u32 = 256;
+/// Destination prefixes over all workloads and the two generations of a reload.
+pub const EGRESS_ROWS: u32 = 65_536;
+/// Bytes of each ring; a power of two and a multiple of the page size.
+pub const RING_BYTES: u32 = 1 << 20;
+
+/// Longest cgroup path (without the leading mount point) that can name a zone.
+pub const ZONE_PATH_LEN: usize = 128;
+/// Levels of the cgroup tree that are searched for a zone, counted from the root.
+pub const CGROUP_LEVELS: i32 = 16;
+/// Workloads and users that a row can list.
+pub const STARTERS: usize = 8;
+/// Users a row can list.
+pub const USERS: usize = 4;
+/// Port ranges a destination can list.
+pub const PORT_RANGES: usize = 16;
+
+/// The zone of a cgroup below the governed slice that no policy names. It has no row, so
+/// everything in it is denied.
+pub const ZONE_UNKNOWN: u32 = u32::MAX;
+/// Scope of a row that says what may be *started* in a zone, whoever it will then be.
+pub const SCOPE_START: u32 = u32::MAX;
+/// Scope of the row that describes the zone itself. It grants no role.
+pub const SCOPE_ZONE: u32 = u32::MAX - 1;
+/// The workload of a task that runs only because its zone is being observed.
+pub const WORKLOAD_NONE: u32 = u32::MAX;
+/// In a row's starters: a parent without a label.
+pub const STARTER_OPERATOR: u32 = u32::MAX;
+
+/// Index in [`COUNTS`] of events lost because a ring was full: denials.
+pub const COUNT_LOST_DENIALS: u32 = 240;
+/// Index in [`COUNTS`] of events lost because a ring was full: the others.
+pub const COUNT_LOST_EVENTS: u32 = 241;
+/// Length of [`COUNTS`]. Reasons use the indices below 240.
+pub const COUNT_SLOTS: u32 = 256;

@@ -1,0 +1,54 @@
+//! The words that every verdict depends on besides the table.
+//!
+//! One array of aligned 64-bit words, so that each store and each load is whole. The daemon writes
+//! these; the kernel's own alarm counter (`trips`) lives in a map of its own, so that no store from
+//! user space can undo a signal.
+//!
+//! A new lease is written as trips, epoch, deadline, in that order, and read deadline first: a
+//! reader that sees the new deadline sees the trips and epoch it belongs to.
+
+/// Index of a word in the state array.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// End of the lease, CLOCK_BOOTTIME nanoseconds. Zero: no lease.
+    LeaseDeadline = 0,
+    /// `trips` as read before the lease's nonce was issued, plus one (so that zero is never valid).
+    LeaseTrips = 1,
+    /// Epoch of the attested class as read before the nonce was issued.
+    LeaseEpoch = 2,
+    /// Epoch of the attested class. Zero: never set, nothing attested is allowed.
+    EpochAttested = 3,
+    /// Epoch of the policy class. Zero: never set, nothing is allowed.
+    EpochPolicy = 4,
+}
+
+/// How many words the array has.
+pub const WORDS: u32 = 8;
+
+/// The state as one verdict saw it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateWords {
+    pub lease_deadline: u64,
+    pub lease_trips: u64,
+    pub lease_epoch: u64,
+    pub epoch_attested: u64,
+    pub epoch_policy: u64,
+    /// The kernel's alarm counter.
+    pub trips: u64,
+}
+
+impl StateWords {
+    /// Whether an appraised quote stands behind this moment. Deadline, `trips` and epoch each end
+    /// it alone.
+    #[inline(always)]
+    pub const fn lease_holds(&self, now: u64) -> bool {
+        self.lease_deadline != 0
+            && now < self.lease_deadline
+            && self.trips < u64::MAX
+            && self.lease_trips == self.trips + 1
+            && self.lease_epoch != 0
+            && self.lease_epoch == self.epoch_attested
+    }
+}
