@@ -16,6 +16,8 @@ pub const TABLE: &str = "TABLE";
 pub const STATE: &str = "STATE";
 /// Array with one word that only the kernel raises.
 pub const TRIPS: &str = "TRIPS";
+/// Array with one word: how many executions were labelled since boot.
+pub const EXECS: &str = "EXECS";
 /// `{zone, digest}` that are revoked whatever the table says.
 pub const TOMBSTONES: &str = "TOMBSTONES";
 /// cgroup id to zone id, for zone cgroups that exist now.

@@ -1,0 +1,115 @@
+//! What the engine wants done, as plain values.
+//!
+//! Each effect says whether it grants or takes away. The executor stops at the first failure of a
+//! step that grants, and carries on through failures of one that takes away; either way the failure
+//! comes back as an input.
+
+use governor_common::{
+    Row, RowKey,
+    net::{EgressKey, EgressRow},
+    row::TombstoneKey,
+};
+
+use crate::{attest::PcrSelection, digest::Digest, lineage::Kind, policy::OnRevoke};
+
+/// A table as the kernel will read it, with what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    pub generation: u32,
+    pub rows: Vec<Row>,
+    /// Destination, prefix length of the address in bits, ports.
+    pub egress: Vec<(EgressKey, u32, EgressRow)>,
+    /// cgroup path below the hierarchy's root, zone.
+    pub zone_paths: Vec<(String, u32)>,
+}
+
+/// Which epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    Attested,
+    Policy,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Make records durable, all of them or none.
+    Append(Vec<Kind>),
+    /// Keep the accepted policy's bytes where a restart finds them.
+    KeepPolicy(Digest),
+    /// Put a table in force, whole.
+    InstallTable(Box<Table>),
+    /// Let the kernel allow attested work until `deadline`.
+    SetLease {
+        deadline: u64,
+        trips: u64,
+        epoch: u64,
+    },
+    /// End the lease now.
+    DropLease,
+    /// Revoke everything of a class: its epoch becomes `to`.
+    RaiseEpoch { class: Class, to: u64 },
+    /// Revoke one content in one zone, whatever the table says.
+    AddTombstone(TombstoneKey),
+    /// Take rows out of the table in force.
+    RemoveRows(Vec<RowKey>),
+    /// Reach what already runs in a zone: all of it, or one workload.
+    Stop {
+        zone: u32,
+        workload: Option<u32>,
+        action: OnRevoke,
+    },
+    /// Issue a nonce and have the TPM quote.
+    RequestQuote {
+        selection: PcrSelection,
+        policy: Digest,
+    },
+}
+
+impl Effect {
+    /// Whether this can make the kernel allow something it did not allow before.
+    pub const fn grants(&self) -> bool {
+        match self {
+            Self::InstallTable(_) | Self::SetLease { .. } | Self::KeepPolicy(_) => true,
+            Self::Append(_)
+            | Self::DropLease
+            | Self::RaiseEpoch { .. }
+            | Self::AddTombstone(_)
+            | Self::RemoveRows(_)
+            | Self::Stop { .. }
+            | Self::RequestQuote { .. } => false,
+        }
+    }
+
+    /// Whether this takes something away: it must happen, if not now then later.
+    pub const fn revokes(&self) -> bool {
+        match self {
+            Self::DropLease
+            | Self::RaiseEpoch { .. }
+            | Self::AddTombstone(_)
+            | Self::RemoveRows(_)
+            | Self::Stop { .. } => true,
+            Self::Append(_)
+            | Self::KeepPolicy(_)
+            | Self::InstallTable(_)
+            | Self::SetLease { .. }
+            | Self::RequestQuote { .. } => false,
+        }
+    }
+
+    /// The name used in records and logs.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Append(_) => "append",
+            Self::KeepPolicy(_) => "keep-policy",
+            Self::InstallTable(_) => "install-table",
+            Self::SetLease { .. } => "set-lease",
+            Self::DropLease => "drop-lease",
+            Self::RaiseEpoch { .. } => "raise-epoch",
+            Self::AddTombstone(_) => "add-tombstone",
+            Self::RemoveRows(_) => "remove-rows",
+            Self::Stop { .. } => "stop",
+            Self::RequestQuote { .. } => "request-quote",
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What the engine can be told.
+//!
+//! Every variant is plain data; whatever it was read from, parsed bytes and clock readings come in
+//! with it. Nothing here is a callback.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    attest::{Challenge, Evidence},
+    digest::Digest,
+    policy::VerifiedPolicy,
+    time::{BootTime, Span},
+};
+
+/// One input.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A policy whose signature and content were verified. `uid`: who asked; none: the daemon found
+    /// it where it had kept it.
+    PolicyOffered {
+        policy: Arc<VerifiedPolicy>,
+        users: BTreeMap<String, u32>,
+        uid: Option<u32>,
+    },
+    /// A policy that did not get that far.
+    PolicyRefused {
+        why: String,
+        digest: Option<Digest>,
+        uid: Option<u32>,
+    },
+    /// There is no kept policy to go on with.
+    NoPolicyKept,
+    /// A nonce was issued; epoch and, in the challenge, `trips` were read before it.
+    QuoteStarted {
+        challenge: Box<Challenge>,
+        epoch: u64,
+        at: BootTime,
+    },
+    /// The evidence for the outstanding challenge.
+    EvidenceArrived(Box<Evidence>),
+    /// The TPM did not answer, or with an error.
+    QuoteFailed { why: String },
+    /// Registers read between quotes.
+    PcrsRead(BTreeMap<u8, Digest>),
+    /// An operator relaxes a zone for a while.
+    Observe { zone: String, span: Span, uid: u32 },
+    /// An operator takes authorizations back.
+    Revoke {
+        target: Target,
+        reason: String,
+        uid: u32,
+    },
+    /// Quote now instead of when it is due.
+    Reattest,
+    /// Denials that left the ring, as bytes, and how many were lost since the last batch.
+    Verdicts { events: Vec<Vec<u8>>, lost: u64 },
+    /// An effect could not be carried out.
+    EffectFailed {
+        effect: Box<super::Effect>,
+        error: String,
+    },
+    /// Time passed.
+    Tick,
+}
+
+/// What is revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    Workload(String),
+    Zone(String),
+    Digest(Digest),
+    All,
+}
+
+/// Why the engine did not do what was asked. Nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Policy or trust does not allow it.
+    Denied(String),
+    /// What was asked for does not exist or makes no sense.
+    Invalid(String),
+}
+
+impl Refused {
+    /// The reason, for people.
+    pub fn into_reason(self) -> String {
+        match self {
+            Self::Denied(why) | Self::Invalid(why) => why,
+        }
+    }
+}

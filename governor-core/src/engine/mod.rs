@@ -1,0 +1,1012 @@
+//! The engine: inputs to effects, as a pure state machine.
+//!
+//! Promises: the same inputs with the same times give the same effects; every grant is preceded in
+//! its step by the record of it; every revocation precedes its record; trust is granted by an
+//! accepted appraisal and by nothing else. A [`Step`] holds the next engine beside the effects: the
+//! caller keeps the old one when a grant could not be made, so that what the engine believes is
+//! never more than what the kernel was told.
+//!
+//! Refuses: no clock, no I/O. A failed effect is an input.
+
+mod effect;
+mod input;
+mod records;
+#[cfg(test)]
+mod tests;
+mod trust;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use governor_common::{
+    RowKey,
+    names::{SCOPE_START, ZONE_UNKNOWN},
+    row::TombstoneKey,
+};
+
+pub use effect::{Class, Effect, Table};
+pub use input::{Input, Refused, Target};
+pub use trust::{Cause, Causes, Clears, Doubted, Trust, Trusted};
+
+use crate::{
+    attest::{self, Challenge, Evidence, PcrSelection, ReferenceValues},
+    digest::Digest,
+    lineage::{Kind, Recovered},
+    policy::{self, Epochs, Ids, OnRevoke, Policy, Requires, VerifiedPolicy},
+    time::{BootTime, ClockReading, Span},
+};
+
+/// Denials recorded from one batch; the rest of a storm is counted.
+const VERDICTS_PER_BATCH: usize = 256;
+/// Without attestation in the policy there is nothing to ask the TPM.
+const IDLE: Span = Span::seconds(3600);
+
+/// What the kernel was found to hold at start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelView {
+    /// `fresh`, `adopted` or `upgraded`.
+    pub gate: String,
+    pub epochs: Epochs,
+    pub generation: u32,
+    pub tombstones: BTreeSet<TombstoneKey>,
+}
+
+/// Facts about this host and this daemon that never change while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// SHA-256 of what names this host.
+    pub id: Digest,
+    /// The cgroup below which everything is governed, like `governed.slice`.
+    pub governed_root: String,
+    pub version: String,
+    /// SHA-256 of the kernel object.
+    pub object: Digest,
+}
+
+/// The policy in force, with what was derived from it.
+#[derive(Clone, Debug)]
+struct Active {
+    verified: Arc<VerifiedPolicy>,
+    users: BTreeMap<String, u32>,
+    attestation: Option<Attestation>,
+}
+
+#[derive(Clone, Debug)]
+struct Attestation {
+    selection: PcrSelection,
+    reference: Arc<ReferenceValues>,
+    every: Span,
+    lease: Span,
+}
+
+#[derive(Clone, Debug)]
+struct Outstanding {
+    challenge: Challenge,
+    epoch: u64,
+    at: BootTime,
+}
+
+/// The whole state.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    host: Host,
+    ids: Ids,
+    highest: Option<(u64, Digest)>,
+    active: Option<Active>,
+    trust: Trust,
+    epochs: Epochs,
+    generation: u32,
+    /// Epochs that the rows in force were written with.
+    table_epochs: Epochs,
+    tombstones: BTreeSet<TombstoneKey>,
+    observed: BTreeMap<String, BootTime>,
+    outstanding: Option<Outstanding>,
+    accepted: Option<(Arc<Evidence>, Outstanding)>,
+    next_quote: BootTime,
+    /// Revocations that failed and are owed to the kernel.
+    owed: Vec<Effect>,
+    /// The attested class was revoked and no appraisal was accepted since.
+    withdrawn: bool,
+    expiry_recorded: bool,
+    /// Records that could not be written, for the gap that will stand in their place.
+    unwritten: u64,
+    /// What the TPM said last, for the reason that a late quote becomes.
+    tpm_error: Option<String>,
+}
+
+/// What comes of one input.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub next: Engine,
+    pub effects: Vec<Effect>,
+    /// For whoever asked.
+    pub answer: Result<String, Refused>,
+}
+
+impl Engine {
+    /// The first step: what a new daemon makes of what it found. It only takes away.
+    pub fn start(now: ClockReading, host: Host, recovered: Recovered, kernel: &KernelView) -> Step {
+        let trust = Trust::begin(now.boot, &recovered.locked).doubt(
+            now.boot,
+            Cause::NoPolicy,
+            String::new(),
+        );
+        let mut engine = Self {
+            host,
+            ids: Ids {
+                zones: recovered.zones,
+                workloads: recovered.workloads,
+            },
+            highest: recovered.highest,
+            active: None,
+            trust,
+            epochs: kernel.epochs,
+            generation: recovered.generation.max(kernel.generation),
+            table_epochs: Epochs {
+                attested: 0,
+                policy: 0,
+            },
+            tombstones: recovered
+                .tombstones
+                .union(&kernel.tombstones)
+                .copied()
+                .collect(),
+            observed: BTreeMap::new(),
+            outstanding: None,
+            accepted: None,
+            next_quote: now.boot,
+            owed: Vec::new(),
+            withdrawn: false,
+            expiry_recorded: false,
+            unwritten: 0,
+            tpm_error: None,
+        };
+        if recovered.revoked_all {
+            engine.doubt(now, Cause::OperatorRevoked, String::new());
+        }
+        let mut effects = Vec::new();
+        for tombstone in engine.tombstones.difference(&kernel.tombstones) {
+            effects.push(Effect::AddTombstone(*tombstone));
+        }
+        // An epoch of zero denies for ever; rows of a former boot are gone with their epochs.
+        if engine.epochs.attested == 0 {
+            effects.push(engine.raise(Class::Attested));
+        }
+        if engine.epochs.policy == 0 {
+            effects.push(engine.raise(Class::Policy));
+        }
+        if kernel.gate == "fresh" {
+            effects.push(Effect::InstallTable(Box::new(engine.empty_table())));
+        }
+        let mut kinds = vec![records::start(&engine.host, &kernel.gate)];
+        let unrecorded: Vec<_> = kernel
+            .tombstones
+            .difference(&recovered.tombstones)
+            .copied()
+            .collect();
+        if !unrecorded.is_empty() {
+            kinds.push(records::revocation(
+                "kernel",
+                "found in the kernel",
+                &unrecorded,
+                None,
+            ));
+        }
+        effects.push(Effect::Append(kinds));
+        Step {
+            next: engine,
+            effects,
+            answer: Ok(String::new()),
+        }
+    }
+
+    /// One input at one moment.
+    pub fn handle(&self, now: ClockReading, input: Input) -> Step {
+        let mut next = self.clone();
+        let mut effects = Vec::new();
+        let answer = match input {
+            Input::PolicyOffered { policy, users, uid } => {
+                next.policy_offered(now, policy, users, uid, &mut effects)
+            }
+            Input::PolicyRefused { why, digest, uid } => {
+                effects.push(Effect::Append(vec![records::policy_refused(
+                    &why, digest, uid,
+                )]));
+                Err(Refused::Invalid(why))
+            }
+            Input::NoPolicyKept => {
+                effects.push(Effect::InstallTable(Box::new(next.empty_table())));
+                Ok(String::new())
+            }
+            Input::QuoteStarted {
+                challenge,
+                epoch,
+                at,
+            } => {
+                // The kernel's epoch leads: rows of a lower one are void, and are written again.
+                next.epochs.attested = next.epochs.attested.max(epoch);
+                next.outstanding = Some(Outstanding {
+                    challenge: *challenge,
+                    epoch,
+                    at,
+                });
+                Ok(String::new())
+            }
+            Input::EvidenceArrived(evidence) => {
+                next.evidence_arrived(now, *evidence, &mut effects);
+                Ok(String::new())
+            }
+            Input::QuoteFailed { why } => {
+                next.quote_failed(now, why, &mut effects);
+                Ok(String::new())
+            }
+            Input::PcrsRead(values) => {
+                next.pcrs_read(now, &values, &mut effects);
+                Ok(String::new())
+            }
+            Input::Observe { zone, span, uid } => next.observe(now, zone, span, uid, &mut effects),
+            Input::Revoke {
+                target,
+                reason,
+                uid,
+            } => next.revoke(now, &target, &reason, uid, &mut effects),
+            Input::Reattest => {
+                next.next_quote = now.boot;
+                next.outstanding = None;
+                next.request_quote_if_due(now, &mut effects);
+                Ok("asked the TPM for a quote".into())
+            }
+            Input::Verdicts { events, lost } => {
+                let mut kinds: Vec<Kind> = events
+                    .iter()
+                    .take(VERDICTS_PER_BATCH)
+                    .map(|e| records::verdict(e))
+                    .collect();
+                let more = events.len().saturating_sub(VERDICTS_PER_BATCH) as u64;
+                if more > 0 {
+                    kinds.push(records::gap("denials counted, not kept one by one", more));
+                }
+                if lost > 0 {
+                    kinds.push(records::gap("denials lost because the ring was full", lost));
+                }
+                if !kinds.is_empty() {
+                    effects.push(Effect::Append(kinds));
+                }
+                Ok(String::new())
+            }
+            Input::EffectFailed { effect, error } => {
+                next.effect_failed(now, *effect, error, &mut effects);
+                Ok(String::new())
+            }
+            Input::Tick => {
+                next.tick(now, &mut effects);
+                Ok(String::new())
+            }
+        };
+        if answer.is_err() {
+            // A refusal changes nothing but the record of it.
+            next = self.clone();
+        }
+        Step {
+            next,
+            effects,
+            answer,
+        }
+    }
+
+    fn policy_offered(
+        &mut self,
+        now: ClockReading,
+        verified: Arc<VerifiedPolicy>,
+        users: BTreeMap<String, u32>,
+        uid: Option<u32>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<String, Refused> {
+        let refuse = |effects: &mut Vec<Effect>, why: String| {
+            let digest = Some(verified.digest());
+            effects.push(Effect::Append(vec![records::policy_refused(
+                &why, digest, uid,
+            )]));
+            Err(Refused::Invalid(why))
+        };
+        if let Err(error) = verified.check_serial(self.highest) {
+            // Stale, not malformed.
+            return refuse(effects, error.to_string())
+                .map_err(|refused| Refused::Denied(refused.into_reason()));
+        }
+        let attestation = match Attestation::of(verified.policy()) {
+            Ok(attestation) => attestation,
+            Err(why) => return refuse(effects, why),
+        };
+        self.ids.assign(verified.policy());
+        self.active = Some(Active {
+            verified: Arc::clone(&verified),
+            users,
+            attestation,
+        });
+        let policy = verified.policy();
+        self.observed.retain(|zone, _| policy.zone(zone).is_some());
+        self.highest = Some((policy.serial(), verified.digest()));
+        self.expiry_recorded = false;
+        // What an operator revoked is not granted by a daemon that merely starts again.
+        let stays = uid.is_none() && self.trust.has(&Cause::OperatorRevoked);
+        self.trust = self
+            .trust
+            .clone()
+            .cleared(Clears::Policy)
+            .cleared(Clears::Table);
+        if stays {
+            self.doubt(now, Cause::OperatorRevoked, String::new());
+        }
+        let table = match self.table(now) {
+            Ok(table) => table,
+            Err(why) => return refuse(effects, why),
+        };
+        // A lease speaks for the reference values it was appraised with.
+        if !self.evidence_still_convinces() {
+            self.accepted = None;
+            if matches!(self.trust, Trust::Trusted(_)) {
+                effects.push(Effect::DropLease);
+                let detail = "the policy asks for other evidence".to_owned();
+                self.trust = self
+                    .trust
+                    .clone()
+                    .doubt(now.boot, Cause::NotAttested, detail);
+            }
+        }
+        // A challenge names the policy it was made under.
+        self.outstanding = self
+            .outstanding
+            .take()
+            .filter(|outstanding| outstanding.challenge.policy == verified.digest());
+        self.next_quote = now.boot;
+        effects.push(Effect::KeepPolicy(verified.digest()));
+        effects.push(Effect::Append(vec![
+            records::policy_loaded(&verified, &self.ids, uid),
+            records::grant(&table, verified.digest(), self.epochs),
+        ]));
+        let rows = table.rows.len();
+        effects.push(Effect::InstallTable(Box::new(table)));
+        self.request_quote_if_due(now, effects);
+        Ok(format!(
+            "policy `{}` serial {} in force, {rows} rows",
+            policy.name(),
+            policy.serial()
+        ))
+    }
+
+    fn evidence_arrived(
+        &mut self,
+        now: ClockReading,
+        evidence: Evidence,
+        effects: &mut Vec<Effect>,
+    ) {
+        // Evidence nobody asked for is nobody's evidence.
+        let Some(outstanding) = self.outstanding.take() else {
+            return;
+        };
+        let Some((attestation, digest)) = self.attestation() else {
+            return;
+        };
+        if outstanding.challenge.policy != digest {
+            return;
+        }
+        let appraised = attest::appraise(
+            &evidence,
+            &outstanding.challenge,
+            &attestation.selection,
+            &attestation.reference,
+        );
+        let deadline = outstanding.at.after(attestation.lease);
+        match appraised {
+            Ok(result) if now.boot < deadline => {
+                let before = self.trust.name();
+                self.trust = self.trust.clone().appraised(now.boot, deadline);
+                let mut kinds = vec![records::appraisal(
+                    &evidence,
+                    &outstanding.challenge,
+                    outstanding.epoch,
+                    Ok((&result, deadline)),
+                )];
+                if self.trust.name() != before {
+                    kinds.push(records::trust_change(before, &self.trust));
+                }
+                let trusted = matches!(self.trust, Trust::Trusted(_));
+                if trusted && self.table_epochs != self.epochs {
+                    match self.table(now) {
+                        Ok(table) => {
+                            kinds.push(records::grant(&table, digest, self.epochs));
+                            effects.push(Effect::Append(kinds));
+                            effects.push(Effect::InstallTable(Box::new(table)));
+                        }
+                        Err(why) => {
+                            effects.push(Effect::Append(kinds));
+                            self.degrade(now, Cause::GateFault, why, effects);
+                            return;
+                        }
+                    }
+                } else {
+                    effects.push(Effect::Append(kinds));
+                }
+                if trusted {
+                    self.withdrawn = false;
+                    self.tpm_error = None;
+                    effects.push(Effect::SetLease {
+                        deadline: deadline.0,
+                        trips: outstanding.challenge.trips,
+                        epoch: outstanding.epoch,
+                    });
+                    self.accepted = Some((Arc::new(evidence), outstanding));
+                }
+            }
+            Ok(_) => self.degrade(
+                now,
+                Cause::QuoteLate,
+                "the quote came after the lease it could have granted".into(),
+                effects,
+            ),
+            Err(rejection) => {
+                let cause = Cause::EvidenceRejected(rejection.code().to_owned());
+                let known = self.trust.has(&cause);
+                self.degrade(now, cause, rejection.to_string(), effects);
+                if !known {
+                    effects.push(Effect::Append(vec![records::appraisal(
+                        &evidence,
+                        &outstanding.challenge,
+                        outstanding.epoch,
+                        Err(&rejection.to_string()),
+                    )]));
+                }
+            }
+        }
+    }
+
+    /// A TPM that fails is asked again; the lease is what it has for answering.
+    fn quote_failed(&mut self, now: ClockReading, why: String, effects: &mut Vec<Effect>) {
+        self.outstanding = None;
+        self.tpm_error = Some(why.clone());
+        if !matches!(self.trust, Trust::Trusted(_)) && !self.trust.has(&Cause::TpmUnavailable) {
+            let before = self.trust.name();
+            self.trust = self
+                .trust
+                .clone()
+                .doubt(now.boot, Cause::TpmUnavailable, why);
+            effects.push(Effect::Append(vec![records::trust_change(
+                before,
+                &self.trust,
+            )]));
+        }
+    }
+
+    fn pcrs_read(
+        &mut self,
+        now: ClockReading,
+        values: &BTreeMap<u8, Digest>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some((attestation, _)) = self.attestation() else {
+            return;
+        };
+        let reference = Arc::clone(&attestation.reference);
+        for (pcr, value) in values {
+            if attestation_quotes(self, *pcr) && reference.pcr(*pcr) != Some(value) {
+                let cause = Cause::PcrDiffers(*pcr);
+                if !self.trust.has(&cause) {
+                    let detail = format!("PCR {pcr} is `{value}`");
+                    self.degrade(now, cause, detail, effects);
+                }
+            }
+        }
+    }
+
+    fn observe(
+        &mut self,
+        now: ClockReading,
+        zone: String,
+        span: Span,
+        uid: u32,
+        effects: &mut Vec<Effect>,
+    ) -> Result<String, Refused> {
+        let bound = self
+            .active
+            .as_ref()
+            .and_then(|active| active.verified.policy().zone(&zone))
+            .ok_or_else(|| Refused::Invalid(format!("the policy has no zone `{zone}`")))?
+            .observe_up_to;
+        match bound {
+            None => {
+                return Err(Refused::Denied(format!(
+                    "the policy does not let zone `{zone}` be observed: it sets no `observe_up_to`"
+                )));
+            }
+            Some(bound) if span > bound => {
+                return Err(Refused::Denied(format!(
+                    "the policy lets zone `{zone}` be observed for at most {} s",
+                    bound.as_seconds()
+                )));
+            }
+            Some(_) => {}
+        }
+        let until = now.boot.after(span);
+        self.observed.insert(zone.clone(), until);
+        let record = records::mode_change(&zone, "observe", until.0, Some(uid));
+        self.reinstall(now, vec![record], effects)
+            .map_err(Refused::Denied)?;
+        Ok(format!(
+            "zone `{zone}` is observed for {} s",
+            span.as_seconds()
+        ))
+    }
+
+    fn revoke(
+        &mut self,
+        now: ClockReading,
+        target: &Target,
+        reason: &str,
+        uid: u32,
+        effects: &mut Vec<Effect>,
+    ) -> Result<String, Refused> {
+        let mut tombstones = Vec::new();
+        let mut stops = Vec::new();
+        let name = match target {
+            Target::All => {
+                effects.push(Effect::DropLease);
+                effects.push(self.raise(Class::Attested));
+                effects.push(self.raise(Class::Policy));
+                let before = self.trust.name();
+                self.accepted = None;
+                self.trust =
+                    self.trust
+                        .clone()
+                        .doubt(now.boot, Cause::OperatorRevoked, reason.into());
+                self.stop_all(|_| true, effects);
+                effects.push(Effect::Append(vec![
+                    records::revocation("all", reason, &[], Some(uid)),
+                    records::trust_change(before, &self.trust),
+                ]));
+                return Ok("everything is revoked".into());
+            }
+            Target::Digest(digest) => {
+                let zones: Vec<u32> = self.ids.zones.values().copied().collect();
+                if zones.is_empty() {
+                    return Err(Refused::Invalid("no policy was ever loaded".into()));
+                }
+                for zone in zones {
+                    tombstones.push(tombstone(zone, *digest));
+                }
+                if let Some(active) = &self.active {
+                    for (name, workload) in active.verified.policy().workloads() {
+                        if workload.exec.contains(digest) || workload.scripts.contains(digest) {
+                            stops.extend(self.stop_of(name));
+                        }
+                    }
+                }
+                format!("digest {digest}")
+            }
+            Target::Workload(name) => {
+                self.doom(|found, _| found == name, &mut tombstones, &mut stops);
+                format!("workload {name}")
+            }
+            Target::Zone(name) => {
+                self.doom(
+                    |_, workload| workload.zone == *name,
+                    &mut tombstones,
+                    &mut stops,
+                );
+                format!("zone {name}")
+            }
+        };
+        if tombstones.is_empty() {
+            return Err(Refused::Invalid(format!("the policy has no {name}")));
+        }
+        for tombstone in &tombstones {
+            self.tombstones.insert(*tombstone);
+            effects.push(Effect::AddTombstone(*tombstone));
+        }
+        let keys = tombstones
+            .iter()
+            .map(|t| RowKey {
+                zone: t.zone,
+                scope: SCOPE_START,
+                digest: t.digest,
+            })
+            .collect();
+        effects.push(Effect::RemoveRows(keys));
+        effects.extend(stops);
+        effects.push(Effect::Append(vec![records::revocation(
+            &name,
+            reason,
+            &tombstones,
+            Some(uid),
+        )]));
+        Ok(format!("revoked {name}"))
+    }
+
+    fn effect_failed(
+        &mut self,
+        now: ClockReading,
+        effect: Effect,
+        error: String,
+        effects: &mut Vec<Effect>,
+    ) {
+        let name = effect.name();
+        if effect.revokes() {
+            // The narrow way failed: take everything of the class, and keep trying the narrow one.
+            if !matches!(
+                effect,
+                Effect::RaiseEpoch { .. } | Effect::DropLease | Effect::Stop { .. }
+            ) {
+                effects.push(Effect::DropLease);
+                effects.push(self.raise(Class::Attested));
+                effects.push(self.raise(Class::Policy));
+            }
+            if !self.owed.contains(&effect) {
+                self.owed.push(effect);
+            }
+            self.doubt(now, Cause::GateFault, error.clone());
+            effects.push(Effect::Append(vec![records::lost(name, &error)]));
+            return;
+        }
+        match effect {
+            Effect::Append(kinds) => {
+                self.unwritten = self.unwritten.saturating_add(kinds.len() as u64);
+                self.doubt(now, Cause::LedgerUnwritable, error);
+            }
+            Effect::InstallTable(_) | Effect::SetLease { .. } | Effect::KeepPolicy(_) => {
+                self.doubt(now, Cause::GateFault, error.clone());
+                effects.push(Effect::Append(vec![records::lost(name, &error)]));
+            }
+            Effect::RequestQuote { .. } => self.quote_failed(now, error, effects),
+            Effect::DropLease
+            | Effect::RaiseEpoch { .. }
+            | Effect::AddTombstone(_)
+            | Effect::RemoveRows(_)
+            | Effect::Stop { .. } => {}
+        }
+    }
+
+    fn tick(&mut self, now: ClockReading, effects: &mut Vec<Effect>) {
+        effects.append(&mut self.owed);
+        if self.trust.has(&Cause::LedgerUnwritable) {
+            // Trying is the only way to know. If it fails, the engine before this step is kept.
+            effects.push(Effect::Append(vec![records::gap(
+                "records that could not be written",
+                self.unwritten,
+            )]));
+            self.unwritten = 0;
+            self.trust = self.trust.clone().cleared(Clears::Record);
+        }
+        if let Trust::Trusted(trusted) = &self.trust
+            && now.boot >= trusted.deadline
+        {
+            let detail = match &self.tpm_error {
+                Some(error) => format!("no accepted quote before the lease ran out: {error}"),
+                None => "no accepted quote before the lease ran out".to_owned(),
+            };
+            self.degrade(now, Cause::QuoteLate, detail, effects);
+        }
+        let over: Vec<String> = self
+            .observed
+            .iter()
+            .filter(|(_, until)| now.boot >= **until)
+            .map(|(zone, _)| zone.clone())
+            .collect();
+        if !over.is_empty() {
+            for zone in &over {
+                self.observed.remove(zone);
+            }
+            let kinds = over
+                .iter()
+                .map(|z| records::mode_change(z, "policy", 0, None))
+                .collect();
+            if let Err(why) = self.reinstall(now, kinds, effects) {
+                self.degrade(now, Cause::GateFault, why, effects);
+            }
+        }
+        let expired = self
+            .active
+            .as_ref()
+            .is_some_and(|a| now.wall >= a.verified.policy().validity().until);
+        if expired && !self.expiry_recorded {
+            self.expiry_recorded = true;
+            self.degrade(now, Cause::PolicyExpired, String::new(), effects);
+        }
+        self.request_quote_if_due(now, effects);
+    }
+
+    fn request_quote_if_due(&mut self, now: ClockReading, effects: &mut Vec<Effect>) {
+        let Some((attestation, policy)) = self.attestation() else {
+            self.next_quote = now.boot.after(IDLE);
+            return;
+        };
+        let (selection, every, lease) = (
+            attestation.selection.clone(),
+            attestation.every,
+            attestation.lease,
+        );
+        if now.boot < self.next_quote {
+            return;
+        }
+        // One nonce at a time. One that was not answered within a lease is void.
+        if self
+            .outstanding
+            .as_ref()
+            .is_some_and(|o| o.at.until(now.boot) < lease)
+        {
+            return;
+        }
+        self.next_quote = now.boot.after(every);
+        effects.push(Effect::RequestQuote { selection, policy });
+    }
+
+    /// Trust ends: revoke first, reach what runs, then write it down.
+    fn degrade(
+        &mut self,
+        now: ClockReading,
+        cause: Cause,
+        detail: String,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.trust.has(&cause) {
+            self.doubt(now, cause, detail);
+            return;
+        }
+        let before = self.trust.name();
+        let first = !self.withdrawn;
+        self.withdrawn = true;
+        self.doubt(now, cause, detail);
+        if let Trust::Unattested(doubted) = &self.trust {
+            self.trust = Trust::Degraded(doubted.clone());
+        }
+        self.accepted = None;
+        if first {
+            effects.push(Effect::DropLease);
+            effects.push(self.raise(Class::Attested));
+            let attested: BTreeSet<String> = self
+                .active
+                .iter()
+                .flat_map(|active| active.verified.policy().zones())
+                .filter(|(_, zone)| zone.requires == Requires::Attestation)
+                .map(|(name, _)| name.clone())
+                .collect();
+            self.stop_all(|zone| attested.contains(zone), effects);
+        }
+        let mut kinds = vec![records::trust_change(before, &self.trust)];
+        if first {
+            kinds.push(records::revocation(
+                "class attested",
+                &self.reasons(),
+                &[],
+                None,
+            ));
+        }
+        effects.push(Effect::Append(kinds));
+    }
+
+    fn doubt(&mut self, now: ClockReading, cause: Cause, detail: String) {
+        self.trust = self.trust.clone().doubt(now.boot, cause, detail);
+    }
+
+    fn reasons(&self) -> String {
+        self.trust
+            .causes()
+            .keys()
+            .map(Cause::code)
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    fn raise(&mut self, class: Class) -> Effect {
+        let epoch = match class {
+            Class::Attested => &mut self.epochs.attested,
+            Class::Policy => &mut self.epochs.policy,
+        };
+        *epoch = epoch.saturating_add(1);
+        Effect::RaiseEpoch { class, to: *epoch }
+    }
+
+    /// A stop for every workload of the zones that `which` picks, as policy says.
+    fn stop_all(&self, which: impl Fn(&str) -> bool, effects: &mut Vec<Effect>) {
+        let Some(active) = &self.active else { return };
+        for (name, workload) in active.verified.policy().workloads() {
+            if which(&workload.zone) {
+                effects.extend(self.stop_of(name));
+            }
+        }
+    }
+
+    fn stop_of(&self, name: &str) -> Option<Effect> {
+        let workload = self.active.as_ref()?.verified.policy().workload(name)?;
+        let action = workload.on_revoke;
+        if action == OnRevoke::Deny {
+            return None;
+        }
+        let number = self.ids.workload(&workload.zone, name)?;
+        let zone = self.ids.zone(&workload.zone)?;
+        Some(Effect::Stop {
+            zone,
+            workload: Some(number),
+            action,
+        })
+    }
+
+    fn doom(
+        &self,
+        which: impl Fn(&str, &policy::Workload) -> bool,
+        tombstones: &mut Vec<TombstoneKey>,
+        stops: &mut Vec<Effect>,
+    ) {
+        let Some(active) = &self.active else { return };
+        for (name, workload) in active.verified.policy().workloads() {
+            let Some(zone) = self
+                .ids
+                .zone(&workload.zone)
+                .filter(|_| which(name, workload))
+            else {
+                continue;
+            };
+            for digest in workload.exec.iter().chain(&workload.scripts) {
+                tombstones.push(tombstone(zone, *digest));
+            }
+            stops.extend(self.stop_of(name));
+        }
+    }
+
+    /// Puts the active policy in force again, as it reads now.
+    fn reinstall(
+        &mut self,
+        now: ClockReading,
+        mut kinds: Vec<Kind>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), String> {
+        let table = self.table(now)?;
+        let digest = self.active.as_ref().map(|active| active.verified.digest());
+        kinds.push(records::grant(
+            &table,
+            digest.unwrap_or(Digest::new([0; 32])),
+            self.epochs,
+        ));
+        effects.push(Effect::Append(kinds));
+        effects.push(Effect::InstallTable(Box::new(table)));
+        Ok(())
+    }
+
+    fn table(&mut self, now: ClockReading) -> Result<Table, String> {
+        let mut table = self.empty_table();
+        let Some(active) = &self.active else {
+            return Ok(table);
+        };
+        let observed: BTreeSet<String> = self.observed.keys().cloned().collect();
+        let compiled = policy::compile(
+            active.verified.policy(),
+            &self.ids,
+            &active.users,
+            now,
+            self.epochs,
+            self.generation,
+            &observed,
+        )
+        .map_err(|error| error.to_string())?;
+        table.zone_paths.extend(compiled.zone_paths);
+        if self.trust.has(&Cause::OperatorRevoked) {
+            return Ok(table);
+        }
+        table.rows = compiled.rows;
+        table.rows.retain(|row| {
+            let key = TombstoneKey {
+                zone: row.key.zone,
+                reserved: 0,
+                digest: row.key.digest,
+            };
+            !self.tombstones.contains(&key)
+        });
+        table.egress = compiled.egress;
+        self.table_epochs = self.epochs;
+        Ok(table)
+    }
+
+    /// A table that grants nothing and governs everything below the root.
+    fn empty_table(&mut self) -> Table {
+        self.generation = self.generation.wrapping_add(1).max(1);
+        Table {
+            generation: self.generation,
+            rows: Vec::new(),
+            egress: Vec::new(),
+            zone_paths: vec![(format!("/{}", self.host.governed_root), ZONE_UNKNOWN)],
+        }
+    }
+
+    fn attestation(&self) -> Option<(&Attestation, Digest)> {
+        let active = self.active.as_ref()?;
+        Some((active.attestation.as_ref()?, active.verified.digest()))
+    }
+
+    /// Whether the evidence behind the running lease also satisfies the policy that is active now.
+    fn evidence_still_convinces(&self) -> bool {
+        let (Some((attestation, _)), Some((evidence, outstanding))) =
+            (self.attestation(), &self.accepted)
+        else {
+            return false;
+        };
+        attest::appraise(
+            evidence,
+            &outstanding.challenge,
+            &attestation.selection,
+            &attestation.reference,
+        )
+        .is_ok()
+    }
+}
+
+/// What others may see of the state.
+impl Engine {
+    /// Trust now.
+    pub const fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> Option<&VerifiedPolicy> {
+        self.active.as_ref().map(|active| active.verified.as_ref())
+    }
+
+    /// Numbers of zones and workloads.
+    pub const fn ids(&self) -> &Ids {
+        &self.ids
+    }
+
+    /// This host.
+    pub const fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Zones an operator relaxed, and until when.
+    pub const fn observed(&self) -> &BTreeMap<String, BootTime> {
+        &self.observed
+    }
+
+    /// Registers to read between quotes, if the policy quotes any.
+    pub fn watched(&self) -> Option<&PcrSelection> {
+        self.attestation()
+            .map(|(attestation, _)| &attestation.selection)
+    }
+
+    /// Highest serial accepted, with its digest.
+    pub const fn highest(&self) -> Option<(u64, Digest)> {
+        self.highest
+    }
+}
+
+impl Attestation {
+    fn of(policy: &Policy) -> Result<Option<Self>, String> {
+        let Some(section) = policy.attestation() else {
+            return Ok(None);
+        };
+        let selection = PcrSelection::new(section.pcrs.iter().copied())
+            .map_err(|error| format!("reading `attestation.pcrs`: {error}"))?;
+        let reference = ReferenceValues::parse(&section.reference)
+            .map_err(|error| format!("reading `{}`: {error}", section.reference_file))?;
+        Ok(Some(Self {
+            selection,
+            reference: Arc::new(reference),
+            every: section.every,
+            lease: section.lease,
+        }))
+    }
+}
+
+fn attestation_quotes(engine: &Engine, pcr: u8) -> bool {
+    engine
+        .watched()
+        .is_some_and(|selection| selection.contains(pcr))
+}
+
+const fn tombstone(zone: u32, digest: Digest) -> TombstoneKey {
+    TombstoneKey {
+        zone,
+        reserved: 0,
+        digest: *digest.bytes(),
+    }
+}

@@ -1,0 +1,157 @@
+//! Builds the records of the engine's decisions.
+//!
+//! Only shapes: which record is due, and when, is decided in the engine.
+
+use governor_common::{Plain, row::TombstoneKey};
+
+use super::{Host, Table, Trust};
+use crate::{
+    attest::{AttestationResult, Challenge, Evidence},
+    digest::Digest,
+    lineage::{
+        Appraisal, Gap, Grant, Kind, Lost, ModeChange, Named, PolicyLoaded, PolicyRefused,
+        Revocation, Start, TombstoneRecord, TrustChange, VerdictRecord,
+    },
+    policy::{Epochs, Ids, VerifiedPolicy},
+    time::BootTime,
+};
+
+pub(super) fn start(host: &Host, gate: &str) -> Kind {
+    Kind::Start(Start {
+        version: host.version.clone(),
+        gate: gate.to_owned(),
+        object: host.object.bytes().to_vec(),
+    })
+}
+
+pub(super) fn policy_loaded(verified: &VerifiedPolicy, ids: &Ids, uid: Option<u32>) -> Kind {
+    let named = |map: &std::collections::BTreeMap<String, u32>| {
+        map.iter()
+            .map(|(name, number)| Named {
+                name: name.clone(),
+                number: *number,
+            })
+            .collect()
+    };
+    Kind::PolicyLoaded(PolicyLoaded {
+        name: verified.policy().name().to_owned(),
+        serial: verified.policy().serial(),
+        digest: verified.digest().bytes().to_vec(),
+        signers: verified.signers().to_vec(),
+        zones: named(&ids.zones),
+        workloads: named(&ids.workloads),
+        uid,
+    })
+}
+
+pub(super) fn policy_refused(why: &str, digest: Option<Digest>, uid: Option<u32>) -> Kind {
+    Kind::PolicyRefused(PolicyRefused {
+        why: why.to_owned(),
+        digest: digest
+            .map(|digest| digest.bytes().to_vec())
+            .unwrap_or_default(),
+        uid,
+    })
+}
+
+pub(super) fn appraisal(
+    evidence: &Evidence,
+    challenge: &Challenge,
+    epoch: u64,
+    outcome: Result<(&AttestationResult, BootTime), &str>,
+) -> Kind {
+    let (accepted, reason, lease_deadline) = match outcome {
+        Ok((_, deadline)) => (true, String::new(), deadline.0),
+        Err(reason) => (false, reason.to_owned(), 0),
+    };
+    Kind::Appraisal(Appraisal {
+        evidence: evidence.digest().bytes().to_vec(),
+        nonce: challenge.nonce.bytes().to_vec(),
+        accepted,
+        reason,
+        lease_deadline,
+        trips: challenge.trips,
+        epoch,
+        ledger_size: challenge.ledger_size,
+        ledger_head: challenge.ledger_head.bytes().to_vec(),
+    })
+}
+
+pub(super) fn trust_change(from: &str, to: &Trust) -> Kind {
+    Kind::TrustChange(TrustChange {
+        from: from.to_owned(),
+        to: to.name().to_owned(),
+        reasons: to
+            .causes()
+            .iter()
+            .map(|(cause, detail)| {
+                if detail.is_empty() {
+                    cause.code()
+                } else {
+                    format!("{}: {detail}", cause.code())
+                }
+            })
+            .collect(),
+    })
+}
+
+pub(super) fn grant(table: &Table, policy: Digest, epochs: Epochs) -> Kind {
+    let rows: Vec<&[u8]> = table.rows.iter().map(Plain::bytes).collect();
+    Kind::Grant(Grant {
+        table: Digest::of_parts(&rows).bytes().to_vec(),
+        rows: u32::try_from(table.rows.len()).unwrap_or(u32::MAX),
+        generation: table.generation,
+        policy: policy.bytes().to_vec(),
+        epoch_attested: epochs.attested,
+        epoch_policy: epochs.policy,
+    })
+}
+
+pub(super) fn revocation(
+    target: &str,
+    cause: &str,
+    tombstones: &[TombstoneKey],
+    uid: Option<u32>,
+) -> Kind {
+    Kind::Revocation(Revocation {
+        target: target.to_owned(),
+        cause: cause.to_owned(),
+        tombstones: tombstones
+            .iter()
+            .map(|key| TombstoneRecord {
+                zone: key.zone,
+                digest: key.digest.to_vec(),
+            })
+            .collect(),
+        uid,
+    })
+}
+
+pub(super) fn verdict(event: &[u8]) -> Kind {
+    Kind::Verdict(VerdictRecord {
+        event: event.to_vec(),
+    })
+}
+
+pub(super) fn gap(what: &str, count: u64) -> Kind {
+    Kind::Gap(Gap {
+        what: what.to_owned(),
+        count,
+    })
+}
+
+pub(super) fn mode_change(zone: &str, mode: &str, until: u64, uid: Option<u32>) -> Kind {
+    Kind::ModeChange(ModeChange {
+        zone: zone.to_owned(),
+        mode: mode.to_owned(),
+        until,
+        uid,
+    })
+}
+
+pub(super) fn lost(effect: &str, error: &str) -> Kind {
+    Kind::Lost(Lost {
+        effect: effect.to_owned(),
+        error: error.to_owned(),
+    })
+}

@@ -1,0 +1,265 @@
+//! Frames: how records lie in the ledger file.
+//!
+//! `HEADER`, then for each record: length (u32 LE), CRC-32C of the bytes (u32 LE), bytes. A write
+//! that power loss cut short leaves a tail that does not check and has nothing after it: it is
+//! dropped, it was never acknowledged. A frame that does not check and is followed by more than
+//! its own length is damage, and is refused.
+//!
+//! `Head` chains the records: `head(n+1) = SHA-256(head(n) ‖ bytes)`, `head(0)` all zeros.
+
+use prost::Message;
+use thiserror::Error;
+
+use super::Entry;
+use crate::digest::Digest;
+
+/// First bytes of a ledger file.
+pub const HEADER: &[u8; 16] = b"governor-ledger1";
+/// Bytes before each record.
+pub const FRAME_HEADER: usize = 8;
+/// Longest record.
+pub const MAX_RECORD: usize = 60 * 1024;
+
+/// Size and running digest of a ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Records so far.
+    pub size: u64,
+    pub digest: Digest,
+}
+
+impl Head {
+    /// The head of an empty ledger.
+    pub const EMPTY: Self = Self {
+        size: 0,
+        digest: Digest::new([0; 32]),
+    };
+
+    /// The head after `bytes`.
+    #[must_use]
+    pub fn push(self, bytes: &[u8]) -> Self {
+        Self {
+            size: self.size.saturating_add(1),
+            digest: Digest::of_parts(&[self.digest.bytes(), bytes]),
+        }
+    }
+}
+
+/// A ledger file, read.
+#[derive(Clone, Debug)]
+pub struct Scanned {
+    pub entries: Vec<Entry>,
+    pub head: Head,
+    /// Bytes of the file that are good.
+    pub length: u64,
+    /// Bytes after them that were never acknowledged.
+    pub torn: u64,
+}
+
+/// Why a ledger file cannot be used.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ScanError {
+    #[error("the file does not begin like a ledger")]
+    NotALedger,
+    #[error("the record at byte {offset} does not match its checksum")]
+    Checksum { offset: usize },
+    #[error("the record at byte {offset} is {length} bytes long, more than a record may be")]
+    TooLong { offset: usize, length: usize },
+    #[error("the record at byte {offset} cannot be decoded")]
+    Encoding { offset: usize },
+    #[error("the record at byte {offset} has number {found} where {expected} is due")]
+    Sequence {
+        offset: usize,
+        expected: u64,
+        found: u64,
+    },
+}
+
+/// The frame of one record.
+pub fn encode(bytes: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(FRAME_HEADER + bytes.len());
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    frame.extend_from_slice(&length.to_le_bytes());
+    frame.extend_from_slice(&crc32c::crc32c(bytes).to_le_bytes());
+    frame.extend_from_slice(bytes);
+    frame
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+/// If any record but a torn last one does not check.
+pub fn scan(file: &[u8]) -> Result<Scanned, ScanError> {
+    let Some(body) = file.strip_prefix(HEADER) else {
+        // A file that power loss cut inside its header has nothing in it.
+        return if HEADER.starts_with(file) {
+            Ok(Scanned {
+                entries: Vec::new(),
+                head: Head::EMPTY,
+                length: 0,
+                torn: file.len() as u64,
+            })
+        } else {
+            Err(ScanError::NotALedger)
+        };
+    };
+    let mut scanned = Scanned {
+        entries: Vec::new(),
+        head: Head::EMPTY,
+        length: HEADER.len() as u64,
+        torn: 0,
+    };
+    let mut rest = body;
+    while !rest.is_empty() {
+        let offset = file.len() - rest.len();
+        match next(rest, offset)? {
+            Some((bytes, after)) => {
+                let entry =
+                    Entry::decode(bytes).map_err(|_source| ScanError::Encoding { offset })?;
+                if entry.sequence != scanned.head.size {
+                    return Err(ScanError::Sequence {
+                        offset,
+                        expected: scanned.head.size,
+                        found: entry.sequence,
+                    });
+                }
+                scanned.entries.push(entry);
+                scanned.head = scanned.head.push(bytes);
+                scanned.length = (file.len() - after.len()) as u64;
+                rest = after;
+            }
+            None => {
+                scanned.torn = rest.len() as u64;
+                break;
+            }
+        }
+    }
+    Ok(scanned)
+}
+
+/// A record's bytes, and what follows them.
+type Next<'a> = (&'a [u8], &'a [u8]);
+
+/// The next record and what follows it, or `None` if what is left is a torn tail.
+fn next(rest: &[u8], offset: usize) -> Result<Option<Next<'_>>, ScanError> {
+    let Some((length, after)) = rest.split_first_chunk::<4>() else {
+        return Ok(None);
+    };
+    let Some((checksum, after)) = after.split_first_chunk::<4>() else {
+        return Ok(None);
+    };
+    let length = u32::from_le_bytes(*length) as usize;
+    if length > MAX_RECORD {
+        // File systems may leave zeros or old blocks after a cut, never a length of ours.
+        return Err(ScanError::TooLong { offset, length });
+    }
+    let Some((bytes, after)) = after.split_at_checked(length) else {
+        return Ok(None);
+    };
+    if length == 0 || crc32c::crc32c(bytes) != u32::from_le_bytes(*checksum) {
+        let only_zeros = rest.iter().all(|byte| *byte == 0);
+        return if after.is_empty() || only_zeros {
+            Ok(None)
+        } else {
+            Err(ScanError::Checksum { offset })
+        };
+    }
+    Ok(Some((bytes, after)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::lineage::{Gap, Kind};
+
+    fn ledger(count: u64) -> Vec<u8> {
+        let mut file = HEADER.to_vec();
+        for sequence in 0..count {
+            let gap = Gap {
+                what: "test".into(),
+                count: sequence,
+            };
+            let entry = Entry {
+                schema: 1,
+                sequence,
+                kind: Some(Kind::Gap(gap)),
+                ..Entry::default()
+            };
+            file.extend(encode(&entry.encode_to_vec()));
+        }
+        file
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let file = ledger(3);
+        let scanned = scan(&file).unwrap();
+        assert_eq!(scanned.entries.len(), 3);
+        assert_eq!(scanned.head.size, 3);
+        assert_eq!(scanned.length, file.len() as u64);
+        assert_eq!(scanned.torn, 0);
+    }
+
+    #[test]
+    fn a_tail_cut_anywhere_loses_only_the_last_record() {
+        let two = ledger(2).len();
+        let file = ledger(3);
+        for cut in two..file.len() {
+            let scanned = scan(&file[..cut]).unwrap();
+            assert_eq!(scanned.entries.len(), 2, "cut at {cut}");
+            assert_eq!(scanned.length, two as u64);
+            assert_eq!(scanned.torn, (cut - two) as u64);
+        }
+    }
+
+    #[test]
+    fn damage_before_the_end_is_refused() {
+        let one = ledger(1).len();
+        let mut file = ledger(3);
+        file[one + FRAME_HEADER + 2] ^= 1;
+        assert_eq!(
+            scan(&file).unwrap_err(),
+            ScanError::Checksum { offset: one }
+        );
+    }
+
+    #[test]
+    fn a_record_taken_out_is_noticed() {
+        let (one, two) = (ledger(1).len(), ledger(2).len());
+        let mut file = ledger(3);
+        file.drain(one..two);
+        assert_eq!(
+            scan(&file).unwrap_err(),
+            ScanError::Sequence {
+                offset: one,
+                expected: 1,
+                found: 2
+            }
+        );
+    }
+
+    #[test]
+    fn another_file_is_not_a_ledger() {
+        assert_eq!(
+            scan(b"#!/bin/sh\necho no\n").unwrap_err(),
+            ScanError::NotALedger
+        );
+        assert_eq!(scan(b"").unwrap().entries.len(), 0);
+        assert_eq!(scan(&HEADER[..7]).unwrap().length, 0);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let mut file = HEADER.to_vec();
+            file.extend(&bytes);
+            if let Ok(scanned) = scan(&file) {
+                prop_assert_eq!(scanned.length + scanned.torn, file.len() as u64);
+            }
+            drop(scan(&bytes));
+        }
+    }
+}

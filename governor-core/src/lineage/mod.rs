@@ -1,0 +1,16 @@
+//! The ledger's contents: records, their frames on disk, and what a restart learns from them.
+//!
+//! Promises: a record is hashed and checked as the bytes that were written, never re-encoded; a
+//! torn tail is told apart from damage; folding the same records gives the same recovered state.
+//! Pure: reading and writing files is the daemon's part.
+
+mod frame;
+mod record;
+mod recover;
+
+pub use frame::{FRAME_HEADER, HEADER, Head, MAX_RECORD, ScanError, Scanned, encode, scan};
+pub use record::{
+    Appraisal, Entry, Gap, Grant, Kind, Lost, ModeChange, Named, PolicyLoaded, PolicyRefused,
+    Revocation, Start, TombstoneRecord, TrustChange, VerdictRecord,
+};
+pub use recover::Recovered;

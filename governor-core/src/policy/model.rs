@@ -1,0 +1,266 @@
+//! What a policy says, once all of it has been checked.
+//!
+//! A [`Policy`] cannot be built but by [`super::parse`]; what it hands out is read-only. Every set
+//! is already resolved to digests and every default already is the strictest reading.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use governor_common::row::{
+    CLASS_ATTESTED, CLASS_POLICY, MEMORY_ANY, MEMORY_WX, MODE_ENFORCE, MODE_OBSERVE,
+};
+
+use super::{egress::Rule, error::Diagnostic, sets::Set};
+use crate::{
+    digest::Digest,
+    time::{Span, WallTime},
+};
+
+/// From the first moment up to, not including, the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    pub from: WallTime,
+    pub until: WallTime,
+}
+
+impl Validity {
+    /// Whether `now` lies inside.
+    pub fn contains(&self, now: WallTime) -> bool {
+        self.from <= now && now < self.until
+    }
+}
+
+/// What a zone does with a denial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Enforce,
+    Observe,
+}
+
+impl Mode {
+    /// The number the kernel knows it by.
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Enforce => MODE_ENFORCE,
+            Self::Observe => MODE_OBSERVE,
+        }
+    }
+}
+
+/// What must stand behind an authorization in a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requires {
+    Attestation,
+    Policy,
+}
+
+impl Requires {
+    /// The number the kernel knows it by.
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Attestation => CLASS_ATTESTED,
+            Self::Policy => CLASS_POLICY,
+        }
+    }
+}
+
+/// Which memory may be executable besides authorized files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    WriteXorExecute,
+    Any,
+}
+
+impl Memory {
+    /// The number the kernel knows it by.
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::WriteXorExecute => MEMORY_WX,
+            Self::Any => MEMORY_ANY,
+        }
+    }
+}
+
+/// What happens to running copies, from mild to strict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OnRevoke {
+    Deny,
+    Freeze,
+    Quarantine,
+    Kill,
+}
+
+impl OnRevoke {
+    /// The word used in policies and output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Freeze => "freeze",
+            Self::Quarantine => "quarantine",
+            Self::Kill => "kill",
+        }
+    }
+}
+
+/// `[attestation]`: the host appraises itself against one set of reference values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attestation {
+    pub pcrs: BTreeSet<u8>,
+    /// Path of the reference values inside the bundle.
+    pub reference_file: String,
+    /// Content of that file.
+    pub reference: String,
+    pub every: Span,
+    pub lease: Span,
+}
+
+/// `[zone.NAME]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zone {
+    /// Relative to the root of the cgroup tree, without a leading slash.
+    pub cgroup: String,
+    pub mode: Mode,
+    pub requires: Requires,
+    pub memory: Memory,
+    /// Bit n set: address family n.
+    pub families: u64,
+    pub on_revoke: OnRevoke,
+    /// How long the operator may have it observed; `None`: not at all.
+    pub observe_up_to: Option<Span>,
+}
+
+/// Who may start a workload.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Starter {
+    /// A parent without a label.
+    Operator,
+    Workload(String),
+}
+
+/// `[workload.NAME]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    pub zone: String,
+    pub exec: BTreeSet<Digest>,
+    pub libraries: BTreeSet<Digest>,
+    pub scripts: BTreeSet<Digest>,
+    pub started_by: BTreeSet<Starter>,
+    /// Names or numbers, as written.
+    pub users: BTreeSet<String>,
+    pub egress: Vec<Rule>,
+    /// Never wider than the policy's.
+    pub validity: Validity,
+    /// The stricter of its own and its zone's.
+    pub on_revoke: OnRevoke,
+}
+
+impl Workload {
+    /// Every digest it may use in any role.
+    pub fn digests(&self) -> BTreeSet<Digest> {
+        self.exec
+            .iter()
+            .chain(&self.scripts)
+            .chain(&self.libraries)
+            .copied()
+            .collect()
+    }
+}
+
+/// What a `[risk.NAME]` counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RiskEvent {
+    DeniedExec,
+    DeniedMap,
+    DeniedSocket,
+    DeniedConnect,
+}
+
+/// `[risk.NAME]`. Checked and kept; nothing acts on it in this version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Risk {
+    pub count: u32,
+    pub of: RiskEvent,
+    pub within: Span,
+    pub action: OnRevoke,
+}
+
+/// `[survival]`: what must go on running outside zones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survival {
+    pub exec: BTreeSet<Digest>,
+    pub libraries: BTreeSet<Digest>,
+}
+
+/// A checked policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    pub(super) name: String,
+    pub(super) serial: u64,
+    pub(super) validity: Validity,
+    pub(super) governor: BTreeSet<Digest>,
+    pub(super) attestation: Option<Attestation>,
+    pub(super) zones: BTreeMap<String, Zone>,
+    pub(super) workloads: BTreeMap<String, Workload>,
+    pub(super) risks: BTreeMap<String, Risk>,
+    pub(super) survival: Survival,
+    pub(super) sets: BTreeMap<String, Set>,
+    pub(super) warnings: Vec<Diagnostic>,
+}
+
+impl Policy {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// At least 1.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    pub fn validity(&self) -> Validity {
+        self.validity
+    }
+
+    /// The digests that may be the daemon.
+    pub fn governor(&self) -> &BTreeSet<Digest> {
+        &self.governor
+    }
+
+    /// Present whenever a zone requires attestation.
+    pub fn attestation(&self) -> Option<&Attestation> {
+        self.attestation.as_ref()
+    }
+
+    pub fn zones(&self) -> &BTreeMap<String, Zone> {
+        &self.zones
+    }
+
+    pub fn zone(&self, name: &str) -> Option<&Zone> {
+        self.zones.get(name)
+    }
+
+    pub fn workloads(&self) -> &BTreeMap<String, Workload> {
+        &self.workloads
+    }
+
+    pub fn workload(&self, name: &str) -> Option<&Workload> {
+        self.workloads.get(name)
+    }
+
+    pub fn risks(&self) -> &BTreeMap<String, Risk> {
+        &self.risks
+    }
+
+    pub fn survival(&self) -> &Survival {
+        &self.survival
+    }
+
+    /// The sets as listed, with the names their digests were listed under.
+    pub fn sets(&self) -> &BTreeMap<String, Set> {
+        &self.sets
+    }
+
+    /// What a person should look at although the policy is accepted.
+    pub fn warnings(&self) -> &[Diagnostic] {
+        &self.warnings
+    }
+}

@@ -1,0 +1,57 @@
+//! `[risk.NAME]`: how many denials in what time are answered how.
+//!
+//! Checked and kept, so that a policy written today is read by the version that acts on it.
+
+use std::collections::BTreeMap;
+
+use super::{
+    check::{ON_REVOKE, timespan, word},
+    document::Table,
+    model::{Risk, RiskEvent},
+    report::{Complaint, Report},
+    values,
+};
+
+/// Reads every risk.
+pub(super) fn read(root: &Table<'_>, report: &mut Report<'_>) -> BTreeMap<String, Risk> {
+    let keys = ["count", "of", "within", "action"];
+    let mut risks = BTreeMap::new();
+    for (name, table) in root.tables("risk", &keys, report) {
+        if let Err(complaint) = values::name(name.value) {
+            report.error(name.at, complaint);
+        }
+        table.require(&keys, report);
+        let count = table.integer("count", report).and_then(|count| {
+            let number = u32::try_from(count.value)
+                .ok()
+                .filter(|number| *number >= 1);
+            if number.is_none() {
+                report.error(
+                    count.at,
+                    Complaint::new("`count` must be from 1 to 4294967295"),
+                );
+            }
+            number
+        });
+        let of = word(&table, "of", RISK_EVENTS, report);
+        let within = timespan(&table, "within", report);
+        let action = word(&table, "action", ON_REVOKE, report);
+        if let (Some(count), Some(of), Some(within), Some(action)) = (count, of, within, action) {
+            let risk = Risk {
+                count,
+                of,
+                within: within.value,
+                action,
+            };
+            risks.insert(name.value.to_owned(), risk);
+        }
+    }
+    risks
+}
+
+const RISK_EVENTS: &[(&str, RiskEvent)] = &[
+    ("denied-exec", RiskEvent::DeniedExec),
+    ("denied-map", RiskEvent::DeniedMap),
+    ("denied-socket", RiskEvent::DeniedSocket),
+    ("denied-connect", RiskEvent::DeniedConnect),
+];

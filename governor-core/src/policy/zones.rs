@@ -1,0 +1,124 @@
+//! `[zone.NAME]`: where a zone is, and how strict.
+
+use std::collections::BTreeMap;
+
+use governor_common::{
+    names::ZONE_PATH_ROWS,
+    net::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX},
+};
+
+use super::{
+    check::{ON_REVOKE, timespan, word},
+    document::{At, Table},
+    model::{Memory, Mode, OnRevoke, Requires, Zone},
+    places,
+    report::{Complaint, Report, quoted},
+    values,
+};
+
+/// Zones by name, with the offset of their name.
+pub(super) type Zones = BTreeMap<String, At<Zone>>;
+
+impl Zone {
+    pub(super) fn attested(&self) -> bool {
+        self.requires == Requires::Attestation
+    }
+}
+
+/// Reads every zone. One that has mistakes is there all the same, so that what refers to it is not
+/// a second mistake.
+pub(super) fn read(root: &Table<'_>, report: &mut Report<'_>) -> Zones {
+    let mut zones = Zones::new();
+    let mut paths: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, table) in root.tables("zone", KEYS, report) {
+        if let Err(complaint) = values::name(name.value) {
+            report.error(name.at, complaint);
+        }
+        table.require(&["cgroup"], report);
+        let cgroup = cgroup(&table, report);
+        if let Some(cgroup) = cgroup
+            && let Some(other) = paths.insert(cgroup.value, name.value)
+        {
+            let message = format!("zone {} has the same cgroup", quoted(other));
+            report.error(cgroup.at, Complaint::new(message));
+        }
+        let zone = one(cgroup.map_or("", |cgroup| cgroup.value), &table, report);
+        zones.insert(
+            name.value.to_owned(),
+            At {
+                value: zone,
+                at: name.at,
+            },
+        );
+    }
+    if zones.len() > usize::try_from(ZONE_PATH_ROWS).unwrap_or(usize::MAX) {
+        let message = format!("{} zones, the limit is {ZONE_PATH_ROWS}", zones.len());
+        report.error(0, Complaint::new(message));
+    }
+    zones
+}
+
+fn cgroup<'a>(table: &Table<'a>, report: &mut Report<'_>) -> Option<At<&'a str>> {
+    let cgroup = table.string("cgroup", report)?;
+    match places::cgroup(cgroup.value) {
+        Err(complaint) => report.error(cgroup.at, complaint),
+        Ok(()) => {
+            if let Err(complaint) = places::slices_nest(cgroup.value) {
+                report.warn(cgroup.at, complaint);
+            }
+        }
+    }
+    Some(cgroup)
+}
+
+fn one(cgroup: &str, table: &Table<'_>, report: &mut Report<'_>) -> Zone {
+    Zone {
+        cgroup: cgroup.to_owned(),
+        mode: word(table, "mode", MODES, report).unwrap_or(Mode::Enforce),
+        requires: word(table, "requires", REQUIRES, report).unwrap_or(Requires::Attestation),
+        memory: word(table, "memory", MEMORIES, report).unwrap_or(Memory::WriteXorExecute),
+        families: families(table, report),
+        on_revoke: word(table, "on_revoke", ON_REVOKE, report).unwrap_or(OnRevoke::Kill),
+        observe_up_to: timespan(table, "observe_up_to", report).map(|span| span.value),
+    }
+}
+
+fn families(table: &Table<'_>, report: &mut Report<'_>) -> u64 {
+    let mut families = 0u64;
+    for family in table.strings("families", report).into_iter().flatten() {
+        match values::word(family.value, FAMILIES) {
+            Err(complaint) => report.error(family.at, complaint),
+            Ok(number) => {
+                let bit = 1u64 << number;
+                if families & bit != 0 {
+                    let message = format!("{} is listed twice", quoted(family.value));
+                    report.warn(family.at, Complaint::new(message));
+                }
+                families |= bit;
+            }
+        }
+    }
+    families
+}
+
+const KEYS: &[&str] = &[
+    "cgroup",
+    "mode",
+    "requires",
+    "memory",
+    "families",
+    "on_revoke",
+    "observe_up_to",
+];
+const MODES: &[(&str, Mode)] = &[("enforce", Mode::Enforce), ("observe", Mode::Observe)];
+const REQUIRES: &[(&str, Requires)] = &[
+    ("attestation", Requires::Attestation),
+    ("policy", Requires::Policy),
+];
+const MEMORIES: &[(&str, Memory)] = &[("w^x", Memory::WriteXorExecute), ("any", Memory::Any)];
+const FAMILIES: &[(&str, u32)] = &[
+    ("unix", AF_UNIX),
+    ("inet", AF_INET),
+    ("inet6", AF_INET6),
+    ("netlink", AF_NETLINK),
+];
