@@ -7,6 +7,9 @@
 
 use core::fmt;
 
+use serde::Deserialize;
+use thiserror::Error;
+
 use crate::digest::Digest;
 
 /// 32 random bytes, used once.
@@ -64,6 +67,58 @@ impl Challenge {
     }
 }
 
+/// Why a text is not a challenge.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ChallengeError {
+    #[error("reading a challenge: {0}")]
+    Syntax(String),
+    #[error("reading a challenge: `{0}` is not 64 hexadecimal digits")]
+    NotADigest(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    nonce: String,
+    host: String,
+    policy: String,
+    ledger_size: u64,
+    ledger_head: String,
+    trips: u64,
+}
+
+impl Challenge {
+    /// The challenge as TOML, to lie beside the evidence that answers it. What it says is believed
+    /// only as far as the quote's signature covers it.
+    pub fn write(&self) -> String {
+        format!(
+            "nonce = \"{}\"\nhost = \"{}\"\npolicy = \"{}\"\nledger_size = {}\n\
+             ledger_head = \"{}\"\ntrips = {}\n",
+            hex::encode(self.nonce.bytes()),
+            self.host,
+            self.policy,
+            self.ledger_size,
+            self.ledger_head,
+            self.trips
+        )
+    }
+
+    /// Reads what [`Self::write`] wrote, and nothing else.
+    pub fn parse(text: &str) -> Result<Self, ChallengeError> {
+        let written: Written = toml::from_str(text)
+            .map_err(|error| ChallengeError::Syntax(error.message().to_owned()))?;
+        let digest = |text: String| Digest::from_hex(&text).ok_or(ChallengeError::NotADigest(text));
+        Ok(Self {
+            nonce: Nonce::new(*digest(written.nonce)?.bytes()),
+            host: digest(written.host)?,
+            policy: digest(written.policy)?,
+            ledger_size: written.ledger_size,
+            ledger_head: digest(written.ledger_head)?,
+            trips: written.trips,
+        })
+    }
+}
+
 const DOMAIN: &[u8] = b"governor-quote-v1\0";
 
 #[cfg(test)]
@@ -82,6 +137,15 @@ mod tests {
         bytes.extend([5; 32]);
         bytes.extend([0, 0, 0, 0, 0, 0, 0, 6]);
         assert_eq!(challenge.extra_data(), Digest::of(&bytes));
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else() {
+        let text = challenge().write();
+        assert_eq!(Challenge::parse(&text), Ok(challenge()));
+        assert!(Challenge::parse(&format!("{text}more = 1\n")).is_err());
+        assert!(Challenge::parse(&text.replace("trips", "trip")).is_err());
+        assert!(Challenge::parse(&text.replacen("01", "0", 1)).is_err());
     }
 
     #[test]

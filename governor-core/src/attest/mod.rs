@@ -25,7 +25,7 @@ mod tests;
 pub use algorithm::Algorithm;
 pub use appraise::{AttestationResult, appraise, diagnose, diagnose_answer};
 pub use bytes::Malformed;
-pub use challenge::{Challenge, Nonce};
+pub use challenge::{Challenge, ChallengeError, Nonce};
 pub use evidence::{Evidence, MAX_EVENT_LOG, composite};
 pub use key::AttestationKey;
 pub use public::{Material, Name, P256, Public, Scheme};

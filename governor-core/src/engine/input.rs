@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    attest::{Challenge, Evidence},
+    attest::{Challenge, Evidence, Nonce},
     digest::Digest,
     policy::VerifiedPolicy,
     time::{BootTime, Span},
@@ -36,8 +36,11 @@ pub enum Input {
         epoch: u64,
         at: BootTime,
     },
-    /// The evidence for the outstanding challenge.
-    EvidenceArrived(Box<Evidence>),
+    /// The evidence that was made for the challenge with this nonce.
+    EvidenceArrived {
+        nonce: Nonce,
+        evidence: Box<Evidence>,
+    },
     /// The TPM did not answer, or with an error.
     QuoteFailed { why: String },
     /// Registers read between quotes.

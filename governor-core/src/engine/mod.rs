@@ -31,7 +31,7 @@ pub use input::{Input, Refused, Target};
 pub use trust::{Cause, Causes, Clears, Doubted, Trust, Trusted};
 
 use crate::{
-    attest::{self, Challenge, Evidence, PcrSelection, ReferenceValues},
+    attest::{self, Challenge, Evidence, Nonce, PcrSelection, ReferenceValues},
     digest::Digest,
     lineage::{Kind, Recovered},
     policy::{self, Epochs, Ids, OnRevoke, Policy, Requires, VerifiedPolicy},
@@ -234,8 +234,8 @@ impl Engine {
                 });
                 Ok(String::new())
             }
-            Input::EvidenceArrived(evidence) => {
-                next.evidence_arrived(now, *evidence, &mut effects);
+            Input::EvidenceArrived { nonce, evidence } => {
+                next.evidence_arrived(now, nonce, *evidence, &mut effects);
                 Ok(String::new())
             }
             Input::QuoteFailed { why } => {
@@ -253,8 +253,8 @@ impl Engine {
                 uid,
             } => next.revoke(now, &target, &reason, uid, &mut effects),
             Input::Reattest => {
+                // One that is under way is as good as another.
                 next.next_quote = now.boot;
-                next.outstanding = None;
                 next.request_quote_if_due(now, &mut effects);
                 Ok("asked the TPM for a quote".into())
             }
@@ -380,11 +380,16 @@ impl Engine {
     fn evidence_arrived(
         &mut self,
         now: ClockReading,
+        nonce: Nonce,
         evidence: Evidence,
         effects: &mut Vec<Effect>,
     ) {
-        // Evidence nobody asked for is nobody's evidence.
-        let Some(outstanding) = self.outstanding.take() else {
+        // Evidence nobody asked for, or for a challenge that was given up, is nobody's evidence: it
+        // grants nothing, and says nothing against a host that answers the current one.
+        let asked = self
+            .outstanding
+            .take_if(|outstanding| outstanding.challenge.nonce == nonce);
+        let Some(outstanding) = asked else {
             return;
         };
         let Some((attestation, digest)) = self.attestation() else {

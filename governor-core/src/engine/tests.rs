@@ -140,6 +140,7 @@ struct Host {
     now: u64,
     wanted: Option<(Digest, u64, u64)>,
     outstanding: Option<Challenge>,
+    issued: u64,
     /// Until when attested work may run, by the model's own reckoning.
     convinced: u64,
     /// Effects to fail, by position from now.
@@ -172,6 +173,7 @@ impl Host {
             now: SECOND,
             wanted: None,
             outstanding: None,
+            issued: 0,
             convinced: 0,
             fail: BTreeSet::new(),
             performed: 0,
@@ -260,13 +262,14 @@ impl Host {
             return false;
         };
         let challenge = Challenge {
-            nonce: Nonce::new([7; 32]),
+            nonce: Nonce::new(*Digest::of(&self.issued.to_le_bytes()).bytes()),
             host: Digest::of(b"host"),
             policy,
             ledger_size: self.records.len() as u64,
             ledger_head: Digest::of(b"head"),
             trips: 0,
         };
+        self.issued += 1;
         self.outstanding = Some(challenge.clone());
         let challenge = Box::new(challenge);
         self.feed(Input::QuoteStarted {
@@ -286,6 +289,7 @@ impl Host {
             .engine
             .outstanding
             .as_ref()
+            .filter(|outstanding| outstanding.challenge.nonce == challenge.nonce)
             .map(|outstanding| outstanding.at.0);
         // A challenge that a reload voided is answered by nobody.
         if changed && at.is_some() {
@@ -296,10 +300,9 @@ impl Host {
         {
             self.convinced = self.convinced.max(at + LEASE);
         }
-        self.feed(Input::EvidenceArrived(Box::new(evidence(
-            &challenge, changed,
-        ))))
-        .unwrap();
+        let (nonce, evidence) = (challenge.nonce, Box::new(evidence(&challenge, changed)));
+        self.feed(Input::EvidenceArrived { nonce, evidence })
+            .unwrap();
     }
 
     fn attest(&mut self, changed: bool) {
@@ -457,6 +460,21 @@ fn a_register_that_differs_revokes_and_only_matching_evidence_restores() {
         host.allows(b"p"),
         "rows are written again with the new epoch"
     );
+}
+
+#[test]
+fn an_answer_to_a_challenge_that_was_given_up_says_nothing() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    assert!(host.begin_quote());
+    let late = host.outstanding.take().unwrap();
+    host.now += LEASE;
+    host.feed(Input::Tick).unwrap();
+    host.attest(false);
+    let (nonce, evidence) = (late.nonce, Box::new(evidence(&late, false)));
+    host.feed(Input::EvidenceArrived { nonce, evidence })
+        .unwrap();
+    assert_eq!(host.engine.trust().name(), "trusted");
 }
 
 #[test]
