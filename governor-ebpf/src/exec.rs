@@ -1,0 +1,204 @@
+//! Executing: each file of the chain is judged, and the label comes with the commit.
+//!
+//! A script is judged first and its interpreter after it; the task then carries the script's label.
+//! Between check and commit the world may have changed, so the commit judges again and kills.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{helpers::generated::bpf_send_signal, macros::lsm, programs::LsmContext};
+use governor_common::{
+    Facts, Label, Measured, Operation, Reason, Verdict, decide, names::WORKLOAD_NONE,
+};
+
+use crate::{
+    facts,
+    label::{self, Own, TaskState},
+    maps, measure,
+    offsets::{self, load},
+    report,
+    zone::{self, Place},
+};
+
+/// A new exec begins: whatever an earlier, failed one left behind is forgotten.
+#[lsm(hook = "bprm_creds_for_exec", sleepable)]
+pub fn bprm_creds_for_exec(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(1) != 0 {
+        return report::refused();
+    }
+    match label::own() {
+        Own::Nothing => 0,
+        Own::Broken => report::fault(),
+        Own::Found(state) => {
+            // SAFETY: this task's storage.
+            forget_pending(unsafe { &mut *state });
+            0
+        }
+    }
+}
+
+/// Each file of the chain.
+#[lsm(hook = "bprm_check_security", sleepable)]
+pub fn bprm_check_security(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(1) != 0 {
+        return report::refused();
+    }
+    let (zone, state) = match zone::place() {
+        Place::Outside => return 0,
+        Place::Inside(zone, state) => (zone, state),
+        Place::Broken => return report::fault(),
+    };
+    let bprm: *const c_void = ctx.arg(0);
+    // SAFETY: a field of `linux_binprm`.
+    let file: *mut c_void = unsafe { load(bprm, &offsets::OFF_BPRM_FILE) };
+    let operation = if is_script(bprm) {
+        Operation::Script
+    } else {
+        Operation::Execute
+    };
+    let mut digest = [0; 32];
+    let measurement = measure::file(file, &mut digest);
+    // SAFETY: this task's storage. No helper below sleeps.
+    let state = unsafe { &mut *state };
+    facts::begin(&mut state.facts, operation, zone, &state.label);
+    let facts = &mut state.facts;
+    facts.measured = measurement.measured as u32;
+    facts.measured_raw = measurement.raw;
+    if let Measured::Sha256 = measurement.measured {
+        facts.digest = digest;
+    }
+    facts.script_workload = state.pending_script;
+    if !facts::read_state(facts) {
+        return report::fault();
+    }
+    facts::look_up(facts);
+    let decision = decide::decide_exec(facts);
+    match decision.0 {
+        Verdict::Allow | Verdict::WouldDeny => {
+            if !pend(state, operation, decision.0) {
+                return report::fault();
+            }
+        }
+        Verdict::Deny => forget_pending(state),
+    }
+    let file = if measurement.is_file() {
+        Some(file)
+    } else {
+        None
+    };
+    report::full(&state.facts, decision, Some(&state.pending), file)
+}
+
+/// The point of no return: the pending label becomes the task's, if it still may.
+#[lsm(hook = "bprm_committed_creds", sleepable)]
+pub fn bprm_committed_creds(_ctx: LsmContext) -> i32 {
+    let state = match label::own() {
+        Own::Nothing => return 0,
+        Own::Broken => {
+            kill();
+            report::fault();
+            return 0;
+        }
+        // SAFETY: this task's storage.
+        Own::Found(state) => unsafe { &mut *state },
+    };
+    if state.pending_operation == COMMITTED {
+        // While an upgrade is under way two sets of programs run, and the other was first.
+        return 0;
+    }
+    if state.pending_operation == 0 {
+        if state.label.present() {
+            // A labelled task changed its image without a verdict.
+            kill();
+            let facts = &mut state.facts;
+            facts::begin(facts, Operation::Execute, state.label.zone, &state.label);
+            report::quiet(facts, (Verdict::Deny, Reason::LabelLost));
+        }
+        return 0;
+    }
+    let operation = if state.pending_operation == Operation::Script as u32 {
+        Operation::Script
+    } else {
+        Operation::Execute
+    };
+    let facts = &mut state.facts;
+    facts::begin(facts, operation, state.pending.zone, &state.label);
+    facts.measured = Measured::Sha256 as u32;
+    facts.digest = state.pending.digest;
+    let decision = if facts::read_state(facts) {
+        facts::look_up(facts);
+        decide::decide_exec(facts)
+    } else {
+        (Verdict::Deny, Reason::GateFault)
+    };
+    match decision.0 {
+        Verdict::Allow | Verdict::WouldDeny => {}
+        Verdict::Deny => {
+            kill();
+            report::quiet(facts, decision);
+        }
+    }
+    state.label = state.pending;
+    forget_pending(state);
+    state.pending_operation = COMMITTED;
+    0
+}
+
+/// Notes what the task becomes. False: no execution number could be had.
+#[inline(always)]
+fn pend(state: &mut TaskState, operation: Operation, verdict: Verdict) -> bool {
+    // The interpreter of a script: the script's label stays.
+    if state.pending_script != 0 {
+        return true;
+    }
+    let Some(exec_id) = maps::next_execution() else {
+        return false;
+    };
+    let facts: &Facts = &state.facts;
+    let workload = match verdict {
+        Verdict::Allow => facts.row.workload,
+        Verdict::WouldDeny => WORKLOAD_NONE,
+        Verdict::Deny => return false,
+    };
+    let (zone, digest) = (facts.zone, facts.digest);
+    state.pending = Label {
+        zone,
+        workload,
+        exec_id,
+        digest,
+    };
+    state.pending_operation = operation as u32;
+    if let Operation::Script = operation {
+        state.pending_script = workload;
+    }
+    true
+}
+
+#[inline(always)]
+fn forget_pending(state: &mut TaskState) {
+    state.pending = Label {
+        zone: 0,
+        workload: 0,
+        exec_id: 0,
+        digest: [0; 32],
+    };
+    state.pending_operation = 0;
+    state.pending_script = 0;
+}
+
+/// Whether the file's first bytes hand it to an interpreter.
+#[inline(always)]
+fn is_script(bprm: *const c_void) -> bool {
+    // SAFETY: the kernel filled the buffer before this hook.
+    let start: [u8; 2] = unsafe { load(bprm, &offsets::OFF_BPRM_BUF) };
+    start[0] == b'#' && start[1] == b'!'
+}
+
+#[inline(always)]
+fn kill() {
+    const SIGKILL: u32 = 9;
+    // SAFETY: a number in; the current task gets the signal. Process 1 cannot, and is in no zone.
+    unsafe { bpf_send_signal(SIGKILL) };
+}
+
+/// In `pending_operation`: the exec's label is in place. The next exec clears it.
+const COMMITTED: u32 = 1;

@@ -1,0 +1,90 @@
+//! Gathering what a verdict is made from.
+//!
+//! Nothing is judged here. The state is read after the measurement, and deadline before trips
+//! before epoch: the daemon writes them in the opposite order.
+
+use aya_ebpf::helpers::generated::{bpf_get_current_uid_gid, bpf_ktime_get_boot_ns};
+use governor_common::{Facts, Label, Operation, Row, RowKey, names::SCOPE_ZONE, state::Word};
+
+use crate::maps::{self, Table};
+
+/// Clears the facts and fills in who asks for what.
+#[inline(always)]
+pub(crate) fn begin(facts: &mut Facts, operation: Operation, zone: u32, label: &Label) {
+    // SAFETY: integers only; all zero is a value, and the strictest one.
+    unsafe { core::ptr::from_mut(facts).write_bytes(0, 1) };
+    facts.operation = operation as u32;
+    facts.zone = zone;
+    facts.label = *label;
+    // SAFETY: no arguments.
+    facts.uid = unsafe { bpf_get_current_uid_gid() } as u32;
+    // SAFETY: no arguments.
+    facts.now = unsafe { bpf_ktime_get_boot_ns() };
+}
+
+/// Reads the state words; false when a map is not what it should be.
+#[inline(always)]
+pub(crate) fn read_state(facts: &mut Facts) -> bool {
+    let Some(deadline) = maps::state(Word::LeaseDeadline) else {
+        return false;
+    };
+    let Some(lease_trips) = maps::state(Word::LeaseTrips) else {
+        return false;
+    };
+    let Some(lease_epoch) = maps::state(Word::LeaseEpoch) else {
+        return false;
+    };
+    let Some(attested) = maps::state(Word::EpochAttested) else {
+        return false;
+    };
+    let Some(policy) = maps::state(Word::EpochPolicy) else {
+        return false;
+    };
+    let Some(trips) = maps::trips() else {
+        return false;
+    };
+    facts.state.lease_deadline = deadline;
+    facts.state.lease_trips = lease_trips;
+    facts.state.lease_epoch = lease_epoch;
+    facts.state.epoch_attested = attested;
+    facts.state.epoch_policy = policy;
+    facts.state.trips = trips;
+    true
+}
+
+/// Looks up the zone, the row that is asked for, and the tombstone. What is not found stays zero.
+#[inline(always)]
+pub(crate) fn look_up(facts: &mut Facts) {
+    let zone = facts.zone;
+    let subject = facts.subject();
+    facts.tombstone = u32::from(maps::tombstone(zone, &subject));
+    let Some(table) = Table::in_force() else {
+        return;
+    };
+    let row = core::ptr::from_mut(&mut facts.row);
+    table.copy(
+        &RowKey {
+            zone,
+            scope: SCOPE_ZONE,
+            digest: [0; 32],
+        },
+        row,
+    );
+    if facts.row.key.zone == zone && facts.row.key.scope == SCOPE_ZONE {
+        facts.zone_mode = facts.row.mode;
+        facts.zone_class = facts.row.class;
+        facts.zone_memory = facts.row.memory;
+        facts.zone_families = facts.row.families;
+    }
+    // SAFETY: integers only.
+    unsafe { core::ptr::from_mut::<Row>(&mut facts.row).write_bytes(0, 1) };
+    let row = core::ptr::from_mut(&mut facts.row);
+    table.copy(
+        &RowKey {
+            zone,
+            scope: facts.scope(),
+            digest: subject,
+        },
+        row,
+    );
+}

@@ -1,0 +1,137 @@
+//! What a task carries: its label, the label of an exec in flight, and room to judge in.
+//!
+//! Lives in task storage, so it follows the task and not its cgroup, and ends with it. A task whose
+//! storage cannot be read is never taken for a task without one.
+
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::{
+        BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE, task_struct,
+    },
+    helpers::generated::{bpf_get_current_task_btf, bpf_task_storage_get},
+    macros::{btf_map, lsm},
+    programs::LsmContext,
+};
+use governor_common::{Facts, Label, Operation, decide};
+
+use crate::{facts, maps, offsets, report};
+
+/// One task's storage. User space reads the label at its start.
+#[repr(C)]
+pub(crate) struct TaskState {
+    pub(crate) label: Label,
+    /// What the exec in flight makes of the task, if it commits.
+    pub(crate) pending: Label,
+    /// The operation that `pending` was judged as; zero: no exec was judged; one: it committed.
+    pub(crate) pending_operation: u32,
+    /// Workload of the script whose interpreter comes next; zero: none.
+    pub(crate) pending_script: u32,
+    /// Room for one verdict: larger than the programs' stack. Used by this task only, and never
+    /// across a helper that sleeps.
+    pub(crate) facts: Facts,
+}
+
+/// The BTF definition of a task storage map, which the library does not have yet.
+#[repr(C)]
+struct TaskStorage {
+    r#type: *const [i32; BPF_MAP_TYPE_TASK_STORAGE as usize],
+    key: *const i32,
+    value: *const TaskState,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; 1],
+}
+
+// SAFETY: pointers that only describe the map to the loader; nothing reads through them.
+unsafe impl Sync for TaskStorage {}
+
+#[btf_map]
+static LABELS: TaskStorage = TaskStorage {
+    r#type: ptr::null(),
+    key: ptr::null(),
+    value: ptr::null(),
+    max_entries: ptr::null(),
+    map_flags: ptr::null(),
+};
+
+/// What the current task has.
+pub(crate) enum Own {
+    /// No storage, so no label.
+    Nothing,
+    Found(*mut TaskState),
+    /// There is storage and it could not be read.
+    Broken,
+}
+
+/// The current task's storage, if it has any.
+#[inline(always)]
+pub(crate) fn own() -> Own {
+    // SAFETY: the helper returns the running task.
+    let task = unsafe { bpf_get_current_task_btf() };
+    // SAFETY: a pointer field of `task_struct`, only compared with zero.
+    let storage: u64 = unsafe { offsets::load(task.cast(), &offsets::OFF_TASK_STORAGE) };
+    if storage == 0 {
+        return Own::Nothing;
+    }
+    // A plain lookup may find nothing because the storage is busy. With the create flag, nothing
+    // can only mean a failure; at worst a task with another program's storage gets an empty one.
+    match of(task) {
+        Some(state) => Own::Found(state),
+        None => Own::Broken,
+    }
+}
+
+/// The current task's storage, made if need be.
+#[inline(always)]
+pub(crate) fn own_or_new() -> Option<*mut TaskState> {
+    // SAFETY: the helper returns the running task.
+    of(unsafe { bpf_get_current_task_btf() })
+}
+
+#[inline(always)]
+fn of(task: *mut task_struct) -> Option<*mut TaskState> {
+    let map = ptr::from_ref(&LABELS).cast_mut().cast();
+    let flags = u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE);
+    // SAFETY: the map and a task that the verifier trusts; new storage is zeroed.
+    let state = unsafe { bpf_task_storage_get(map, task, ptr::null_mut(), flags) };
+    if state.is_null() {
+        None
+    } else {
+        Some(state.cast())
+    }
+}
+
+/// A child is what its parent is.
+#[lsm(hook = "task_alloc")]
+pub fn task_alloc(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(2) != 0 {
+        return report::refused();
+    }
+    let state = match own() {
+        Own::Nothing => return 0,
+        Own::Found(state) => state,
+        Own::Broken => return report::fault(),
+    };
+    // SAFETY: this task's storage.
+    let state = unsafe { &mut *state };
+    if !state.label.present() {
+        return 0;
+    }
+    let label = state.label;
+    let facts = &mut state.facts;
+    facts::begin(facts, Operation::Fork, label.zone, &label);
+    facts.tombstone = u32::from(maps::tombstone(label.zone, &label.digest));
+    let decision = decide::decide_fork(facts);
+    let code = report::quiet(facts, decision);
+    if code != 0 {
+        return code;
+    }
+    match of(ctx.arg::<*mut task_struct>(0)) {
+        Some(child) => {
+            // SAFETY: the child's storage; nothing else knows the child yet.
+            unsafe { (*child).label = label };
+            0
+        }
+        None => report::fault(),
+    }
+}

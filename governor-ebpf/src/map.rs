@@ -1,0 +1,124 @@
+//! Executable memory: what is mapped is measured, what was written is refused.
+//!
+//! Only labelled tasks are judged; before that, systemd's own code runs in the cgroup.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{macros::lsm, programs::LsmContext};
+use governor_common::{Measured, Operation, decide};
+
+use crate::{
+    facts,
+    label::{self, Own, TaskState},
+    measure,
+    offsets::{self, load},
+    report,
+};
+
+const PROT_WRITE: u64 = 2;
+const PROT_EXEC: u64 = 4;
+const MAP_ANONYMOUS: u64 = 0x20;
+const VM_EXEC: u64 = 4;
+
+/// Mapping something executable.
+#[lsm(hook = "mmap_file", sleepable)]
+pub fn mmap_file(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(4) != 0 {
+        return report::refused();
+    }
+    if ctx.arg::<u64>(2) & PROT_EXEC == 0 {
+        return 0;
+    }
+    let state = match labelled() {
+        Ok(Some(state)) => state,
+        Ok(None) => return 0,
+        Err(code) => return code,
+    };
+    let file: *mut c_void = ctx.arg(0);
+    let anonymous = ctx.arg::<u64>(3) & MAP_ANONYMOUS != 0;
+    let mut digest = [0; 32];
+    let (measured, raw) = if anonymous {
+        (Measured::Nothing, 0)
+    } else {
+        // `file` may be null here, whatever the verifier believes; see `measure::file`.
+        let measurement = measure::file(file, &mut digest);
+        (measurement.measured, measurement.raw)
+    };
+    let label = state.label;
+    let facts = &mut state.facts;
+    facts::begin(facts, Operation::Map, label.zone, &label);
+    facts.measured = measured as u32;
+    facts.measured_raw = raw;
+    if let Measured::Sha256 = measured {
+        facts.digest = digest;
+    }
+    if !facts::read_state(facts) {
+        return report::fault();
+    }
+    facts::look_up(facts);
+    let decision = decide::decide_map(facts);
+    let file = if !anonymous && raw >= 0 {
+        Some(file)
+    } else {
+        None
+    };
+    report::quiet_file(facts, decision, file)
+}
+
+/// Making memory executable that was not, or writable and executable at once.
+#[lsm(hook = "file_mprotect")]
+pub fn file_mprotect(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(3) != 0 {
+        return report::refused();
+    }
+    let prot: u64 = ctx.arg(2);
+    if prot & PROT_EXEC == 0 {
+        return 0;
+    }
+    let vma: *const c_void = ctx.arg(0);
+    // SAFETY: a field of `vm_area_struct`.
+    let flags: u64 = unsafe { load(vma, &offsets::OFF_VMA_FLAGS) };
+    if flags & VM_EXEC != 0 && prot & PROT_WRITE == 0 {
+        return 0;
+    }
+    let state = match labelled() {
+        Ok(Some(state)) => state,
+        Ok(None) => return 0,
+        Err(code) => return code,
+    };
+    // SAFETY: a pointer field, only compared with zero.
+    let file: u64 = unsafe { load(vma, &offsets::OFF_VMA_FILE) };
+    let label = state.label;
+    let facts = &mut state.facts;
+    facts::begin(facts, Operation::Protect, label.zone, &label);
+    let measured = if file == 0 {
+        Measured::Nothing
+    } else {
+        Measured::Failed
+    };
+    facts.measured = measured as u32;
+    if !facts::read_state(facts) {
+        return report::fault();
+    }
+    facts::look_up(facts);
+    let decision = decide::decide_map(facts);
+    report::quiet(facts, decision)
+}
+
+/// The current task's storage if it has a label.
+#[inline(always)]
+pub(crate) fn labelled() -> Result<Option<&'static mut TaskState>, i32> {
+    match label::own() {
+        Own::Nothing => Ok(None),
+        Own::Broken => Err(report::fault()),
+        Own::Found(state) => {
+            // SAFETY: this task's storage, which lives as long as the task runs this program.
+            let state = unsafe { &mut *state };
+            if state.label.present() {
+                Ok(Some(state))
+            } else {
+                Ok(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The maps, and the few ways in which the programs touch them.
+//!
+//! Values that user space may replace at any time are copied out word by word; a row's key is
+//! copied last, so that an element reused during the copy shows another key and is refused by the
+//! verdict.
+
+use core::{arch::asm, ffi::c_void, ptr};
+
+use aya_ebpf::{
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    helpers::generated::bpf_map_lookup_elem,
+    macros::btf_map,
+};
+use governor_common::{
+    Event, Row, RowKey,
+    names::{
+        CGROUP_ROWS, COUNT_SLOTS, EGRESS_ROWS, RING_BYTES, TOMBSTONE_ROWS, ZONE_PATH_LEN,
+        ZONE_PATH_ROWS,
+    },
+    net::{EgressKey, EgressRow},
+    row::TombstoneKey,
+    state::{WORDS, Word},
+};
+
+/// The template of the table's inner map. The daemon makes each inner map as large as the rows it
+/// holds; the kernel compares everything but the size.
+///
+/// The value is a row as plain words: Linux 6.1 takes a map that user space made without type
+/// information for a different one if the template's value is a structure.
+type Rows = HashMap<RowKey, [u64; ROW_WORDS], 1>;
+
+#[btf_map]
+static TABLE: ArrayOfMaps<Rows, 1> = ArrayOfMaps::new();
+#[btf_map]
+static STATE: Array<u64, { WORDS as usize }> = Array::new();
+#[btf_map]
+static TRIPS: Array<u64, 1> = Array::new();
+#[btf_map]
+static EXECS: Array<u64, 1> = Array::new();
+#[btf_map]
+static TOMBSTONES: HashMap<TombstoneKey, u64, { TOMBSTONE_ROWS as usize }> = HashMap::new();
+#[btf_map]
+pub(crate) static CGROUPS: HashMap<u64, u32, { CGROUP_ROWS as usize }> = HashMap::new();
+#[btf_map]
+pub(crate) static ZONE_PATHS: HashMap<[u8; ZONE_PATH_LEN], u32, { ZONE_PATH_ROWS as usize }> =
+    HashMap::new();
+#[btf_map]
+pub(crate) static EGRESS: LpmTrie<EgressKey, EgressRow, { EGRESS_ROWS as usize }> = LpmTrie::new();
+#[btf_map]
+pub(crate) static DENIALS: RingBuf<Event, { RING_BYTES as usize }> = RingBuf::new();
+#[btf_map]
+pub(crate) static EVENTS: RingBuf<Event, { RING_BYTES as usize }> = RingBuf::new();
+#[btf_map]
+static COUNTS: PerCpuArray<u64, { COUNT_SLOTS as usize }> = PerCpuArray::new();
+
+/// The table in force. Taken once per verdict, so that a verdict sees one table whole.
+#[derive(Clone, Copy)]
+pub(crate) struct Table(*mut c_void);
+
+impl Table {
+    #[inline(always)]
+    pub(crate) fn in_force() -> Option<Self> {
+        TABLE
+            .get(0)
+            .map(|inner| Self(ptr::from_ref(inner).cast_mut().cast()))
+    }
+
+    /// Copies the row of `key` to `into`; leaves `into` alone when there is none.
+    #[inline(always)]
+    pub(crate) fn copy(self, key: &RowKey, into: *mut Row) {
+        // SAFETY: an inner map's pointer and a key of its type; the verifier checks both.
+        let found = unsafe { bpf_map_lookup_elem(self.0, ptr::from_ref(key).cast_mut().cast()) };
+        if found.is_null() {
+            return;
+        }
+        // Ascending from behind the key, then the key: a writer fills an element from its start.
+        copy_words(found.cast(), into.cast(), KEY_WORDS, ROW_WORDS);
+        copy_words(found.cast(), into.cast(), 0, KEY_WORDS);
+    }
+}
+
+const KEY_WORDS: usize = size_of::<RowKey>() / 8;
+const ROW_WORDS: usize = size_of::<Row>() / 8;
+
+#[inline(always)]
+fn copy_words(from: *const u64, to: *mut u64, first: usize, end: usize) {
+    let mut i = first;
+    while i < end {
+        // SAFETY: both hold `ROW_WORDS` aligned words.
+        unsafe { to.add(i).write(from.add(i).read_volatile()) };
+        i += 1;
+    }
+}
+
+/// One word of the state; `None` only if the map is not what it should be.
+#[inline(always)]
+pub(crate) fn state(word: Word) -> Option<u64> {
+    // SAFETY: a map element, read whole.
+    STATE
+        .get(word as u32)
+        .map(|value| unsafe { ptr::from_ref(value).read_volatile() })
+}
+
+/// The kernel's own alarm counter.
+#[inline(always)]
+pub(crate) fn trips() -> Option<u64> {
+    // SAFETY: a map element, read whole.
+    TRIPS
+        .get(0)
+        .map(|value| unsafe { ptr::from_ref(value).read_volatile() })
+}
+
+/// Whether a tombstone stands on this content in this zone.
+#[inline(always)]
+pub(crate) fn tombstone(zone: u32, digest: &[u8; 32]) -> bool {
+    let key = TombstoneKey {
+        zone,
+        reserved: 0,
+        digest: *digest,
+    };
+    TOMBSTONES.get_ptr(&key).is_some()
+}
+
+/// An execution's number: unique since boot, never zero, and kept over an upgrade of the programs.
+#[inline(always)]
+pub(crate) fn next_execution() -> Option<u64> {
+    let word = EXECS.get(0)?;
+    Some(fetch_add_one(ptr::from_ref(word).cast_mut()) + 1)
+}
+
+/// Adds one to a counter.
+#[inline(always)]
+pub(crate) fn count(slot: u32) {
+    if let Some(word) = COUNTS.get(slot) {
+        // Atomic, for a sleepable program can be preempted between load and store.
+        fetch_add_one(ptr::from_ref(word).cast_mut());
+    }
+}
+
+/// The target has atomic instructions, but `core` offers none for it.
+#[inline(always)]
+fn fetch_add_one(word: *mut u64) -> u64 {
+    let mut value = 1u64;
+    // SAFETY: one instruction on an aligned word of a map element.
+    unsafe {
+        asm!(
+            "{value} = atomic_fetch_add((u64 *)({word} + 0), {value})",
+            word = in(reg) word,
+            value = inout(reg) value,
+        );
+    }
+    value
+}

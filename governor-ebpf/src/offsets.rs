@@ -1,0 +1,56 @@
+//! Where the running kernel keeps the fields the programs read, and the typed loads themselves.
+//!
+//! Every offset is a read-only global that the loader sets from the kernel's own BTF before the
+//! programs are verified; the verifier then sees a constant and checks the load against the type.
+//! An offset left at zero was never set: the loader refuses to load in that case.
+
+use core::ffi::c_void;
+
+use aya_ebpf::Global;
+
+macro_rules! offsets {
+    ($($name:ident)+) => {
+        $(#[unsafe(no_mangle)] pub(crate) static $name: Global<u64> = Global::new(0);)+
+    };
+}
+
+// `OFF_<STRUCT>_<FIELD>`; the loader has the same list with the BTF names.
+offsets! {
+    OFF_BPRM_FILE
+    OFF_BPRM_BUF
+    OFF_FILE_INODE
+    OFF_FILE_PATH
+    OFF_INODE_NLINK
+    OFF_INODE_SB
+    OFF_SB_FLAGS
+    OFF_VMA_FLAGS
+    OFF_VMA_FILE
+    OFF_SOCKET_SK
+    OFF_SOCKET_TYPE
+    OFF_SOCK_FAMILY
+    OFF_SOCK_PROTOCOL
+    OFF_MSG_NAME
+    OFF_MSG_NAMELEN
+    OFF_TASK_STORAGE
+    OFF_CGROUP_KN
+    OFF_CGROUP_ROOT
+    OFF_KN_ID
+    OFF_ROOT_HIERARCHY
+}
+
+/// The field's value. `T` has the field's size; the loader checked that against BTF.
+///
+/// # Safety
+/// `base` is a kernel pointer that the verifier knows the type of, and `offset` names a field of
+/// that type.
+#[inline(always)]
+pub(crate) unsafe fn load<T: Copy>(base: *const c_void, offset: &Global<u64>) -> T {
+    // SAFETY: the verifier checks this very load against the kernel's type; a load it cannot
+    // prove is a program that does not load.
+    unsafe {
+        base.cast::<u8>()
+            .add(offset.load() as usize)
+            .cast::<T>()
+            .read_volatile()
+    }
+}

@@ -1,0 +1,38 @@
+//! Creating sockets: only shapes whose every send passes a hook.
+
+use aya_ebpf::{macros::lsm, programs::LsmContext};
+use governor_common::{Measured, Operation, decide};
+
+use crate::{facts, map::labelled, report};
+
+/// A socket of a labelled task.
+#[lsm(hook = "socket_create")]
+pub fn socket_create(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(4) != 0 {
+        return report::refused();
+    }
+    // The kernel's own sockets.
+    if ctx.arg::<i32>(3) != 0 {
+        return 0;
+    }
+    let state = match labelled() {
+        Ok(Some(state)) => state,
+        Ok(None) => return 0,
+        Err(code) => return code,
+    };
+    let label = state.label;
+    let facts = &mut state.facts;
+    facts::begin(facts, Operation::Socket, label.zone, &label);
+    facts.measured = Measured::Nothing as u32;
+    facts.family = ctx.arg::<u32>(0);
+    facts.kind = ctx.arg::<u32>(1) & SOCK_TYPE_MASK;
+    facts.protocol = ctx.arg::<u32>(2);
+    if !facts::read_state(facts) {
+        return report::fault();
+    }
+    facts::look_up(facts);
+    let decision = decide::decide_socket(facts);
+    report::quiet(facts, decision)
+}
+
+const SOCK_TYPE_MASK: u32 = 0xf;

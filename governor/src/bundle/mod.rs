@@ -1,0 +1,12 @@
+//! Policy directories on disk: reading, signing, and measuring files for sets.
+//!
+//! What a policy means and whether it is accepted is decided in `governor_core::policy`; here are
+//! only the files. Nothing in a policy directory is followed out of it.
+
+mod measure;
+mod read;
+mod sign;
+
+pub use measure::{Measurement, measure, measure_package, measure_tree};
+pub use read::read;
+pub use sign::{Signed, sign};

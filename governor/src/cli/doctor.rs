@@ -1,0 +1,47 @@
+//! `governor doctor`: can this host enforce? One line for each thing it takes, with the fix.
+//!
+//! Exit code 0 only if everything is there.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{Done, Globals, output};
+use crate::{gate, text};
+
+pub(super) fn doctor(globals: &Globals) -> Done {
+    let requirements = gate::probe();
+    let missing = requirements.iter().filter(|one| !one.ok).count();
+    // Nothing probed is nothing known.
+    let ok = missing == 0 && !requirements.is_empty();
+    if globals.json {
+        let listed: Vec<_> = requirements
+            .iter()
+            .map(|one| {
+                json!({ "name": one.name, "ok": one.ok, "detail": one.detail, "fix": one.fix })
+            })
+            .collect();
+        output::print_json(&json!({ "ok": ok, "requirements": listed }))?;
+    } else {
+        for one in &requirements {
+            let mark = if one.ok { "ok     " } else { "MISSING" };
+            output::print(&format!(
+                "{mark}  {}: {}",
+                one.name,
+                text::strip(&one.detail)
+            ))?;
+            if !one.ok {
+                output::print(&format!("         fix: {}", text::strip(&one.fix)))?;
+            }
+        }
+        output::print(&match (ok, missing) {
+            (true, _) => "this host can enforce".into(),
+            (false, missing) => format!("this host can NOT enforce: {missing} missing"),
+        })?;
+    }
+    Ok(if ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

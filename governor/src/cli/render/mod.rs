@@ -1,0 +1,298 @@
+//! Status for people: what an operator reads when something is wrong.
+//!
+//! Promises: the first line says whether governed work may run and why not; each reason stands with
+//! what clears it; nothing is said by colour, and every word that came from elsewhere is stripped.
+
+use crate::{
+    control::proto::{
+        EnforcementLevel, ReattestReply, Requires, StatusReply, Trust, TrustState, Zone, ZoneMode,
+    },
+    text,
+};
+
+/// The first line.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Headline {
+    pub(super) may_run: bool,
+    pub(super) text: String,
+}
+
+/// Whether governed work may run, in words. Attested work decides, where there is any.
+pub(super) fn headline(status: &StatusReply) -> Headline {
+    let no = |why: &str| Headline {
+        may_run: false,
+        text: format!("governed work may NOT run: {why}"),
+    };
+    let level = status
+        .enforcement
+        .as_ref()
+        .map_or(EnforcementLevel::Unspecified, |e| e.level());
+    let gate = match level {
+        EnforcementLevel::Full => "the gate is fully enforced",
+        EnforcementLevel::Partial => "the gate is only PARTIALLY enforced, see hooks",
+        EnforcementLevel::None | EnforcementLevel::Unspecified => {
+            let text = "NOTHING IS ENFORCED: the gate is not in the kernel; see `governor doctor`";
+            return Headline {
+                may_run: false,
+                text: text.into(),
+            };
+        }
+    };
+    if status.policy.is_none() {
+        return no("no policy is in force; load one with `governor policy reload DIR`");
+    }
+    let attested = status
+        .zones
+        .iter()
+        .any(|zone| zone.requires() != Requires::Policy);
+    let trust = status.trust.clone().unwrap_or_default();
+    let others = if status
+        .zones
+        .iter()
+        .any(|zone| zone.requires() == Requires::Policy)
+    {
+        "; zones that require only the policy go on"
+    } else {
+        ""
+    };
+    let why = match trust.state() {
+        _ if !attested => {
+            return Headline {
+                may_run: true,
+                text: format!("governed work may run: no zone requires attestation; {gate}"),
+            };
+        }
+        TrustState::Trusted if trust.lease_left_ms > 0 => {
+            return Headline {
+                may_run: true,
+                text: format!(
+                    "governed work may run: trusted ({}) for another {}; {gate}",
+                    text::strip(&trust.class),
+                    left(trust.lease_left_ms)
+                ),
+            };
+        }
+        TrustState::Trusted => "trusted, but the lease has run out: a fresh quote is due",
+        TrustState::Unattested => "this host is not attested",
+        TrustState::Degraded => "trust is degraded",
+        TrustState::Locked => "trust is LOCKED until an operator acts",
+        TrustState::Unspecified => "the daemon did not say whether it trusts this host",
+    };
+    let reason = match trust.reasons.first() {
+        Some(reason) => format!(": {}", text::strip(&reason.text)),
+        None => String::new(),
+    };
+    no(&format!("{why}{reason}{others}"))
+}
+
+/// Everything, the first line first.
+pub(super) fn status(status: &StatusReply) -> String {
+    let mut out = headline(status).text;
+    out.push_str("\n\n");
+    trust(&mut out, status.trust.as_ref());
+    policy(&mut out, status);
+    zones(&mut out, status);
+    hooks(&mut out, status);
+    numbers(&mut out, status);
+    out
+}
+
+/// Trust alone, its reasons with what clears them.
+pub(super) fn appraised(reply: &ReattestReply) -> String {
+    let mut out = String::new();
+    trust(&mut out, reply.trust.as_ref());
+    out
+}
+
+fn trust(out: &mut String, trust: Option<&Trust>) {
+    let Some(trust) = trust else {
+        return field(out, "trust", "not said");
+    };
+    let mut line = trust.state().name().to_owned();
+    if !trust.class.is_empty() {
+        line.push_str(&format!(" ({})", text::strip(&trust.class)));
+    }
+    if !trust.since.is_empty() {
+        line.push_str(&format!(" since {}", text::strip(&trust.since)));
+    }
+    line.push_str(&match trust.lease_left_ms {
+        0 => ", no lease".into(),
+        ms => format!(", lease ends in {}", left(ms)),
+    });
+    if !trust.appraised_by.is_empty() {
+        line.push_str(&format!(
+            ", appraised by {}",
+            text::strip(&trust.appraised_by.join(", "))
+        ));
+    }
+    field(out, "trust", &line);
+    for reason in &trust.reasons {
+        let (code, said) = (text::strip(&reason.code), text::strip(&reason.text));
+        field(out, "", &format!("- {code}: {said}"));
+        field(
+            out,
+            "",
+            &format!("  cleared by: {}", text::strip(&reason.cleared_by)),
+        );
+    }
+    if trust.class == "local" {
+        field(
+            out,
+            "",
+            "local: this host appraised itself, and root can lie to itself",
+        );
+    }
+}
+
+fn policy(out: &mut String, status: &StatusReply) {
+    match &status.policy {
+        None => field(out, "policy", "none"),
+        Some(policy) => {
+            let line = format!(
+                "{} serial {}, valid until {}, {} rows",
+                text::strip(&policy.name),
+                policy.serial,
+                text::strip(&policy.not_after),
+                policy.rows
+            );
+            field(out, "policy", &line);
+            field(out, "", &format!("sha256:{}", hex::encode(&policy.digest)));
+        }
+    }
+}
+
+fn zones(out: &mut String, status: &StatusReply) {
+    let mut rows =
+        vec![["ZONE", "MODE", "REQUIRES", "ON REVOKE", "LEAVES", "CGROUP"].map(String::from)];
+    for zone in &status.zones {
+        let leaves = match zone.frozen {
+            0 => zone.leaves.to_string(),
+            frozen => format!("{} ({frozen} frozen)", zone.leaves),
+        };
+        rows.push([
+            text::strip(&zone.name).into(),
+            mode(zone),
+            zone.requires().name().into(),
+            zone.on_revoke().name().into(),
+            leaves,
+            text::strip(&zone.cgroup).into(),
+        ]);
+    }
+    table(out, &rows);
+}
+
+fn mode(zone: &Zone) -> String {
+    match zone.mode() {
+        ZoneMode::ObserveFor => format!("observe, {} left", left(zone.observe_left_ms)),
+        ZoneMode::Observe => "observe (policy)".into(),
+        mode @ (ZoneMode::Enforce | ZoneMode::Unspecified) => mode.name().into(),
+    }
+}
+
+fn hooks(out: &mut String, status: &StatusReply) {
+    let Some(enforcement) = &status.enforcement else {
+        return;
+    };
+    let mut rows = vec![["HOOK", "STATE", "DETAIL"].map(String::from)];
+    for hook in &enforcement.hooks {
+        let (name, detail) = (text::strip(&hook.name), text::strip(&hook.detail));
+        rows.push([name.into(), hook.state().name().into(), detail.into()]);
+    }
+    table(out, &rows);
+}
+
+fn numbers(out: &mut String, status: &StatusReply) {
+    out.push('\n');
+    if let Some(epochs) = &status.epochs {
+        let line = format!(
+            "attested {}, policy {}, trips {}",
+            epochs.attested, epochs.policy, epochs.trips
+        );
+        field(out, "epochs", &line);
+    }
+    let counts: Vec<_> = status
+        .counts
+        .iter()
+        .filter(|count| count.count != 0)
+        .map(|count| format!("{} {}", text::strip(&count.reason), count.count))
+        .collect();
+    field(
+        out,
+        "verdicts",
+        &if counts.is_empty() {
+            "none yet".into()
+        } else {
+            counts.join(", ")
+        },
+    );
+    if let Some(losses) = &status.losses {
+        let line = format!("{} denials, {} events", losses.denials, losses.events);
+        field(out, "not reported", &line);
+    }
+    if let Some(ledger) = &status.ledger {
+        let ok = if ledger.ok { "ok" } else { "NOT OK" };
+        let mut line = format!(
+            "{ok}, {} records in {}",
+            ledger.records,
+            text::strip(&ledger.path)
+        );
+        if !ledger.detail.is_empty() {
+            line.push_str(&format!(": {}", text::strip(&ledger.detail)));
+        }
+        field(out, "ledger", &line);
+        field(out, "", &format!("head {}", hex::encode(&ledger.head)));
+    }
+    if let Some(daemon) = &status.daemon {
+        let adopted = if daemon.adopted {
+            ", adopted the pinned gate"
+        } else {
+            ""
+        };
+        let line = format!(
+            "{} pid {} since {}, boot {}{adopted}",
+            text::strip(&daemon.version),
+            daemon.pid,
+            text::strip(&daemon.started),
+            text::strip(&daemon.boot_id)
+        );
+        field(out, "daemon", &line);
+    }
+}
+
+fn field(out: &mut String, name: &str, value: &str) {
+    out.push_str(&format!(
+        "{name:<13} {value}
+"
+    ));
+}
+
+/// Columns as wide as their widest cell; nothing if there is only the heading.
+pub(super) fn table<const N: usize>(out: &mut String, rows: &[[String; N]]) {
+    if rows.len() < 2 {
+        return;
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: [usize; N] = std::array::from_fn(|column| width(column).unwrap_or(0));
+    out.push('\n');
+    for row in rows {
+        let cells: Vec<_> = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        out.push_str(cells.join("  ").trim_end());
+        out.push('\n');
+    }
+}
+
+/// Milliseconds for people: `24 s`, `12 min`, `3 h 05 min`.
+fn left(ms: u64) -> String {
+    match ms.div_ceil(1000) {
+        s @ 0..120 => format!("{s} s"),
+        s @ 120..7200 => format!("{} min", s / 60),
+        s => format!("{} h {:02} min", s / 3600, s % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests;

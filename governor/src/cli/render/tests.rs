@@ -1,0 +1,180 @@
+//! What an operator reads, state by state.
+
+use super::*;
+use crate::control::proto;
+
+#[test]
+fn trusted_work_may_run() {
+    let headline = headline(&trusted());
+    assert!(headline.may_run);
+    assert_eq!(
+        headline.text,
+        "governed work may run: trusted (local) for another 24 s; the gate is fully enforced"
+    );
+}
+
+#[test]
+fn each_way_to_no_says_why() {
+    let says = |change: &dyn Fn(&mut StatusReply), words: &str| {
+        let mut status = trusted();
+        change(&mut status);
+        let headline = headline(&status);
+        assert!(!headline.may_run, "{}", headline.text);
+        assert!(headline.text.contains(words), "{}", headline.text);
+    };
+    let with = |state: TrustState| {
+        move |status: &mut StatusReply| {
+            let trust = status.trust.as_mut().expect("trust");
+            trust.state = state.into();
+            trust.reasons = vec![reason()];
+        }
+    };
+    says(
+        &with(TrustState::Degraded),
+        "may NOT run: trust is degraded: PCR 7 differs",
+    );
+    says(&with(TrustState::Locked), "LOCKED until an operator acts");
+    says(&with(TrustState::Unattested), "this host is not attested");
+    says(&with(TrustState::Unspecified), "did not say");
+    says(&|status| status.trust = None, "did not say");
+    says(&|status| status.policy = None, "no policy is in force");
+    says(&|status| status.enforcement = None, "NOTHING IS ENFORCED");
+    says(
+        &|status| status.enforcement.as_mut().expect("enforcement").level = 99,
+        "NOTHING IS ENFORCED",
+    );
+    says(
+        &|status| status.trust.as_mut().expect("trust").lease_left_ms = 0,
+        "lease has run out",
+    );
+    // A zone whose requirement is not known is held to the stricter one.
+    says(
+        &|status| {
+            status.zones[0].requires = 99;
+            status.trust = None;
+        },
+        "did not say",
+    );
+}
+
+#[test]
+fn zones_that_need_only_policy_do_not_need_trust() {
+    let mut status = trusted();
+    status.trust.as_mut().expect("trust").state = TrustState::Degraded.into();
+    let mut plain = status.zones[0].clone();
+    plain.requires = Requires::Policy.into();
+    status.zones.push(plain.clone());
+    assert!(
+        headline(&status)
+            .text
+            .ends_with("zones that require only the policy go on")
+    );
+    status.zones = vec![plain];
+    assert!(headline(&status).may_run);
+}
+
+#[test]
+fn everything_is_on_the_page_and_nothing_moves_the_cursor() {
+    let mut status = trusted();
+    status.trust.as_mut().expect("trust").reasons.push(reason());
+    status.zones[0].name = "evil\x1b[2J\u{202e}".into();
+    let page = super::status(&status);
+    for words in [
+        "- pcr-differs: PCR 7 differs",
+        "cleared by: a fresh appraisal that agrees",
+        "ZONE",
+        "enforce",
+        "governed.slice/governed-agents.slice",
+        "bprm_check_security",
+        "root can lie to itself",
+        "agent-host serial 7, valid until 2027-02-01T00:00:00Z, 12 rows",
+        "attested 3, policy 4, trips 5",
+        "authorized 9",
+        "0 denials, 2 events",
+        "ok, 31 records in /var/lib/governor/ledger",
+        "adopted the pinned gate",
+    ] {
+        assert!(page.contains(words), "`{words}` is missing in:\n{page}");
+    }
+    assert_eq!(text::strip_lines(&page), page);
+}
+
+#[test]
+fn time_left_is_never_zero_before_it_is_over() {
+    assert_eq!(left(1), "1 s");
+    assert_eq!(left(23_400), "24 s");
+    assert_eq!(left(600_000), "10 min");
+    assert_eq!(left(11_100_000), "3 h 05 min");
+}
+
+fn reason() -> proto::TrustReason {
+    proto::TrustReason {
+        code: "pcr-differs".into(),
+        text: "PCR 7 differs".into(),
+        cleared_by: "a fresh appraisal that agrees".into(),
+    }
+}
+
+fn trusted() -> StatusReply {
+    StatusReply {
+        trust: Some(proto::Trust {
+            state: TrustState::Trusted.into(),
+            class: "local".into(),
+            since: "2026-11-20T10:00:00Z".into(),
+            lease_left_ms: 23_400,
+            reasons: Vec::new(),
+            appraised_by: vec!["local".into()],
+        }),
+        enforcement: Some(proto::Enforcement {
+            level: EnforcementLevel::Full.into(),
+            hooks: vec![proto::Hook {
+                name: "bprm_check_security".into(),
+                state: proto::HookState::Proved.into(),
+                detail: String::new(),
+            }],
+        }),
+        zones: vec![Zone {
+            name: "agents".into(),
+            cgroup: "governed.slice/governed-agents.slice".into(),
+            mode: ZoneMode::Enforce.into(),
+            requires: Requires::Attestation.into(),
+            on_revoke: proto::OnRevoke::Kill.into(),
+            ..Zone::default()
+        }],
+        policy: Some(proto::Policy {
+            name: "agent-host".into(),
+            serial: 7,
+            digest: vec![0xab; 32],
+            not_before: "2026-11-01T00:00:00Z".into(),
+            not_after: "2027-02-01T00:00:00Z".into(),
+            rows: 12,
+        }),
+        epochs: Some(proto::Epochs {
+            attested: 3,
+            policy: 4,
+            trips: 5,
+        }),
+        counts: vec![proto::Count {
+            reason: "authorized".into(),
+            count: 9,
+        }],
+        losses: Some(proto::Losses {
+            denials: 0,
+            events: 2,
+        }),
+        ledger: Some(proto::Ledger {
+            records: 31,
+            head: vec![0xcd; 32],
+            path: "/var/lib/governor/ledger".into(),
+            ok: true,
+            detail: String::new(),
+        }),
+        daemon: Some(proto::Daemon {
+            version: "0.1.0".into(),
+            pid: 17,
+            boot_id: "b00".into(),
+            adopted: true,
+            started: "2026-11-20T09:00:00Z".into(),
+        }),
+    }
+}

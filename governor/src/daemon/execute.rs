@@ -1,0 +1,165 @@
+//! The one place that performs effects.
+//!
+//! Promises: effects run in the order the engine gave; after a failed record or grant nothing more
+//! is granted in that step, and what takes away is still done; every failure is reported back with
+//! the effect it belongs to. It decides nothing.
+
+use anyhow::{Context as _, Result, ensure};
+use governor_common::row::{CLASS_ATTESTED, CLASS_POLICY};
+use governor_core::{
+    digest::Digest,
+    engine::{Class, Effect, Table},
+    policy::RawBundle,
+    time::ClockReading,
+};
+
+use super::store::Store;
+use crate::{cgroups, gate::Gate, ledger::Ledger};
+
+/// Everything effects act on.
+#[derive(Debug)]
+pub(crate) struct Hands {
+    pub(crate) gate: Gate,
+    pub(crate) ledger: Ledger,
+    pub(crate) store: Store,
+    /// The bundle that is being offered, until it is kept or refused.
+    pub(crate) offered: Option<(Digest, RawBundle)>,
+    /// The table in force, as the engine made it; for explanations.
+    pub(crate) table: Option<Table>,
+    /// cgroup path of each zone, by number.
+    pub(crate) zones: Vec<(u32, String)>,
+}
+
+/// What came of a step.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// A grant was not made: the engine from before the step is the true one.
+    pub(crate) grant_failed: bool,
+    pub(crate) failed: Vec<(Effect, String)>,
+    /// Quotes to ask for, once the engine is the next one.
+    pub(crate) quotes: Vec<Effect>,
+    /// cgroups that were frozen or killed.
+    pub(crate) stopped: usize,
+}
+
+impl Hands {
+    /// Performs the effects of one step.
+    pub(crate) fn perform(&mut self, now: ClockReading, effects: Vec<Effect>) -> Outcome {
+        let grants = effects.iter().any(Effect::grants);
+        let mut outcome = Outcome::default();
+        for effect in effects {
+            if outcome.grant_failed && !effect.revokes() {
+                continue;
+            }
+            if let Effect::RequestQuote { .. } = effect {
+                outcome.quotes.push(effect);
+                continue;
+            }
+            if let Err(error) = self.perform_one(now, &effect, &mut outcome) {
+                if grants && !effect.revokes() {
+                    outcome.grant_failed = true;
+                }
+                tracing::error!(
+                    effect = effect.name(),
+                    "could not {}: {error:#}",
+                    effect.name()
+                );
+                outcome.failed.push((effect, format!("{error:#}")));
+            }
+        }
+        outcome
+    }
+
+    fn perform_one(
+        &mut self,
+        now: ClockReading,
+        effect: &Effect,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        match effect {
+            Effect::Append(kinds) => self.ledger.append(now, kinds),
+            Effect::KeepPolicy(digest) => match self.offered.take() {
+                Some((offered, bundle)) if offered == *digest => self.store.keep(*digest, &bundle),
+                // A policy that was read back from the store is there already.
+                _ => {
+                    let kept = self.store.load(*digest)?.is_some();
+                    ensure!(kept, "the policy {digest} is neither offered nor kept");
+                    Ok(())
+                }
+            },
+            Effect::InstallTable(table) => self.install(table),
+            Effect::SetLease {
+                deadline,
+                trips,
+                epoch,
+            } => self
+                .gate
+                .set_lease(*deadline, *trips, *epoch)
+                .context("setting the lease"),
+            Effect::DropLease => self.gate.drop_lease().context("ending the lease"),
+            Effect::RaiseEpoch { class, to } => self.raise(*class, *to),
+            Effect::AddTombstone(key) => self
+                .gate
+                .add_tombstone(*key, now.boot.0)
+                .context("setting a tombstone"),
+            Effect::RemoveRows(keys) => self.gate.remove_rows(keys).context("removing rows"),
+            Effect::Stop {
+                zone,
+                workload,
+                action,
+            } => {
+                let Some((_, cgroup)) = self.zones.iter().find(|(number, _)| number == zone) else {
+                    return Ok(());
+                };
+                let gate = &self.gate;
+                let label_of = |pid| {
+                    let fd = cgroups::pidfd(pid)?;
+                    gate.label_of(std::os::fd::AsFd::as_fd(&fd)).ok().flatten()
+                };
+                outcome.stopped += cgroups::stop(cgroup, *action, &label_of, &|label| {
+                    label.zone == *zone && workload.is_none_or(|number| label.workload == number)
+                })?;
+                Ok(())
+            }
+            // Taken out before: it is not done, it is begun.
+            Effect::RequestQuote { .. } => Ok(()),
+        }
+    }
+
+    /// Zone paths first (they only govern more), then the rules of the new generation, which no
+    /// row names yet, then the table, whole.
+    fn install(&mut self, table: &Table) -> Result<()> {
+        self.gate
+            .set_zone_paths(&table.zone_paths)
+            .context("naming the zones")?;
+        self.gate
+            .set_egress(table.generation, &table.egress)
+            .context("writing destinations")?;
+        self.gate
+            .swap_table(&table.rows)
+            .context("swapping the table")?;
+        self.gate
+            .drop_egress_except(table.generation)
+            .context("dropping old destinations")?;
+        self.zones = table
+            .zone_paths
+            .iter()
+            .map(|(path, zone)| (*zone, path.trim_start_matches('/').to_owned()))
+            .collect();
+        self.table = Some(table.clone());
+        Ok(())
+    }
+
+    fn raise(&mut self, class: Class, to: u64) -> Result<()> {
+        let class = match class {
+            Class::Attested => CLASS_ATTESTED,
+            Class::Policy => CLASS_POLICY,
+        };
+        loop {
+            let reached = self.gate.raise_epoch(class).context("raising an epoch")?;
+            if reached >= to {
+                return Ok(());
+            }
+        }
+    }
+}

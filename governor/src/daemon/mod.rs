@@ -1,0 +1,358 @@
+//! The daemon: inputs in, effects out.
+//!
+//! One loop. Commands, evidence, events and time become inputs of the engine; its effects are
+//! performed by [`execute`] before the next input is looked at; whoever asked is answered when the
+//! record is durable. The loop never waits for the TPM, and no verdict ever waits for the loop.
+
+mod answer;
+mod clock;
+mod events;
+mod execute;
+mod explain;
+mod names;
+mod start;
+mod status;
+mod store;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use governor_common::{Event, Plain as _};
+use governor_core::{
+    attest::{Challenge, Evidence, Nonce},
+    digest::Digest,
+    engine::{Effect, Engine, Input, Refused, Trust},
+    time::BootTime,
+};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use self::{events::Recent, execute::Hands};
+use crate::{
+    attester::Attester,
+    config::Config,
+    control::{Refusal, proto},
+};
+
+/// Events taken out of a ring at a time, so that a storm does not keep commands waiting.
+const DRAIN: usize = 2048;
+/// Rounds of failing effects that one input may cause.
+const ROUNDS: usize = 16;
+/// How long the TPM may take for reading registers before the reading is given up.
+const PCR_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    config: Config,
+    engine: Engine,
+    hands: Hands,
+    recent: Recent,
+    feed: broadcast::Sender<Arc<proto::GateEvent>>,
+    /// Answers of the TPM come back here.
+    tpm: mpsc::Sender<FromTpm>,
+    attester: Option<Attester>,
+    reading_pcrs: bool,
+    /// Callers waiting for the appraisal they asked for.
+    waiting: Vec<oneshot::Sender<Result<proto::ReattestReply, Refusal>>>,
+    /// Losses of the rings, in total.
+    lost: (u64, u64),
+    boot_id: [u8; 16],
+    started: BootTime,
+    /// What was found pinned at start.
+    opened: String,
+    leaves: u64,
+}
+
+/// What the TPM's thread answers.
+#[derive(Debug)]
+enum FromTpm {
+    Evidence(Nonce, Result<Box<Evidence>, String>),
+    Pcrs(Result<BTreeMap<u8, Digest>, String>),
+}
+
+/// Runs until the service manager says stop. What is pinned stays in force.
+pub fn run(config: Config) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let (commands, mut inbox) = mpsc::channel(64);
+    let (tpm, mut from_tpm) = mpsc::channel(16);
+    let (feed, _) = broadcast::channel(4096);
+    let listener = crate::control::server::bind(&config.control.socket)?;
+    let mut daemon = start::start(config, tpm, feed.clone())?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let options = crate::control::server::Options::new(
+        std::path::Path::new(crate::cgroups::ROOT).join(&daemon.config.governed),
+    );
+    let server = tokio::spawn(crate::control::server::serve(
+        listener,
+        options,
+        commands,
+        feed,
+        Arc::default(),
+        async {
+            drop(stopped.await);
+        },
+    ));
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .context("listening for SIGTERM")?;
+    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+        .context("listening for SIGINT")?;
+    let mut drain = tokio::time::interval(daemon.config.drain);
+    drain.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(gate = daemon.opened, "governor is up");
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            Some(command) = inbox.recv() => daemon.command(command)?,
+            Some(answer) = from_tpm.recv() => daemon.tpm_answered(answer)?,
+            _ = drain.tick() => {
+                daemon.drain()?;
+                daemon.apply(Input::Tick)?;
+            }
+            _ = second.tick() => {
+                daemon.read_pcrs();
+                daemon.sweep();
+                // Fed by a loop that went round, not by a timer of its own.
+                notify(&[sd_notify::NotifyState::Watchdog]);
+            }
+        }
+    }
+    tracing::info!("stopping; the gate stays in force");
+    notify(&[sd_notify::NotifyState::Stopping]);
+    daemon.drain()?;
+    drop(stop);
+    server.await.context("stopping the control socket")??;
+    Ok(())
+}
+
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "telling the service manager");
+    }
+}
+
+/// What an input came to.
+struct Applied {
+    answer: Result<String, Refused>,
+    /// Set when a grant or its record could not be made.
+    failed: Option<String>,
+    stopped: usize,
+}
+
+impl Daemon {
+    /// Feeds one input, performs what it asks for, and feeds back what failed.
+    fn apply(&mut self, input: Input) -> Result<Applied> {
+        let mut queue = VecDeque::from([input]);
+        let mut applied = None;
+        for _ in 0..ROUNDS {
+            let Some(input) = queue.pop_front() else {
+                break;
+            };
+            let now = clock::now()?;
+            let step = self.engine.handle(now, input);
+            let before = self.engine.trust().name();
+            let outcome = self.hands.perform(now, step.effects);
+            if !outcome.grant_failed {
+                self.engine = step.next;
+            }
+            let after = self.engine.trust();
+            if after.name() != before {
+                let reasons: Vec<String> = after.causes().keys().map(|c| c.code()).collect();
+                tracing::warn!(from = before, to = after.name(), ?reasons, "trust changed");
+            }
+            let failed = outcome.failed.first().map(|(_, error)| error.clone());
+            for (effect, error) in outcome.failed {
+                queue.push_back(Input::EffectFailed {
+                    effect: Box::new(effect),
+                    error,
+                });
+            }
+            for effect in outcome.quotes {
+                if let Some(input) = self.begin_quote(effect)? {
+                    queue.push_back(input);
+                }
+            }
+            applied.get_or_insert(Applied {
+                answer: step.answer,
+                failed: failed.filter(|_| outcome.grant_failed),
+                stopped: outcome.stopped,
+            });
+        }
+        applied.context("an input was not handled")
+    }
+
+    /// Issues a nonce and has the TPM quote. `trips` and epoch are read before the nonce exists.
+    fn begin_quote(&mut self, effect: Effect) -> Result<Option<Input>> {
+        let Effect::RequestQuote { selection, policy } = &effect else {
+            return Ok(None);
+        };
+        // Before the nonce exists: the lease counts from here.
+        let at = clock::now()?.boot;
+        let begun = self.challenge(*policy);
+        let (challenge, epoch) = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                let error = format!("{error:#}");
+                return Ok(Some(Input::EffectFailed {
+                    effect: Box::new(effect),
+                    error,
+                }));
+            }
+        };
+        let attester = match self.attester() {
+            Ok(attester) => attester,
+            Err(error) => {
+                return Ok(Some(Input::QuoteFailed {
+                    why: format!("{error:#}"),
+                }));
+            }
+        };
+        let nonce = challenge.nonce;
+        let (extra, selection, reply) =
+            (challenge.extra_data(), selection.clone(), self.tpm.clone());
+        tokio::spawn(async move {
+            let evidence = attester.evidence(selection, *extra.bytes()).await;
+            let evidence = evidence.map(Box::new).map_err(|error| format!("{error:#}"));
+            drop(reply.send(FromTpm::Evidence(nonce, evidence)).await);
+        });
+        Ok(Some(Input::QuoteStarted {
+            challenge: Box::new(challenge),
+            epoch,
+            at,
+        }))
+    }
+
+    fn challenge(&self, policy: Digest) -> Result<(Challenge, u64)> {
+        let state = self
+            .hands
+            .gate
+            .state()
+            .context("reading the gate's state")?;
+        let mut nonce = [0; 32];
+        getrandom::fill(&mut nonce).context("making a nonce")?;
+        let head = self.hands.ledger.head();
+        let challenge = Challenge {
+            nonce: Nonce::new(nonce),
+            host: self.engine.host().id,
+            policy,
+            ledger_size: head.size,
+            ledger_head: head.digest,
+            trips: state.trips,
+        };
+        Ok((challenge, state.epoch_attested))
+    }
+
+    /// The TPM's thread, started when it is first needed and again after it could not be.
+    fn attester(&mut self) -> Result<Attester> {
+        if let Some(attester) = &self.attester {
+            return Ok(attester.clone());
+        }
+        let attester = Attester::start(&self.config.tpm.tcti, &self.config.state)
+            .context("starting the attester")?;
+        Ok(self.attester.insert(attester).clone())
+    }
+
+    fn tpm_answered(&mut self, answer: FromTpm) -> Result<()> {
+        match answer {
+            FromTpm::Evidence(nonce, Ok(evidence)) => {
+                self.apply(Input::EvidenceArrived { nonce, evidence })?;
+            }
+            FromTpm::Evidence(_, Err(why)) => {
+                tracing::warn!("the TPM did not quote: {why}");
+                self.apply(Input::QuoteFailed { why })?;
+            }
+            FromTpm::Pcrs(read) => {
+                self.reading_pcrs = false;
+                match read {
+                    Ok(values) => {
+                        self.apply(Input::PcrsRead(values))?;
+                    }
+                    Err(why) => tracing::debug!("the TPM did not show its registers: {why}"),
+                }
+                return Ok(());
+            }
+        }
+        for waiting in std::mem::take(&mut self.waiting) {
+            drop(waiting.send(self.reattested()));
+        }
+        Ok(())
+    }
+
+    fn reattested(&self) -> Result<proto::ReattestReply, Refusal> {
+        let now = clock::now().map_err(|error| Refusal::Failed(format!("{error:#}")))?;
+        let lease = match self.engine.trust() {
+            Trust::Trusted(trusted) => Some(trusted.deadline.0),
+            Trust::Unattested(_) | Trust::Degraded(_) | Trust::Locked(_) => None,
+        };
+        let trust = status::trust(&self.engine, now, lease);
+        Ok(proto::ReattestReply { trust: Some(trust) })
+    }
+
+    /// Reads the quoted registers between quotes; one reading at a time.
+    fn read_pcrs(&mut self) {
+        if self.reading_pcrs {
+            return;
+        }
+        let (Some(selection), Some(attester)) =
+            (self.engine.watched().cloned(), self.attester.clone())
+        else {
+            return;
+        };
+        self.reading_pcrs = true;
+        let reply = self.tpm.clone();
+        tokio::spawn(async move {
+            let read = tokio::time::timeout(PCR_PATIENCE, attester.read_pcrs(selection)).await;
+            let read = match read {
+                Ok(read) => read.map_err(|error| format!("{error:#}")),
+                Err(_) => Err("no answer in time".into()),
+            };
+            drop(reply.send(FromTpm::Pcrs(read)).await);
+        });
+    }
+
+    /// Takes events out of the rings: denials into the ledger, all of them to whoever listens.
+    fn drain(&mut self) -> Result<()> {
+        let drained = self.hands.gate.drain(DRAIN);
+        let now = clock::now()?;
+        let lost = drained.lost_denials.saturating_sub(self.lost.0);
+        self.lost = (drained.lost_denials, drained.lost_events);
+        if !drained.denials.is_empty() || lost > 0 {
+            let events = drained
+                .denials
+                .iter()
+                .map(|event| event.bytes().to_vec())
+                .collect();
+            self.apply(Input::Verdicts { events, lost })?;
+        }
+        let mut all: Vec<Event> = drained.denials;
+        all.extend(drained.events);
+        all.sort_by_key(|event| event.facts.now);
+        for event in all {
+            let shown = self.recent.push(now, self.engine.ids(), event);
+            // Nobody listening is not an error.
+            drop(self.feed.send(shown));
+        }
+        Ok(())
+    }
+
+    fn sweep(&self) {
+        for (_, cgroup) in &self.hands.zones {
+            crate::cgroups::sweep(cgroup);
+        }
+    }
+}

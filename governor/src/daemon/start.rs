@@ -1,0 +1,176 @@
+//! Starting: adopt what is pinned, learn from the ledger, go on with the kept policy.
+//!
+//! The gate comes first: whatever fails after it, the kernel denies. Nothing found is granted
+//! again but by a decision of the engine made now; the kept policy is verified from its signature
+//! on like any other.
+
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+
+use anyhow::{Context as _, Result};
+use governor_core::{
+    digest::Digest,
+    engine::{Engine, Host, Input, KernelView},
+    policy::{self, Epochs, RawBundle, VerifiedPolicy},
+};
+use tokio::sync::{broadcast, mpsc};
+
+use super::{Daemon, FromTpm, clock, events::Recent, execute::Hands, store::Store};
+use crate::{
+    config::Config,
+    control::proto,
+    gate::{self, Gate, Opened},
+    ledger::Ledger,
+};
+
+/// Everything up to the loop.
+pub(super) fn start(
+    config: Config,
+    tpm: mpsc::Sender<FromTpm>,
+    feed: broadcast::Sender<Arc<proto::GateEvent>>,
+) -> Result<Daemon> {
+    let boot_id = clock::boot_id()?;
+    let (gate, opened) = Gate::open_or_attach(&config.pins).context("attaching the gate")?;
+    let opened = match opened {
+        Opened::Fresh => "fresh",
+        Opened::Adopted => "adopted",
+        Opened::Upgraded => "upgraded",
+    }
+    .to_owned();
+    let (ledger, recovered) = Ledger::open(&config.state.join("ledger"), boot_id)?;
+    let store = Store::open(&config.state)?;
+    let host = Host {
+        id: host_id(&config.host)?,
+        governed_root: config.governed.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        object: Digest::new(gate::object_digest()),
+    };
+    let state = gate.state().context("reading the gate's state")?;
+    let table = gate.table().context("reading the table in force")?;
+    let kernel = KernelView {
+        gate: opened.clone(),
+        epochs: Epochs {
+            attested: state.epoch_attested,
+            policy: state.epoch_policy,
+        },
+        generation: table.iter().map(|row| row.generation).max().unwrap_or(0),
+        tombstones: gate
+            .tombstones()
+            .context("reading the tombstones")?
+            .into_keys()
+            .collect(),
+    };
+    let now = clock::now()?;
+    let step = Engine::start(now, host, recovered, &kernel);
+    let mut daemon = Daemon {
+        config,
+        engine: step.next,
+        hands: Hands {
+            gate,
+            ledger,
+            store,
+            offered: None,
+            table: None,
+            zones: Vec::new(),
+        },
+        recent: Recent::default(),
+        feed,
+        tpm,
+        attester: None,
+        reading_pcrs: false,
+        waiting: Vec::new(),
+        lost: (0, 0),
+        boot_id,
+        started: now.boot,
+        opened,
+        leaves: 0,
+    };
+    let outcome = daemon.hands.perform(now, step.effects);
+    for (effect, error) in outcome.failed {
+        daemon.apply(Input::EffectFailed {
+            effect: Box::new(effect),
+            error,
+        })?;
+    }
+    daemon.resume()?;
+    Ok(daemon)
+}
+
+impl Daemon {
+    /// Goes on with the policy that was accepted last, if it still verifies.
+    fn resume(&mut self) -> Result<()> {
+        let Some((serial, digest)) = self.engine.highest() else {
+            self.apply(Input::NoPolicyKept)?;
+            return Ok(());
+        };
+        let resumed = match self.hands.store.load(digest) {
+            Ok(Some(bundle)) => self.verify(&bundle),
+            Ok(None) => Err(anyhow::anyhow!("it is not in the state directory any more")),
+            Err(error) => Err(error),
+        };
+        let answer = match resumed {
+            Ok(verified) => {
+                let users = users(&verified)?;
+                let policy = Arc::new(verified);
+                self.apply(Input::PolicyOffered {
+                    policy,
+                    users,
+                    uid: None,
+                })?
+                .answer
+            }
+            Err(error) => {
+                let why = format!("resuming the policy with serial {serial}: {error:#}");
+                self.apply(Input::PolicyRefused {
+                    why,
+                    digest: Some(digest),
+                    uid: None,
+                })?
+                .answer
+            }
+        };
+        if let Err(refused) = answer {
+            tracing::error!(?refused, "no policy is in force; load one that verifies");
+            self.apply(Input::NoPolicyKept)?;
+        }
+        Ok(())
+    }
+
+    /// Verifies a bundle against the keys this host trusts, now.
+    pub(super) fn verify(&self, bundle: &RawBundle) -> Result<VerifiedPolicy> {
+        // Read at each use: a key that was taken out of the file stops counting at once.
+        let keys = self.config.trusted_keys()?;
+        let now = clock::now()?;
+        Ok(policy::open(bundle, &keys, now.wall)?)
+    }
+}
+
+/// User ids for the names a policy uses.
+pub(super) fn users(verified: &VerifiedPolicy) -> Result<BTreeMap<String, u32>> {
+    let mut users = BTreeMap::new();
+    for name in verified
+        .policy()
+        .workloads()
+        .values()
+        .flat_map(|workload| &workload.users)
+    {
+        if name.parse::<u32>().is_ok() {
+            continue;
+        }
+        let user = nix::unistd::User::from_name(name)
+            .with_context(|| format!("looking up the user `{name}`"))?;
+        if let Some(user) = user {
+            users.insert(name.clone(), user.uid.as_raw());
+        }
+    }
+    Ok(users)
+}
+
+/// What names this host in challenges: a digest of the machine id, which itself stays private.
+fn host_id(path: &Path) -> Result<Digest> {
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("reading the host's id `{}`", path.display()))?;
+    Ok(Digest::of_parts(&[
+        b"governor-host-v1\0",
+        text.trim().as_bytes(),
+    ]))
+}

@@ -1,0 +1,233 @@
+//! What `status` answers: everything an operator needs to see why work runs or does not.
+//!
+//! Read from the kernel and the engine at the moment of asking. It never says `full` while a hook
+//! that the design names is missing, and it names each that is.
+
+use governor_core::{
+    engine::{Engine, Trust},
+    policy::{Mode, OnRevoke, Requires},
+    time::{BootTime, ClockReading},
+};
+
+use super::{Daemon, clock};
+use crate::{control::proto, gate::HookState};
+
+/// Hooks that a later version brings. Until then enforcement is partial, and this is why.
+const NOT_HOOKED: &[(&str, &str)] = &[
+    (
+        "file_open",
+        "writers to a mapped library or a script are not stopped; digests are not cached",
+    ),
+    (
+        "path_truncate",
+        "truncating a mapped library is not stopped",
+    ),
+    ("socket_listen", "listening and accepting are not judged"),
+    (
+        "self_protection",
+        "root can still unpin, unmount or rewrite the gate's maps",
+    ),
+    (
+        "ftrace_guard",
+        "root can still disarm LSM programs through `kernel.ftrace_enabled`",
+    ),
+    (
+        "canary",
+        "nothing proves at run time that a denial still denies",
+    ),
+];
+
+/// The whole answer.
+pub(crate) fn reply(daemon: &Daemon, now: ClockReading) -> proto::StatusReply {
+    let engine = &daemon.engine;
+    let state = daemon.hands.gate.state().unwrap_or_default();
+    let counts = daemon.hands.gate.counts().unwrap_or_default();
+    let head = daemon.hands.ledger.head();
+    proto::StatusReply {
+        trust: Some(trust(
+            engine,
+            now,
+            state
+                .lease_holds(now.boot.0)
+                .then_some(state.lease_deadline),
+        )),
+        enforcement: Some(enforcement(daemon)),
+        zones: zones(engine, now),
+        policy: policy(daemon),
+        epochs: Some(proto::Epochs {
+            attested: state.epoch_attested,
+            policy: state.epoch_policy,
+            trips: state.trips,
+        }),
+        counts: counts
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(reason, count)| proto::Count {
+                reason: reason.name().to_owned(),
+                count,
+            })
+            .collect(),
+        losses: Some(proto::Losses {
+            denials: daemon.lost.0,
+            events: daemon.lost.1,
+        }),
+        ledger: Some(proto::Ledger {
+            records: head.size,
+            head: head.digest.bytes().to_vec(),
+            path: daemon.hands.ledger.path().display().to_string(),
+            ok: daemon.hands.ledger.writable()
+                && !engine
+                    .trust()
+                    .has(&governor_core::engine::Cause::LedgerUnwritable),
+            detail: String::new(),
+        }),
+        daemon: Some(proto::Daemon {
+            version: engine.host().version.clone(),
+            pid: std::process::id(),
+            boot_id: hex::encode(daemon.boot_id),
+            adopted: daemon.opened != "fresh",
+            started: clock::rfc3339(now, daemon.started),
+        }),
+    }
+}
+
+/// Trust, its reasons, and what clears each.
+pub(crate) fn trust(engine: &Engine, now: ClockReading, lease: Option<u64>) -> proto::Trust {
+    let state = match engine.trust() {
+        Trust::Unattested(_) => proto::TrustState::Unattested,
+        Trust::Trusted(_) => proto::TrustState::Trusted,
+        Trust::Degraded(_) => proto::TrustState::Degraded,
+        Trust::Locked(_) => proto::TrustState::Locked,
+    };
+    let appraised = matches!(engine.trust(), Trust::Trusted(_));
+    let nothing_asks = engine.policy().is_some() && engine.watched().is_none();
+    let reasons = engine
+        .trust()
+        .causes()
+        .into_iter()
+        .filter(|(cause, _)| !(nothing_asks && *cause == governor_core::engine::Cause::NotAttested))
+        .map(|(cause, detail)| proto::TrustReason {
+            code: cause.code(),
+            text: detail,
+            cleared_by: cause.remedy().to_owned(),
+        })
+        .collect();
+    proto::Trust {
+        state: state.into(),
+        class: if appraised {
+            "local".into()
+        } else {
+            String::new()
+        },
+        since: clock::rfc3339(now, engine.trust().since()),
+        lease_left_ms: lease.map_or(0, |deadline| {
+            now.boot.until(BootTime(deadline)).0 / 1_000_000
+        }),
+        reasons,
+        appraised_by: if appraised {
+            vec!["local".into()]
+        } else {
+            Vec::new()
+        },
+    }
+}
+
+/// The policy in force.
+pub(crate) fn policy(daemon: &Daemon) -> Option<proto::Policy> {
+    let verified = daemon.engine.policy()?;
+    let policy = verified.policy();
+    Some(proto::Policy {
+        name: policy.name().to_owned(),
+        serial: policy.serial(),
+        digest: verified.digest().bytes().to_vec(),
+        not_before: policy.validity().from.to_string(),
+        not_after: policy.validity().until.to_string(),
+        rows: daemon
+            .hands
+            .table
+            .as_ref()
+            .map_or(0, |table| table.rows.len() as u64),
+    })
+}
+
+fn enforcement(daemon: &Daemon) -> proto::Enforcement {
+    let mut hooks: Vec<proto::Hook> = daemon
+        .hands
+        .gate
+        .hooks()
+        .iter()
+        .map(|hook| match &hook.state {
+            HookState::Attached { .. } => proto::Hook {
+                name: hook.name.to_owned(),
+                state: proto::HookState::Attached.into(),
+                detail: String::new(),
+            },
+            HookState::Missing(why) => proto::Hook {
+                name: hook.name.to_owned(),
+                state: proto::HookState::Missing.into(),
+                detail: why.clone(),
+            },
+        })
+        .collect();
+    let any = hooks
+        .iter()
+        .any(|hook| hook.state != i32::from(proto::HookState::Missing));
+    hooks.extend(NOT_HOOKED.iter().map(|(name, why)| proto::Hook {
+        name: (*name).to_owned(),
+        state: proto::HookState::Missing.into(),
+        detail: (*why).to_owned(),
+    }));
+    let missing = hooks
+        .iter()
+        .any(|hook| hook.state == i32::from(proto::HookState::Missing));
+    let level = match (any, missing) {
+        (false, _) => proto::EnforcementLevel::None,
+        (true, true) => proto::EnforcementLevel::Partial,
+        (true, false) => proto::EnforcementLevel::Full,
+    };
+    proto::Enforcement {
+        level: level.into(),
+        hooks,
+    }
+}
+
+fn zones(engine: &Engine, now: ClockReading) -> Vec<proto::Zone> {
+    let Some(verified) = engine.policy() else {
+        return Vec::new();
+    };
+    let zones = verified.policy().zones().iter();
+    zones
+        .map(|(name, zone)| {
+            let left = engine
+                .observed()
+                .get(name)
+                .map_or(0, |until| now.boot.until(*until).0);
+            let mode = match (zone.mode, left) {
+                (Mode::Observe, _) => proto::ZoneMode::Observe,
+                (Mode::Enforce, 0) => proto::ZoneMode::Enforce,
+                (Mode::Enforce, _) => proto::ZoneMode::ObserveFor,
+            };
+            let (leaves, frozen) = crate::cgroups::count(&zone.cgroup);
+            proto::Zone {
+                name: name.clone(),
+                cgroup: zone.cgroup.clone(),
+                mode: mode.into(),
+                requires: match zone.requires {
+                    Requires::Attestation => proto::Requires::Attestation,
+                    Requires::Policy => proto::Requires::Policy,
+                }
+                .into(),
+                on_revoke: match zone.on_revoke {
+                    OnRevoke::Deny => proto::OnRevoke::Deny,
+                    OnRevoke::Freeze => proto::OnRevoke::Freeze,
+                    OnRevoke::Quarantine => proto::OnRevoke::Quarantine,
+                    OnRevoke::Kill => proto::OnRevoke::Kill,
+                }
+                .into(),
+                observe_left_ms: left / 1_000_000,
+                leaves,
+                frozen,
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,229 @@
+//! From the embedded object to attached hooks: offsets, verification, attachment.
+//!
+//! Promises: the programs are loaded with the running kernel's own offsets or not at all, and reuse
+//! the maps that are pinned. A hook the exec path needs fails the whole; any other is reported as
+//! missing, by name and with the kernel's reason.
+
+use std::path::Path;
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    programs::{Program, ProgramError, links::FdLink},
+};
+
+use super::{
+    GateError,
+    btf::{FieldSize, Types},
+    pins,
+};
+
+/// A hook, its program's name, and what the kernel must say about it.
+#[derive(Debug)]
+pub(super) struct Hook {
+    pub(super) name: &'static str,
+    kind: Kind,
+    /// Without it executions are not governed at all.
+    pub(super) essential: bool,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// An LSM hook with this many arguments.
+    Lsm(u32),
+    Tracepoint,
+}
+
+/// Every hook, in the order in which they are attached: labels and measurements before what leans
+/// on them.
+pub(super) const HOOKS: &[Hook] = &[
+    essential("task_alloc", Kind::Lsm(2)),
+    essential("bprm_creds_for_exec", Kind::Lsm(1)),
+    essential("bprm_committed_creds", Kind::Lsm(1)),
+    other("mmap_file", Kind::Lsm(4)),
+    other("file_mprotect", Kind::Lsm(3)),
+    other("socket_create", Kind::Lsm(4)),
+    other("socket_connect", Kind::Lsm(3)),
+    other("socket_sendmsg", Kind::Lsm(3)),
+    essential("bprm_check_security", Kind::Lsm(1)),
+    other("cgroup_mkdir", Kind::Tracepoint),
+    other("cgroup_rmdir", Kind::Tracepoint),
+];
+
+const fn essential(name: &'static str, kind: Kind) -> Hook {
+    Hook {
+        name,
+        kind,
+        essential: true,
+    }
+}
+
+const fn other(name: &'static str, kind: Kind) -> Hook {
+    Hook {
+        name,
+        kind,
+        essential: false,
+    }
+}
+
+impl Hook {
+    /// Why this kernel cannot carry the hook; `None`: it can, as far as its types say.
+    pub(super) fn unsupported(&self, types: &Types) -> Option<String> {
+        match self.kind {
+            Kind::Lsm(expected) => match types.arguments(&format!("bpf_lsm_{}", self.name)) {
+                None => Some("this kernel has no such hook".to_owned()),
+                Some(actual) if actual != expected => Some(format!(
+                    "this kernel passes {actual} arguments, not {expected}"
+                )),
+                Some(_) => None,
+            },
+            Kind::Tracepoint if types.has_tracepoint(self.name) => None,
+            Kind::Tracepoint => Some("this kernel has no such tracepoint".to_owned()),
+        }
+    }
+}
+
+/// The object, its offsets set and its maps made or reused from `maps`.
+pub(super) struct Loaded {
+    programs: Ebpf,
+    types: Types,
+    btf: Btf,
+}
+
+impl Loaded {
+    pub(super) fn with_maps(object: &[u8], maps: &Path) -> Result<Self, GateError> {
+        let types = Types::of_running_kernel()?;
+        let offsets = OFFSETS
+            .iter()
+            .map(|(global, structure, field, size)| {
+                Ok((*global, types.offset(structure, field, *size)?))
+            })
+            .collect::<Result<Vec<_>, GateError>>()?;
+        let btf = Btf::from_sys_fs().map_err(|error| GateError::Btf(error.to_string()))?;
+        let mut loader = EbpfLoader::new();
+        loader.btf(Some(&btf)).allow_unsupported_maps();
+        for (global, offset) in &offsets {
+            loader.override_global(global, offset, true);
+        }
+        for name in pins::MAPS {
+            loader.map_pin_path(name, maps.join(name));
+        }
+        let programs = loader
+            .load(object)
+            .map_err(|source| GateError::Object(Box::new(source)))?;
+        Ok(Self {
+            programs,
+            types,
+            btf,
+        })
+    }
+
+    /// Loads and attaches one hook's program.
+    pub(super) fn attach(&mut self, hook: &Hook) -> Result<FdLink, String> {
+        if let Some(reason) = hook.unsupported(&self.types) {
+            return Err(reason);
+        }
+        let program = self
+            .programs
+            .program_mut(hook.name)
+            .ok_or("the object has no such program")?;
+        let attached = match (&hook.kind, program) {
+            (Kind::Lsm(_), Program::Lsm(program)) => program
+                .load(hook.name, &self.btf)
+                .and_then(|()| program.attach())
+                .and_then(|link| program.take_link(link))
+                .map(FdLink::from),
+            (Kind::Tracepoint, Program::BtfTracePoint(program)) => program
+                .load(hook.name, &self.btf)
+                .and_then(|()| program.attach())
+                .and_then(|link| program.take_link(link))
+                .map(FdLink::from),
+            _ => return Err("the object's program is of another kind".to_owned()),
+        };
+        attached.map_err(|error| describe(&error))
+    }
+}
+
+/// The verifier's last words, not its whole log.
+fn describe(error: &ProgramError) -> String {
+    if let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    {
+        let log = verifier_log.to_string();
+        let tail: Vec<&str> = log
+            .lines()
+            .rev()
+            .filter(|line| !line.is_empty())
+            .take(12)
+            .collect();
+        let tail: Vec<&str> = tail.into_iter().rev().collect();
+        return format!(
+            "the kernel refused the program: {io_error}; verifier: {}",
+            tail.join(" | ")
+        );
+    }
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// The programs' globals and the fields they stand for.
+const OFFSETS: &[(&str, &str, &str, FieldSize)] = &[
+    ("OFF_BPRM_FILE", "linux_binprm", "file", POINTER),
+    ("OFF_BPRM_BUF", "linux_binprm", "buf", FieldSize::AtLeast(2)),
+    ("OFF_FILE_INODE", "file", "f_inode", POINTER),
+    ("OFF_FILE_PATH", "file", "f_path", FieldSize::Exactly(16)),
+    ("OFF_INODE_NLINK", "inode", "i_nlink", FieldSize::Exactly(4)),
+    ("OFF_INODE_SB", "inode", "i_sb", POINTER),
+    (
+        "OFF_SB_FLAGS",
+        "super_block",
+        "s_flags",
+        FieldSize::Exactly(8),
+    ),
+    (
+        "OFF_VMA_FLAGS",
+        "vm_area_struct",
+        "vm_flags",
+        FieldSize::Exactly(8),
+    ),
+    ("OFF_VMA_FILE", "vm_area_struct", "vm_file", POINTER),
+    ("OFF_SOCKET_SK", "socket", "sk", POINTER),
+    ("OFF_SOCKET_TYPE", "socket", "type", FieldSize::Exactly(2)),
+    (
+        "OFF_SOCK_FAMILY",
+        "sock",
+        "__sk_common.skc_family",
+        FieldSize::Exactly(2),
+    ),
+    (
+        "OFF_SOCK_PROTOCOL",
+        "sock",
+        "sk_protocol",
+        FieldSize::Exactly(2),
+    ),
+    ("OFF_MSG_NAME", "msghdr", "msg_name", POINTER),
+    (
+        "OFF_MSG_NAMELEN",
+        "msghdr",
+        "msg_namelen",
+        FieldSize::Exactly(4),
+    ),
+    ("OFF_TASK_STORAGE", "task_struct", "bpf_storage", POINTER),
+    ("OFF_CGROUP_KN", "cgroup", "kn", POINTER),
+    ("OFF_CGROUP_ROOT", "cgroup", "root", POINTER),
+    ("OFF_KN_ID", "kernfs_node", "id", FieldSize::Exactly(8)),
+    (
+        "OFF_ROOT_HIERARCHY",
+        "cgroup_root",
+        "hierarchy_id",
+        FieldSize::Exactly(4),
+    ),
+];
+
+const POINTER: FieldSize = FieldSize::Exactly(8);

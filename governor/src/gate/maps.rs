@@ -1,0 +1,108 @@
+//! Typed handles on the pinned maps.
+//!
+//! Promises: a map is used only if its key and value have the sizes that the shared crate gives
+//! them. Keys and values are byte arrays here; `governor_common::Plain` is the only way in and out.
+
+use std::path::Path;
+
+use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf};
+use governor_common::{
+    Row, RowKey,
+    names::{self, ZONE_PATH_LEN},
+    net::{EgressKey, EgressRow},
+    row::TombstoneKey,
+};
+
+use super::GateError;
+
+pub(super) type RowKeyBytes = [u8; size_of::<RowKey>()];
+pub(super) type RowBytes = [u8; size_of::<Row>()];
+pub(super) type TombstoneBytes = [u8; size_of::<TombstoneKey>()];
+pub(super) type EgressKeyBytes = [u8; size_of::<EgressKey>()];
+pub(super) type EgressRowBytes = [u8; size_of::<EgressRow>()];
+pub(super) type PathBytes = [u8; ZONE_PATH_LEN];
+/// The table: what the one slot of the outer map points to.
+pub(super) type Inner = HashMap<MapData, RowKeyBytes, RowBytes>;
+
+/// Every map of the gate.
+pub(super) struct Maps {
+    pub(super) table: ArrayOfMaps<MapData, Inner>,
+    pub(super) state: Array<MapData, u64>,
+    pub(super) trips: Array<MapData, u64>,
+    pub(super) tombstones: HashMap<MapData, TombstoneBytes, u64>,
+    pub(super) cgroups: HashMap<MapData, u64, u32>,
+    pub(super) zone_paths: HashMap<MapData, PathBytes, u32>,
+    pub(super) egress: LpmTrie<MapData, EgressKeyBytes, EgressRowBytes>,
+    pub(super) labels: MapData,
+    pub(super) labels_value: usize,
+    pub(super) denials: RingBuf<MapData>,
+    pub(super) events: RingBuf<MapData>,
+    pub(super) counts: PerCpuArray<MapData, u64>,
+}
+
+impl std::fmt::Debug for Maps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Maps").finish_non_exhaustive()
+    }
+}
+
+impl Maps {
+    pub(super) fn open(dir: &Path) -> Result<Self, GateError> {
+        let labels = pinned(dir, names::LABELS, Some(4), None)?;
+        let labels_value = labels
+            .info()
+            .map_err(GateError::map(names::LABELS, "reading its layout"))?
+            .value_size() as usize;
+        Ok(Self {
+            table: typed(dir, names::TABLE, 4, 4)?,
+            state: typed(dir, names::STATE, 4, 8)?,
+            trips: typed(dir, names::TRIPS, 4, 8)?,
+            tombstones: typed(dir, names::TOMBSTONES, size_of::<TombstoneKey>(), 8)?,
+            cgroups: typed(dir, names::CGROUPS, 8, 4)?,
+            zone_paths: typed(dir, names::ZONE_PATHS, ZONE_PATH_LEN, 4)?,
+            egress: typed(
+                dir,
+                names::EGRESS,
+                4 + size_of::<EgressKey>(),
+                size_of::<EgressRow>(),
+            )?,
+            labels,
+            labels_value,
+            denials: typed(dir, names::DENIALS, 0, 0)?,
+            events: typed(dir, names::EVENTS, 0, 0)?,
+            counts: typed(dir, names::COUNTS, 4, 8)?,
+        })
+    }
+}
+
+fn typed<T: TryFrom<Map, Error = aya::maps::MapError>>(
+    dir: &Path,
+    name: &'static str,
+    key: usize,
+    value: usize,
+) -> Result<T, GateError> {
+    let data = pinned(dir, name, Some(key), Some(value))?;
+    Map::from_map_data(data)
+        .and_then(T::try_from)
+        .map_err(GateError::map(name, "taking hold of it"))
+}
+
+fn pinned(
+    dir: &Path,
+    name: &'static str,
+    key: Option<usize>,
+    value: Option<usize>,
+) -> Result<MapData, GateError> {
+    let data =
+        MapData::from_pin(dir.join(name)).map_err(GateError::map(name, "opening its pin"))?;
+    let info = data
+        .info()
+        .map_err(GateError::map(name, "reading its layout"))?;
+    let (actual_key, actual_value) = (info.key_size() as usize, info.value_size() as usize);
+    if key.is_some_and(|key| key != actual_key) || value.is_some_and(|value| value != actual_value)
+    {
+        let detail = format!("key {actual_key} bytes, value {actual_value} bytes");
+        return Err(GateError::Layout { name, detail });
+    }
+    Ok(data)
+}

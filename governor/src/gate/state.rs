@@ -1,0 +1,184 @@
+//! The words every verdict depends on, and the tombstones.
+//!
+//! Promises: each store is read back before it counts as done. A lease is written trips, epoch,
+//! deadline; an epoch only grows.
+
+use std::collections::BTreeMap;
+
+use governor_common::{
+    Plain, Reason, StateWords,
+    names::{self, TOMBSTONE_ROWS},
+    row::{CLASS_ATTESTED, CLASS_POLICY, TombstoneKey},
+    state::Word,
+};
+
+use super::{Gate, GateError, maps::TombstoneBytes};
+
+impl Gate {
+    /// The words as they are.
+    pub fn state(&self) -> Result<StateWords, GateError> {
+        Ok(StateWords {
+            lease_deadline: self.word(Word::LeaseDeadline)?,
+            lease_trips: self.word(Word::LeaseTrips)?,
+            lease_epoch: self.word(Word::LeaseEpoch)?,
+            epoch_attested: self.word(Word::EpochAttested)?,
+            epoch_policy: self.word(Word::EpochPolicy)?,
+            trips: self
+                .maps
+                .trips
+                .get(&0, 0)
+                .map_err(GateError::map(names::TRIPS, "reading the alarm counter"))?,
+        })
+    }
+
+    /// Grants a lease until `deadline`; `trips` and `epoch` as read before its nonce was issued.
+    pub fn set_lease(&mut self, deadline: u64, trips: u64, epoch: u64) -> Result<(), GateError> {
+        let trips = trips.checked_add(1).ok_or_else(|| {
+            GateError::Invalid("the alarm counter is at its end; reboot".to_owned())
+        })?;
+        self.set_word(Word::LeaseTrips, trips)?;
+        self.set_word(Word::LeaseEpoch, epoch)?;
+        self.set_word(Word::LeaseDeadline, deadline)
+    }
+
+    /// Ends the lease now.
+    pub fn drop_lease(&mut self) -> Result<(), GateError> {
+        self.set_word(Word::LeaseDeadline, 0)?;
+        self.set_word(Word::LeaseEpoch, 0)?;
+        self.set_word(Word::LeaseTrips, 0)
+    }
+
+    /// Raises the epoch of a class by one, which revokes every row of that class; the new epoch.
+    pub fn raise_epoch(&mut self, class: u32) -> Result<u64, GateError> {
+        let word = match class {
+            CLASS_ATTESTED => Word::EpochAttested,
+            CLASS_POLICY => Word::EpochPolicy,
+            other => {
+                return Err(GateError::Invalid(format!(
+                    "`{other:#x}` is not a trust class"
+                )));
+            }
+        };
+        let raised = self
+            .word(word)?
+            .checked_add(1)
+            .ok_or_else(|| GateError::Invalid("the epoch is at its end; reboot".to_owned()))?;
+        self.set_word(word, raised)?;
+        Ok(raised)
+    }
+
+    /// Revokes content in a zone, whatever the table says.
+    pub fn add_tombstone(&mut self, key: TombstoneKey, now: u64) -> Result<(), GateError> {
+        let bytes = tombstone_bytes(&key)?;
+        self.maps
+            .tombstones
+            .insert(bytes, now, 0)
+            .map_err(GateError::map(names::TOMBSTONES, "adding a tombstone"))?;
+        let back = self.maps.tombstones.get(&bytes, 0).map_err(GateError::map(
+            names::TOMBSTONES,
+            "reading a tombstone back",
+        ))?;
+        if back == now {
+            Ok(())
+        } else {
+            Err(read_back(names::TOMBSTONES, now, back))
+        }
+    }
+
+    /// Takes a revocation back. One that does not stand is no error.
+    pub fn remove_tombstone(&mut self, key: TombstoneKey) -> Result<(), GateError> {
+        match self.maps.tombstones.remove(&tombstone_bytes(&key)?) {
+            Ok(()) | Err(aya::maps::MapError::KeyNotFound) => Ok(()),
+            Err(error) if is_absent(&error) => Ok(()),
+            Err(error) => Err(GateError::map(names::TOMBSTONES, "removing a tombstone")(
+                error,
+            )),
+        }
+    }
+
+    /// Every tombstone and when it was set.
+    pub fn tombstones(&self) -> Result<BTreeMap<TombstoneKey, u64>, GateError> {
+        let mut all = BTreeMap::new();
+        for entry in self.maps.tombstones.iter() {
+            let (bytes, at) =
+                entry.map_err(GateError::map(names::TOMBSTONES, "listing tombstones"))?;
+            if let Some(key) = TombstoneKey::read(&bytes) {
+                all.insert(key, at);
+            }
+            if all.len() > TOMBSTONE_ROWS as usize {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Verdicts by reason since the maps were made, over all CPUs; reasons never met are left out.
+    pub fn counts(&self) -> Result<BTreeMap<Reason, u64>, GateError> {
+        let mut counts = BTreeMap::new();
+        for reason in Reason::ALL {
+            let sum = self.count(*reason as u32)?;
+            if sum != 0 {
+                counts.insert(*reason, sum);
+            }
+        }
+        Ok(counts)
+    }
+
+    pub(super) fn count(&self, slot: u32) -> Result<u64, GateError> {
+        let values = self
+            .maps
+            .counts
+            .get(&slot, 0)
+            .map_err(GateError::map(names::COUNTS, "reading a counter"))?;
+        Ok(values.iter().fold(0, |sum, value| sum.wrapping_add(*value)))
+    }
+
+    fn word(&self, word: Word) -> Result<u64, GateError> {
+        self.maps
+            .state
+            .get(&(word as u32), 0)
+            .map_err(GateError::map(names::STATE, "reading a word"))
+    }
+
+    fn set_word(&mut self, word: Word, value: u64) -> Result<(), GateError> {
+        self.maps
+            .state
+            .set(word as u32, value, 0)
+            .map_err(GateError::map(names::STATE, "storing a word"))?;
+        let back = self.word(word)?;
+        if back == value {
+            Ok(())
+        } else {
+            Err(read_back(names::STATE, value, back))
+        }
+    }
+}
+
+/// Whether an error only says that there was nothing to remove.
+pub(super) fn is_absent(error: &aya::maps::MapError) -> bool {
+    use aya::maps::MapError;
+    let absent = matches!(error, MapError::KeyNotFound | MapError::ElementNotFound);
+    let refused = if let MapError::SyscallError(error) = error {
+        error.io_error.raw_os_error()
+    } else {
+        None
+    };
+    absent || refused == Some(libc::ENOENT)
+}
+
+fn tombstone_bytes(key: &TombstoneKey) -> Result<TombstoneBytes, GateError> {
+    let key = TombstoneKey {
+        reserved: 0,
+        ..*key
+    };
+    key.bytes()
+        .try_into()
+        .map_err(|_error| GateError::Invalid("a tombstone has another size".to_owned()))
+}
+
+fn read_back(name: &'static str, stored: u64, found: u64) -> GateError {
+    GateError::ReadBack {
+        name,
+        detail: format!("stored {stored}, found {found}"),
+    }
+}

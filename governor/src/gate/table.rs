@@ -1,0 +1,194 @@
+//! The table of rows and the trie of destinations.
+//!
+//! Promises: a reload is one pointer: verdicts see the old table or the new one, whole. What does
+//! not fit is refused before anything changes.
+
+use governor_common::{
+    Plain, Row, RowKey,
+    names::{self, EGRESS_ROWS, TABLE_ROWS},
+    net::{AF_INET, EGRESS_EXACT_BITS, EgressKey, EgressRow},
+};
+
+use aya::maps::lpm_trie::Key;
+
+use super::{
+    Gate, GateError,
+    maps::{EgressKeyBytes, Inner, RowBytes, RowKeyBytes},
+    state::is_absent,
+};
+
+/// A destination rule: key, bits of the address that count, ports.
+pub type EgressRule = (EgressKey, u32, EgressRow);
+
+impl Gate {
+    /// Puts `rows` in force in place of all rows before them.
+    pub fn swap_table(&mut self, rows: &[Row]) -> Result<(), GateError> {
+        let limit = TABLE_ROWS;
+        let size = u32::try_from(rows.len()).ok().filter(|size| *size <= limit);
+        let Some(size) = size else {
+            return Err(GateError::TooMany {
+                what: "rows",
+                count: rows.len(),
+                limit,
+            });
+        };
+        let mut inner = Inner::create(size.max(1), 0)
+            .map_err(GateError::map(names::TABLE, "making a new table"))?;
+        for row in rows {
+            let (key, value) = (key_bytes(&row.key)?, row_bytes(row)?);
+            inner.insert(key, value, NO_EXIST).map_err(GateError::map(
+                names::TABLE,
+                "filling the new table (is a row there twice?)",
+            ))?;
+        }
+        self.maps.table.set(0, &inner, 0).map_err(GateError::map(
+            names::TABLE,
+            "putting the new table in force",
+        ))?;
+        let mut stored = rows.to_vec();
+        stored.sort_by_key(|row| row.key);
+        if self.table()? == stored {
+            Ok(())
+        } else {
+            let detail = format!("the table in force differs from the {size} rows stored");
+            Err(GateError::ReadBack {
+                name: names::TABLE,
+                detail,
+            })
+        }
+    }
+
+    /// The rows in force, in order of key; none if there is no table.
+    pub fn table(&self) -> Result<Vec<Row>, GateError> {
+        let Some(inner) = self.inner()? else {
+            return Ok(Vec::new());
+        };
+        let mut rows = Vec::new();
+        for entry in inner.iter() {
+            let (_, value) =
+                entry.map_err(GateError::map(names::TABLE, "reading the rows in force"))?;
+            rows.extend(Row::read(&value));
+        }
+        rows.sort_by_key(|row| row.key);
+        Ok(rows)
+    }
+
+    /// Takes rows out of the table in force. Rows that are not there are no error.
+    pub fn remove_rows(&mut self, keys: &[RowKey]) -> Result<(), GateError> {
+        let Some(mut inner) = self.inner()? else {
+            return Ok(());
+        };
+        for key in keys {
+            let bytes = key_bytes(key)?;
+            match inner.remove(&bytes) {
+                Ok(()) => {}
+                Err(error) if is_absent(&error) => {}
+                Err(error) => return Err(GateError::map(names::TABLE, "removing a row")(error)),
+            }
+            match inner.get(&bytes, 0) {
+                Err(error) if is_absent(&error) => {}
+                Err(error) => {
+                    return Err(GateError::map(names::TABLE, "looking for a removed row")(
+                        error,
+                    ));
+                }
+                Ok(_) => {
+                    let detail = "a removed row is still there".to_owned();
+                    return Err(GateError::ReadBack {
+                        name: names::TABLE,
+                        detail,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a generation's destination rules. Rows of the table name the generation they use, so
+    /// rules take effect with the table that is swapped in after them.
+    pub fn set_egress(&mut self, generation: u32, rules: &[EgressRule]) -> Result<(), GateError> {
+        let limit = EGRESS_ROWS;
+        if rules.len() > limit as usize {
+            return Err(GateError::TooMany {
+                what: "destination rules",
+                count: rules.len(),
+                limit,
+            });
+        }
+        for (key, bits, value) in rules {
+            let longest = if u32::from(key.family) == AF_INET {
+                32
+            } else {
+                128
+            };
+            if *bits > longest {
+                return Err(GateError::Invalid(format!(
+                    "a prefix of {bits} bits is longer than its address"
+                )));
+            }
+            let key = EgressKey { generation, ..*key };
+            let key: EgressKeyBytes = exact(key.bytes())?;
+            self.maps
+                .egress
+                .insert(
+                    &Key::new(EGRESS_EXACT_BITS + bits, key),
+                    exact(value.bytes())?,
+                    0,
+                )
+                .map_err(GateError::map(names::EGRESS, "adding a destination"))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the destination rules of every other generation.
+    pub fn drop_egress_except(&mut self, generation: u32) -> Result<(), GateError> {
+        let keys: Vec<Key<EgressKeyBytes>> = self
+            .maps
+            .egress
+            .keys()
+            .collect::<Result<_, _>>()
+            .map_err(GateError::map(names::EGRESS, "listing destinations"))?;
+        for key in keys {
+            if EgressKey::read(&key.data()).is_some_and(|key| key.generation == generation) {
+                continue;
+            }
+            match self.maps.egress.remove(&key) {
+                Ok(()) => {}
+                Err(error) if is_absent(&error) => {}
+                Err(error) => {
+                    return Err(GateError::map(names::EGRESS, "removing a destination")(
+                        error,
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn inner(&self) -> Result<Option<Inner>, GateError> {
+        match self.maps.table.get(&0, 0) {
+            Ok(inner) => Ok(Some(inner)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(GateError::map(names::TABLE, "opening the table in force")(
+                error,
+            )),
+        }
+    }
+}
+
+fn key_bytes(key: &RowKey) -> Result<RowKeyBytes, GateError> {
+    exact(key.bytes())
+}
+
+fn row_bytes(row: &Row) -> Result<RowBytes, GateError> {
+    exact(row.bytes())
+}
+
+fn exact<const N: usize>(bytes: &[u8]) -> Result<[u8; N], GateError> {
+    bytes
+        .try_into()
+        .map_err(|_error| GateError::Invalid(format!("a value has {} bytes, not {N}", bytes.len())))
+}
+
+/// `BPF_NOEXIST`: a row that is there twice is an error.
+const NO_EXIST: u64 = 1;

@@ -1,0 +1,208 @@
+//! Which cgroups are zones, and the labels of tasks.
+//!
+//! Promises: a path is known to the kernel before the cgroups that exist are looked up, so a
+//! cgroup made meanwhile is not missed; what is stale goes last.
+
+use std::{
+    fs,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd},
+        unix::fs::MetadataExt,
+    },
+    path::Path,
+};
+
+use governor_common::{
+    Label, Plain,
+    names::{self, ZONE_PATH_LEN, ZONE_PATH_ROWS},
+};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+
+use super::{Gate, GateError, maps::PathBytes, state::is_absent};
+
+const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+
+impl Gate {
+    /// Makes exactly these paths (`/governed.slice/…`, below the cgroup root) zones.
+    pub fn set_zone_paths(&mut self, zones: &[(String, u32)]) -> Result<(), GateError> {
+        let limit = ZONE_PATH_ROWS;
+        if zones.len() > limit as usize {
+            return Err(GateError::TooMany {
+                what: "zones",
+                count: zones.len(),
+                limit,
+            });
+        }
+        let root = Path::new(CGROUP_ROOT);
+        let kind = statfs(root).map_err(|error| GateError::Read {
+            path: root.into(),
+            source: error.into(),
+        })?;
+        if kind.filesystem_type() != CGROUP2_SUPER_MAGIC {
+            return Err(GateError::NoCgroup2(root.to_owned()));
+        }
+        let wanted = zones
+            .iter()
+            .map(|(path, zone)| Ok((path_bytes(path)?, *zone)))
+            .collect::<Result<Vec<_>, GateError>>()?;
+
+        for (path, zone) in &wanted {
+            self.maps
+                .zone_paths
+                .insert(path, zone, 0)
+                .map_err(GateError::map(names::ZONE_PATHS, "adding a zone"))?;
+        }
+        // Whatever is made from here on is seen by the kernel program; what it adds is not stale.
+        let before = self.cgroup_ids()?;
+        let mut found = Vec::new();
+        for (path, zone) in zones {
+            let dir = root.join(path.trim_start_matches('/'));
+            // Not there now: the kernel program sees it when it is made.
+            let Ok(metadata) = fs::metadata(&dir) else {
+                continue;
+            };
+            let id = metadata.ino();
+            self.maps
+                .cgroups
+                .insert(id, zone, 0)
+                .map_err(GateError::map(names::CGROUPS, "adding a zone's cgroup"))?;
+            let back = self.maps.cgroups.get(&id, 0).map_err(GateError::map(
+                names::CGROUPS,
+                "reading a zone's cgroup back",
+            ))?;
+            if back != *zone {
+                let detail = format!("stored {zone}, found {back}");
+                return Err(GateError::ReadBack {
+                    name: names::CGROUPS,
+                    detail,
+                });
+            }
+            found.push(id);
+        }
+
+        let stale: Vec<PathBytes> = self
+            .maps
+            .zone_paths
+            .keys()
+            .filter_map(Result::ok)
+            .filter(|known| !wanted.iter().any(|(path, _)| path == known))
+            .collect();
+        for path in stale {
+            ignore_absent(
+                self.maps.zone_paths.remove(&path),
+                names::ZONE_PATHS,
+                "removing a zone",
+            )?;
+        }
+        for id in before.into_iter().filter(|id| !found.contains(id)) {
+            ignore_absent(
+                self.maps.cgroups.remove(&id),
+                names::CGROUPS,
+                "removing a zone's cgroup",
+            )?;
+        }
+        Ok(())
+    }
+
+    /// The label of the task behind a pidfd; `None`: it has none.
+    pub fn label_of(&self, pidfd: BorrowedFd<'_>) -> Result<Option<Label>, GateError> {
+        let mut value = vec![0u8; self.maps.labels_value.next_multiple_of(8)];
+        let key = pidfd.as_raw_fd();
+        let attr = LookupAttr {
+            map_fd: self.maps.labels.fd().as_fd().as_raw_fd(),
+            padding: 0,
+            key: (&raw const key) as u64,
+            value: value.as_mut_ptr() as u64,
+            flags: 0,
+        };
+        // SAFETY: `attr` is laid out as the kernel's union for this command; `key` and `value`
+        // outlive the call, and `value` has the size the map itself reported.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                BPF_MAP_LOOKUP_ELEM,
+                &raw const attr,
+                size_of::<LookupAttr>(),
+            )
+        };
+        if result != 0 {
+            let error = std::io::Error::last_os_error();
+            if error.raw_os_error() == Some(libc::ENOENT) {
+                return Ok(None);
+            }
+            return Err(GateError::Invalid(format!(
+                "reading a task's label: {error}"
+            )));
+        }
+        let label = value.get(..size_of::<Label>()).and_then(Label::read);
+        Ok(label.filter(Label::present))
+    }
+
+    fn cgroup_ids(&self) -> Result<Vec<u64>, GateError> {
+        self.maps
+            .cgroups
+            .keys()
+            .collect::<Result<_, _>>()
+            .map_err(GateError::map(names::CGROUPS, "listing zones' cgroups"))
+    }
+}
+
+fn ignore_absent(
+    result: Result<(), aya::maps::MapError>,
+    name: &'static str,
+    doing: &'static str,
+) -> Result<(), GateError> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(error) if is_absent(&error) => Ok(()),
+        Err(error) => Err(GateError::map(name, doing)(error)),
+    }
+}
+
+/// The map's key: the path as the kernel writes it, then zeros, at least one.
+fn path_bytes(path: &str) -> Result<PathBytes, GateError> {
+    let valid = path.starts_with('/')
+        && path.len() > 1
+        && !path.ends_with('/')
+        && path.len() < ZONE_PATH_LEN;
+    if !valid {
+        return Err(GateError::Invalid(format!(
+            "`{path}` is not a cgroup path: it must start with `/`, not end with one, and be shorter than {ZONE_PATH_LEN} bytes"
+        )));
+    }
+    let mut bytes = [0; ZONE_PATH_LEN];
+    bytes
+        .iter_mut()
+        .zip(path.bytes())
+        .for_each(|(to, from)| *to = from);
+    Ok(bytes)
+}
+
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+
+/// The kernel's `union bpf_attr` for element commands.
+#[repr(C)]
+struct LookupAttr {
+    map_fd: i32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_path_is_exact_and_ends_in_a_zero() {
+        let bytes = path_bytes("/governed.slice").unwrap();
+        assert!(bytes.starts_with(b"/governed.slice\0"));
+        assert!(bytes[15..].iter().all(|byte| *byte == 0));
+        assert!(path_bytes(&format!("/{}", "a".repeat(ZONE_PATH_LEN - 2))).is_ok());
+        for bad in ["", "/", "governed.slice", "/governed.slice/"] {
+            assert!(path_bytes(bad).is_err(), "`{bad}`");
+        }
+        assert!(path_bytes(&format!("/{}", "a".repeat(ZONE_PATH_LEN - 1))).is_err());
+    }
+}

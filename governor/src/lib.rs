@@ -1,0 +1,16 @@
+//! Everything governor does: the daemon, its command line, and all input and output.
+//!
+//! Decisions are made in `governor-core` and `governor-common`; this crate carries them out. Only
+//! `gate` names the BPF library, only `attester` names the TPM library, and effects are performed
+//! in one place.
+
+pub mod attester;
+pub mod bundle;
+pub mod cgroups;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod gate;
+pub mod ledger;
+pub mod text;
