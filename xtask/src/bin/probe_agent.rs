@@ -1,0 +1,197 @@
+//! The workload of the guest tests: it does one thing that a gate may judge and ends with 0, or
+//! with 100 plus the error number that the kernel gave. Dynamically linked, like real work.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::{
+        fd::FromRawFd as _,
+        unix::{fs::PermissionsExt, process::CommandExt as _},
+    },
+    process::{Command, ExitCode},
+};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args.as_slice() {
+        ["hello"] => Ok(()),
+        ["tcp", to] => address(to).and_then(tcp),
+        ["udp", to] => address(to).and_then(|to| udp(to, false)),
+        ["udp-connected", to] => address(to).and_then(|to| udp(to, true)),
+        ["mapped", to] => address(to).and_then(mapped),
+        ["raw"] => raw(),
+        ["serve", at] => address(at).and_then(serve),
+        ["hold"] => hold(),
+        ["exec", path, rest @ ..] => Err(Command::new(path).args(rest).exec()),
+        ["spawn", path, rest @ ..] => return spawn(path, rest),
+        ["memfd", path] => memfd(path),
+        ["anonymous"] => map_anonymous(),
+        ["protect"] => protect(),
+        ["map", path] => map_file(path),
+        _ => {
+            eprintln!("probe_agent: what is `{}`?", args.join(" "));
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => {
+            println!("done");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("{error}");
+            let number = error.raw_os_error().unwrap_or(99);
+            ExitCode::from(u8::try_from(100 + number).unwrap_or(u8::MAX))
+        }
+    }
+}
+
+fn address(text: &str) -> io::Result<SocketAddr> {
+    text.parse().map_err(io::Error::other)
+}
+
+fn tcp(to: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect(to)?;
+    stream.write_all(b"ping")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    if answer == "pong" {
+        Ok(())
+    } else {
+        Err(io::Error::other("no pong"))
+    }
+}
+
+fn udp(to: SocketAddr, connected: bool) -> io::Result<()> {
+    let any: SocketAddr = if to.is_ipv4() {
+        ([0, 0, 0, 0], 0).into()
+    } else {
+        ([0u16; 8], 0).into()
+    };
+    let socket = UdpSocket::bind(any)?;
+    if connected {
+        socket.connect(to)?;
+        socket.send(b"ping").map(drop)
+    } else {
+        socket.send_to(b"ping", to).map(drop)
+    }
+}
+
+/// The same IPv4 address, in the form an IPv6 socket takes.
+fn mapped(to: SocketAddr) -> io::Result<()> {
+    let SocketAddr::V4(v4) = to else {
+        return Err(io::Error::other("not IPv4"));
+    };
+    tcp(SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port())))
+}
+
+fn raw() -> io::Result<()> {
+    // SAFETY: socket(2) takes three integers and touches no memory.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP) };
+    if fd < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Answers `pong` to whoever connects, for ever; says when it listens.
+fn serve(at: SocketAddr) -> io::Result<()> {
+    let listener = TcpListener::bind(at)?;
+    println!("listening");
+    io::stdout().flush()?;
+    for stream in listener.incoming() {
+        let mut stream = stream?;
+        let mut ping = [0; 4];
+        if stream.read_exact(&mut ping).is_ok() {
+            // A client that went away is its own loss.
+            drop(stream.write_all(b"pong"));
+        }
+    }
+    Ok(())
+}
+
+/// Runs until something ends it, and shows in the output that it began.
+fn hold() -> io::Result<()> {
+    println!("holding");
+    io::stdout().flush()?;
+    loop {
+        std::thread::park();
+    }
+}
+
+fn spawn(path: &str, rest: &[&str]) -> ExitCode {
+    match Command::new(path).args(rest).status() {
+        Ok(status) => ExitCode::from(
+            status
+                .code()
+                .and_then(|c| u8::try_from(c).ok())
+                .unwrap_or(1),
+        ),
+        Err(error) => {
+            println!("{error}");
+            let number = error.raw_os_error().unwrap_or(99);
+            ExitCode::from(u8::try_from(100 + number).unwrap_or(u8::MAX))
+        }
+    }
+}
+
+/// Executes a copy of `path` that has no name in any file system.
+fn memfd(path: &str) -> io::Result<()> {
+    // SAFETY: the name is a string that ends with a zero, and outlives the call.
+    let fd = unsafe { libc::memfd_create(c"copy".as_ptr(), 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just gave us this descriptor; nobody else owns it.
+    let mut file = unsafe { std::fs::File::from_raw_fd(fd) };
+    file.write_all(&std::fs::read(path)?)?;
+    file.set_permissions(PermissionsExt::from_mode(0o755))?;
+    let mut command = Command::new(format!("/proc/self/fd/{fd}"));
+    Err(command.arg("hello").exec())
+}
+
+fn map_anonymous() -> io::Result<()> {
+    map(
+        -1,
+        libc::PROT_READ | libc::PROT_EXEC,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+    )
+    .map(drop)
+}
+
+fn protect() -> io::Result<()> {
+    let read_write = libc::PROT_READ | libc::PROT_WRITE;
+    let at = map(-1, read_write, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS)?;
+    // SAFETY: the range is the mapping just made, and nothing refers to it.
+    let result = unsafe { libc::mprotect(at, PAGE, libc::PROT_READ | libc::PROT_EXEC) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+fn map_file(path: &str) -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let file = std::fs::File::open(path)?;
+    map(
+        file.as_raw_fd(),
+        libc::PROT_READ | libc::PROT_EXEC,
+        libc::MAP_PRIVATE,
+    )
+    .map(drop)
+}
+
+fn map(fd: i32, protection: i32, flags: i32) -> io::Result<*mut libc::c_void> {
+    // SAFETY: the kernel chooses the address, so no memory of ours is replaced.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), PAGE, protection, flags, fd, 0) };
+    if at == libc::MAP_FAILED {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(at)
+    }
+}
+
+const PAGE: usize = 4096;

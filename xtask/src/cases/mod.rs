@@ -1,0 +1,47 @@
+//! The guest tests. A suite is one boot: its cases run in order in that guest, each on its own feet,
+//! so that any of them can be picked with `--filter`. A case that breaks the guest costs only itself;
+//! the next one gets a fresh boot. To add a suite, write a file beside `platform.rs` and name it in
+//! [`suites`].
+
+mod daemon;
+mod gate;
+mod platform;
+mod quickstart;
+mod story;
+
+use crate::guest::{BootOptions, Guest};
+use crate::image::Kernel;
+use anyhow::Result;
+
+/// One check; it passes unless it returns an error, panics, or the kernel reports a fault meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(&mut Guest) -> Result<()>,
+}
+
+/// Cases that share a boot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Suite {
+    pub(crate) name: &'static str,
+    pub(crate) options: fn(Kernel) -> BootOptions,
+    /// Runs once after each boot; a failure fails every case.
+    pub(crate) prepare: fn(&mut Guest) -> Result<()>,
+    pub(crate) cases: &'static [Case],
+}
+
+pub(crate) fn suites() -> Vec<Suite> {
+    vec![
+        platform::SUITE,
+        story::SUITE,
+        gate::SUITE,
+        quickstart::SUITE,
+        daemon::SUITE,
+        daemon::WITHOUT_BPF,
+    ]
+}
+
+/// For suites that need nothing but the bare guest.
+pub(crate) fn nothing(_guest: &mut Guest) -> Result<()> {
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! What turns a bare guest into one that governor protects: the package, then policy and trust.
+
+use crate::{
+    guest::Guest,
+    kit::{Kit, Spec},
+};
+use anyhow::{Context as _, Result};
+use std::path::Path;
+
+/// Installs the package with dpkg, as an administrator would, and starts the service.
+pub(crate) fn package(guest: &mut Guest, package: &Path) -> Result<()> {
+    guest.put_file(package, "/root/governor.deb")?;
+    guest
+        .run(&["dpkg", "-i", "/root/governor.deb"])?
+        .ok()
+        .context("installing the governor package in the guest")?;
+    guest
+        .run(&["systemctl", "enable", "--now", "governor"])?
+        .ok()
+        .context("starting governor.service in the guest")?;
+    Ok(())
+}
+
+/// The package, a policy signed for this guest, and trust: the example of the tests, or the
+/// directory given, which is signed as it is with a key the guest is told to trust.
+pub(crate) fn everything(guest: &mut Guest, deb: &Path, policy: Option<&Path>) -> Result<Kit> {
+    package(guest, deb)?;
+    let kit = Kit::new(guest)?;
+    match policy {
+        None => kit.load(guest, &Spec::default())?,
+        Some(dir) => {
+            let copy = kit.copy(dir)?;
+            kit.sign(&copy)?;
+            kit.offer(guest, &copy)?
+                .ok()
+                .context("loading the policy")?;
+        }
+    }
+    Ok(kit)
+}

@@ -1,0 +1,66 @@
+//! `governor status --json`, read as any program would read it.
+
+use crate::guest::Guest;
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+/// One answer of the daemon.
+#[derive(Debug)]
+pub(crate) struct Status(Value);
+
+/// Asks for it. The exit code is not looked at: an untrusted host answers too.
+pub(crate) fn of(guest: &mut Guest) -> Result<Status> {
+    let output = guest.run(&["governor", "status", "--json"])?;
+    let value = serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("reading `{}` {}", output.text(), output.errors()))?;
+    Ok(Status(value))
+}
+
+impl Status {
+    fn at(&self, path: &[&str]) -> &Value {
+        path.iter().fold(&self.0, |value, key| &value[*key])
+    }
+
+    pub(crate) fn text(&self, path: &[&str]) -> String {
+        match self.at(path) {
+            Value::String(text) => text.clone(),
+            Value::Null => "none".into(),
+            other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                other.to_string()
+            }
+        }
+    }
+
+    pub(crate) fn number(&self, path: &[&str]) -> u64 {
+        self.at(path).as_u64().unwrap_or(0)
+    }
+
+    pub(crate) fn trust(&self) -> String {
+        self.text(&["trust", "state"])
+    }
+
+    pub(crate) fn policy(&self) -> String {
+        self.text(&["policy", "name"])
+    }
+
+    /// Codes and texts of the reasons.
+    pub(crate) fn reasons(&self) -> String {
+        self.each_reason(|reason| format!("{}: {}", text(reason, "code"), text(reason, "text")))
+    }
+
+    /// What clears each reason.
+    pub(crate) fn remedies(&self) -> String {
+        self.each_reason(|reason| text(reason, "cleared_by"))
+    }
+
+    fn each_reason(&self, of: impl Fn(&Value) -> String) -> String {
+        let reasons = self.at(&["trust", "reasons"]).as_array();
+        reasons
+            .map(|reasons| reasons.iter().map(of).collect::<Vec<_>>().join("; "))
+            .unwrap_or_default()
+    }
+}
+
+fn text(value: &Value, key: &str) -> String {
+    value[key].as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,264 @@
+//! `cargo xtask test`: the pure tests, then the guest tests on both kernels side by side. Nothing is
+//! skipped in silence: what could not be built or booted counts as failed, and a run of zero tests is
+//! a failure. The last line is always `N passed, N failed`.
+
+use crate::cases::{self, Case, Suite};
+use crate::guest::Guest;
+use crate::image::{self, Kernel, Wanted};
+use crate::{compile, dist, ebpf, paths, process, tools};
+use anyhow::{Context, Result};
+use std::io::{BufRead, BufReader};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only the pure tests, or only the guest tests.
+    #[arg(value_enum)]
+    part: Option<Part>,
+    /// Only this kernel.
+    #[arg(long, value_enum)]
+    kernel: Option<Kernel>,
+    /// Only tests whose name (`suite::case` for guest tests) contains this.
+    #[arg(long)]
+    filter: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Unit,
+    Vm,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let mut tally = Tally::default();
+    if args.part != Some(Part::Vm) {
+        tally.join("pure tests", pure(args.filter.as_deref()));
+    }
+    if args.part != Some(Part::Unit) {
+        tally.join("guest tests", guests(args));
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    let good = tally.failed == 0 && tally.passed > 0;
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+
+    /// What could not be run at all is one failure.
+    fn join(&mut self, what: &str, outcome: Result<Self>) {
+        match outcome {
+            Ok(tally) => self.add(tally),
+            Err(error) => {
+                println!("FAILED {what}: {error:#}");
+                self.failed += 1;
+            }
+        }
+    }
+}
+
+fn pure(filter: Option<&str>) -> Result<Tally> {
+    tools::need(tools::Group::Build)?;
+    tools::need(tools::Group::Oracles)?;
+    let object = ebpf::build()?;
+    let mut command = process::command("cargo");
+    command
+        .args(["test", "--workspace", "--no-fail-fast", "--target-dir"])
+        .arg(paths::target())
+        .args(filter)
+        .current_dir(paths::root())
+        .env(ebpf::OBJECT_VARIABLE, object)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().context("starting cargo test")?;
+    let lines = BufReader::new(child.stdout.take().context("cargo test has no output")?).lines();
+    let mut tally = Tally::default();
+    for line in lines.map_while(Result::ok) {
+        println!("{line}");
+        if let Some(result) = line.strip_prefix("test result: ") {
+            tally.add(counts(result));
+        }
+    }
+    let status = child.wait().context("waiting for cargo test")?;
+    if !status.success() && tally.failed == 0 {
+        anyhow::bail!("cargo test ended with {status}");
+    }
+    Ok(tally)
+}
+
+/// From `ok. 3 passed; 1 failed; 0 ignored; …`.
+fn counts(result: &str) -> Tally {
+    let number = |what: &str| {
+        result
+            .split([';', '.'])
+            .filter_map(|part| part.trim().strip_suffix(what))
+            .find_map(|part| part.trim().parse().ok())
+            .unwrap_or(0)
+    };
+    Tally {
+        passed: number("passed"),
+        failed: number("failed"),
+    }
+}
+
+fn guests(args: &Args) -> Result<Tally> {
+    tools::need(tools::Group::Guest)?;
+    tools::need(tools::Group::Oracles)?;
+    let picked = pick(args.filter.as_deref());
+    if picked.is_empty() {
+        return Ok(Tally::default());
+    }
+    dist::build()?;
+    compile::probes()?;
+    let kernels: Vec<Kernel> = args
+        .kernel
+        .map_or_else(|| Kernel::ALL.to_vec(), |kernel| vec![kernel]);
+    for kernel in &kernels {
+        image::prepare(&Wanted::Debian(*kernel))?;
+    }
+    let mut tally = Tally::default();
+    std::thread::scope(|scope| {
+        let running: Vec<_> = kernels
+            .iter()
+            .map(|&kernel| {
+                let picked = &picked;
+                (kernel, scope.spawn(move || on_kernel(kernel, picked)))
+            })
+            .collect();
+        for (kernel, thread) in running {
+            let outcome = thread
+                .join()
+                .map_err(|_panic| anyhow::anyhow!("the runner panicked"));
+            tally.join(kernel.name(), outcome);
+        }
+    });
+    Ok(tally)
+}
+
+fn pick(filter: Option<&str>) -> Vec<(Suite, Vec<Case>)> {
+    let fits = |suite: &Suite, case: &Case| {
+        filter.is_none_or(|part| format!("{}::{}", suite.name, case.name).contains(part))
+    };
+    cases::suites()
+        .into_iter()
+        .map(|suite| {
+            let cases = suite
+                .cases
+                .iter()
+                .copied()
+                .filter(|case| fits(&suite, case))
+                .collect::<Vec<_>>();
+            (suite, cases)
+        })
+        .filter(|(_, cases)| !cases.is_empty())
+        .collect()
+}
+
+fn on_kernel(kernel: Kernel, picked: &[(Suite, Vec<Case>)]) -> Tally {
+    let mut tally = Tally::default();
+    for (suite, cases) in picked {
+        let mut guest = None;
+        for case in cases {
+            let name = format!("{} {}::{}", kernel.name(), suite.name, case.name);
+            let since = Instant::now();
+            let outcome = one(kernel, suite, case, &mut guest);
+            let seconds = since.elapsed().as_secs_f32();
+            match outcome {
+                Ok(()) => {
+                    println!("ok {name} ({seconds:.1}s)");
+                    tally.passed += 1;
+                }
+                Err(error) => {
+                    let evidence = evidence(&mut guest);
+                    println!("FAILED {name} ({seconds:.1}s)\n    {error:#}\n{evidence}");
+                    tally.failed += 1;
+                }
+            }
+        }
+    }
+    tally
+}
+
+/// Runs one case, in the suite's guest if it is still there, else in a new one.
+fn one(kernel: Kernel, suite: &Suite, case: &Case, slot: &mut Option<Guest>) -> Result<()> {
+    let guest = match slot {
+        Some(guest) => guest,
+        None => {
+            let mut guest = Guest::boot(&(suite.options)(kernel))?;
+            (suite.prepare)(&mut guest).context("preparing the suite's guest")?;
+            slot.insert(guest)
+        }
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(|| (case.run)(guest)));
+    let outcome = outcome.unwrap_or_else(|_panic| Err(anyhow::anyhow!("the case panicked")));
+    match guest.take_fault() {
+        Some(line) => outcome.and(Err(anyhow::anyhow!("the kernel reported `{line}`"))),
+        None => outcome,
+    }
+}
+
+/// The ends of journal and serial log. A guest that no longer answers is given up.
+fn evidence(slot: &mut Option<Guest>) -> String {
+    let Some(guest) = slot else {
+        return String::new();
+    };
+    let mut text = String::new();
+    if let Ok(log) = std::fs::read(guest.serial_log()) {
+        text.push_str(&format!(
+            "  serial log `{}`:\n{}",
+            guest.serial_log().display(),
+            process::tail(&log, 15)
+        ));
+    }
+    match guest.run_for(
+        &[
+            "journalctl",
+            "-n",
+            "40",
+            "--no-pager",
+            "-o",
+            "short-monotonic",
+        ],
+        ANSWER_BOUND,
+    ) {
+        Ok(journal) => text.push_str(&format!(
+            "  journal:\n{}",
+            process::tail(&journal.stdout, 40)
+        )),
+        Err(error) => {
+            text.push_str(&format!("  the guest no longer answers: {error:#}\n"));
+            *slot = None;
+        }
+    }
+    text
+}
+
+const ANSWER_BOUND: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::counts;
+
+    #[test]
+    fn counts_come_from_the_result_line() {
+        let tally = counts(
+            "FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+        );
+        assert_eq!((tally.passed, tally.failed), (12, 3));
+    }
+}
