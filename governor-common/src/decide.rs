@@ -114,7 +114,7 @@ fn settle(f: &Facts, reason: Reason) -> Decision {
         | Reason::BadAddress
         | Reason::WrittenMemory
         | Reason::LabelLost => {
-            if f.zone_mode == MODE_OBSERVE {
+            if f.zone_mode == MODE_OBSERVE && f.now < f.zone_observe_until {
                 (Verdict::WouldDeny, reason)
             } else {
                 (Verdict::Deny, reason)
@@ -140,6 +140,10 @@ fn judge_exec(f: &Facts) -> Reason {
     }
     if f.measured != Measured::Sha256 as u32 {
         return Reason::NotMeasured;
+    }
+    // What was revoked starts nothing, whatever it wants to start.
+    if f.starter_tombstone != 0 {
+        return Reason::Revoked;
     }
     let reason = standing(f);
     if !matches!(reason, Reason::Authorized) {

@@ -114,7 +114,8 @@ pub struct Facts {
     pub script_workload: u32,
     /// The caller's real user id.
     pub uid: u32,
-    pub reserved: u32,
+    /// 1 when a tombstone stands on what the asking task was authorized as.
+    pub starter_tombstone: u32,
     /// The task's label before this operation; all zero: none.
     pub label: Label,
     pub state: StateWords,
@@ -125,6 +126,8 @@ pub struct Facts {
     /// 1 when a tombstone stands on what is judged.
     pub tombstone: u32,
     pub zone_families: u64,
+    /// Until when the zone may be observed; see [`Row::observe_until`].
+    pub zone_observe_until: u64,
     /// The row found for what is judged, as copied; all zero: missing.
     pub row: Row,
     /// The socket's family, type and protocol.

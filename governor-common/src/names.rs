@@ -66,10 +66,11 @@ pub const ZONE_UNKNOWN: u32 = u32::MAX;
 pub const SCOPE_START: u32 = u32::MAX;
 /// Scope of the row that describes the zone itself. It grants no role.
 pub const SCOPE_ZONE: u32 = u32::MAX - 1;
-/// The workload of a task that runs only because its zone is being observed.
-pub const WORKLOAD_NONE: u32 = u32::MAX;
+/// The workload of a task that runs only because its zone is being observed. Equal to no other
+/// number here: such a task is not the operator, and no row is in its scope.
+pub const WORKLOAD_NONE: u32 = u32::MAX - 2;
 /// In a row's starters: a parent without a label.
-pub const STARTER_OPERATOR: u32 = u32::MAX;
+pub const STARTER_OPERATOR: u32 = u32::MAX - 3;
 
 /// Index in [`COUNTS`] of events lost because a ring was full: denials.
 pub const COUNT_LOST_DENIALS: u32 = 240;

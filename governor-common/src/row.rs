@@ -63,6 +63,9 @@ pub struct Row {
     /// Validity in CLOCK_BOOTTIME nanoseconds.
     pub not_before: u64,
     pub not_after: u64,
+    /// In the zone's own row, when it is observed: until when, CLOCK_BOOTTIME nanoseconds. From
+    /// then on it denies, whether or not anybody is there to say so.
+    pub observe_until: u64,
     /// Workloads (or `STARTER_OPERATOR`) that may start this; unused places are zero.
     pub starters: [u32; STARTERS],
     /// User ids plus one; unused places are zero.

@@ -34,7 +34,7 @@ fn users() -> BTreeMap<String, u32> {
 fn compiled(policy: &Policy) -> Compiled {
     let mut ids = Ids::default();
     ids.assign(policy);
-    compile(policy, &ids, &users(), CLOCK, EPOCHS, 3, &BTreeSet::new()).expect("compiles")
+    compile(policy, &ids, &users(), CLOCK, EPOCHS, 3, &BTreeMap::new()).expect("compiles")
 }
 
 fn find(compiled: &Compiled, scope: u32, role: u32) -> Vec<&Row> {
@@ -120,7 +120,8 @@ fn roles_of_one_content_are_joined_within_a_scope() {
 
 #[test]
 fn only_what_policy_lets_be_observed_is_observed() {
-    let observe = BTreeSet::from(["agents".to_owned(), "nowhere".to_owned()]);
+    let until = BootTime(77);
+    let observe = BTreeMap::from([("agents".to_owned(), until), ("nowhere".to_owned(), until)]);
     let mode = |policy: &Policy| {
         let mut ids = Ids::default();
         ids.assign(policy);
@@ -147,14 +148,14 @@ fn users_are_found_or_named() {
     let mut ids = Ids::default();
     ids.assign(&policy);
     let none = BTreeMap::new();
-    let error = compile(&policy, &ids, &none, CLOCK, EPOCHS, 3, &BTreeSet::new());
+    let error = compile(&policy, &ids, &none, CLOCK, EPOCHS, 3, &BTreeMap::new());
     let unknown = CompileError::UnknownUser {
         workload: "planner".to_owned(),
         user: "agent".to_owned(),
     };
     assert_eq!(error, Err(unknown));
     let nobody = BTreeMap::from([("agent".to_owned(), u32::MAX)]);
-    let error = compile(&policy, &ids, &nobody, CLOCK, EPOCHS, 3, &BTreeSet::new());
+    let error = compile(&policy, &ids, &nobody, CLOCK, EPOCHS, 3, &BTreeMap::new());
     assert!(matches!(error, Err(CompileError::NobodyUser { .. })));
 }
 
@@ -180,7 +181,7 @@ fn numbers_stay_and_are_never_given_twice() {
 #[test]
 fn numbers_and_epochs_that_mean_something_else_are_refused() {
     let policy = with_text(&example_text()).expect("lints");
-    let none = BTreeSet::new();
+    let none = BTreeMap::new();
     let with = |zone: u32, workload: u32, epochs: Epochs, generation: u32| {
         let ids = Ids {
             zones: BTreeMap::from([("agents".to_owned(), zone)]),

@@ -58,6 +58,9 @@ pub(crate) fn look_up(facts: &mut Facts) {
     let zone = facts.zone;
     let subject = facts.subject();
     facts.tombstone = u32::from(maps::tombstone(zone, &subject));
+    if facts.label.present() {
+        facts.starter_tombstone = u32::from(maps::tombstone(zone, &facts.label.digest));
+    }
     let Some(table) = Table::in_force() else {
         return;
     };
@@ -75,6 +78,7 @@ pub(crate) fn look_up(facts: &mut Facts) {
         facts.zone_class = facts.row.class;
         facts.zone_memory = facts.row.memory;
         facts.zone_families = facts.row.families;
+        facts.zone_observe_until = facts.row.observe_until;
     }
     // SAFETY: integers only.
     unsafe { core::ptr::from_mut::<Row>(&mut facts.row).write_bytes(0, 1) };

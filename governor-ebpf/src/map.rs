@@ -37,8 +37,14 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
     let file: *mut c_void = ctx.arg(0);
     let anonymous = ctx.arg::<u64>(3) & MAP_ANONYMOUS != 0;
     let mut digest = [0; 32];
+    let prot: u64 = ctx.arg(2);
+    let writable = prot & PROT_WRITE != 0;
     let (measured, raw) = if anonymous {
         (Measured::Nothing, 0)
+    } else if writable {
+        // What can be written is not what was measured: judged like making written memory
+        // executable, and not hashed.
+        (Measured::Failed, -1)
     } else {
         // `file` may be null here, whatever the verifier believes; see `measure::file`.
         let measurement = measure::file(file, &mut digest);
@@ -46,7 +52,12 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
     };
     let label = state.label;
     let facts = &mut state.facts;
-    facts::begin(facts, Operation::Map, label.zone, &label);
+    let operation = if writable && !anonymous {
+        Operation::Protect
+    } else {
+        Operation::Map
+    };
+    facts::begin(facts, operation, label.zone, &label);
     facts.measured = measured as u32;
     facts.measured_raw = raw;
     if let Measured::Sha256 = measured {

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use governor_core::{
-    lineage::{self, Entry, HEADER, Head, Kind, MAX_RECORD, Recovered},
+    lineage::{self, Entry, HEADER, Head, Kind, MAX_BATCH, MAX_RECORD, Recovered},
     time::ClockReading,
 };
 use prost::Message as _;
@@ -92,7 +92,7 @@ impl Ledger {
             self.path.display()
         );
         let mut head = self.head;
-        let mut frames = Vec::new();
+        let mut records = Vec::new();
         for kind in kinds {
             let entry = Entry {
                 schema: 1,
@@ -108,10 +108,16 @@ impl Ledger {
                 "a record of {} bytes is too long",
                 bytes.len()
             );
-            frames.extend(lineage::encode(&bytes));
             head = head.push(&bytes);
+            records.push(bytes);
         }
-        if let Err(error) = self.write(&frames) {
+        let frame = lineage::encode(&records);
+        ensure!(
+            frame.len() <= MAX_BATCH,
+            "a batch of {} bytes is too long",
+            frame.len()
+        );
+        if let Err(error) = self.write(&frame) {
             // What is on disk beyond the last good record must not be taken for one later.
             let undone = self
                 .file
@@ -127,14 +133,14 @@ impl Ledger {
             return Err(error)
                 .with_context(|| format!("writing the ledger `{}`", self.path.display()));
         }
-        self.length += frames.len() as u64;
+        self.length += frame.len() as u64;
         self.head = head;
         Ok(())
     }
 
-    fn write(&mut self, frames: &[u8]) -> std::io::Result<()> {
+    fn write(&mut self, frame: &[u8]) -> std::io::Result<()> {
         self.file.seek(SeekFrom::Start(self.length))?;
-        self.file.write_all(frames)?;
+        self.file.write_all(frame)?;
         self.file.sync_data()
     }
 

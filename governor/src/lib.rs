@@ -13,4 +13,5 @@ pub mod control;
 pub mod daemon;
 pub mod gate;
 pub mod ledger;
+pub mod memory;
 pub mod text;

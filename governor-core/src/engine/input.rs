@@ -42,7 +42,8 @@ pub enum Input {
         evidence: Box<Evidence>,
     },
     /// The TPM did not answer, or with an error.
-    QuoteFailed { why: String },
+    /// With the nonce, if one was issued.
+    QuoteFailed { nonce: Option<Nonce>, why: String },
     /// Registers read between quotes.
     PcrsRead(BTreeMap<u8, Digest>),
     /// An operator relaxes a zone for a while.

@@ -8,8 +8,10 @@
 //!
 //! Refuses: no clock, no I/O. A failed effect is an input.
 
+mod budget;
 mod effect;
 mod input;
+mod operator;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -20,12 +22,9 @@ use std::{
     sync::Arc,
 };
 
-use governor_common::{
-    RowKey,
-    names::{SCOPE_START, ZONE_UNKNOWN},
-    row::TombstoneKey,
-};
+use governor_common::{names::ZONE_UNKNOWN, row::TombstoneKey};
 
+use budget::Budget;
 pub use effect::{Class, Effect, Table};
 pub use input::{Input, Refused, Target};
 pub use trust::{Cause, Causes, Clears, Doubted, Trust, Trusted};
@@ -34,12 +33,12 @@ use crate::{
     attest::{self, Challenge, Evidence, Nonce, PcrSelection, ReferenceValues},
     digest::Digest,
     lineage::{Kind, Recovered},
-    policy::{self, Epochs, Ids, OnRevoke, Policy, Requires, VerifiedPolicy},
+    policy::{self, Epochs, Ids, Mode, Policy, Requires, VerifiedPolicy},
     time::{BootTime, ClockReading, Span},
 };
 
-/// Denials recorded from one batch; the rest of a storm is counted.
-const VERDICTS_PER_BATCH: usize = 256;
+/// The gap that stands for records lost while the ledger could not be written.
+const LOST_RECORDS: &str = "records that could not be written";
 /// Without attestation in the policy there is nothing to ask the TPM.
 const IDLE: Span = Span::seconds(3600);
 
@@ -51,6 +50,8 @@ pub struct KernelView {
     pub epochs: Epochs,
     pub generation: u32,
     pub tombstones: BTreeSet<TombstoneKey>,
+    /// End of the lease that still runs, if one does.
+    pub lease: Option<BootTime>,
 }
 
 /// Facts about this host and this daemon that never change while it runs.
@@ -107,6 +108,15 @@ pub struct Engine {
     next_quote: BootTime,
     /// Revocations that failed and are owed to the kernel.
     owed: Vec<Effect>,
+    /// Records of revocations that could not be written and are owed to the ledger.
+    owed_records: Vec<Kind>,
+    /// When the kernel's lease ends, or would end if it had not been dropped for a new policy: until
+    /// then a quote must be accepted.
+    due: Option<BootTime>,
+    /// Denials that the budget left no record for; one gap stands for them.
+    uncounted: u64,
+    /// What is left of this second's records of denials, and when it is filled up again.
+    budget: Budget,
     /// The attested class was revoked and no appraisal was accepted since.
     withdrawn: bool,
     expiry_recorded: bool,
@@ -158,6 +168,10 @@ impl Engine {
             accepted: None,
             next_quote: now.boot,
             owed: Vec::new(),
+            owed_records: Vec::new(),
+            due: kernel.lease,
+            uncounted: 0,
+            budget: Budget::full(now.boot),
             withdrawn: false,
             expiry_recorded: false,
             unwritten: 0,
@@ -238,8 +252,8 @@ impl Engine {
                 next.evidence_arrived(now, nonce, *evidence, &mut effects);
                 Ok(String::new())
             }
-            Input::QuoteFailed { why } => {
-                next.quote_failed(now, why, &mut effects);
+            Input::QuoteFailed { nonce, why } => {
+                next.quote_failed(now, nonce, why, &mut effects);
                 Ok(String::new())
             }
             Input::PcrsRead(values) => {
@@ -259,15 +273,13 @@ impl Engine {
                 Ok("asked the TPM for a quote".into())
             }
             Input::Verdicts { events, lost } => {
+                let kept = next.budget.take(now.boot, events.len());
                 let mut kinds: Vec<Kind> = events
                     .iter()
-                    .take(VERDICTS_PER_BATCH)
-                    .map(|e| records::verdict(e))
+                    .take(kept)
+                    .map(|event| records::verdict(event))
                     .collect();
-                let more = events.len().saturating_sub(VERDICTS_PER_BATCH) as u64;
-                if more > 0 {
-                    kinds.push(records::gap("denials counted, not kept one by one", more));
-                }
+                next.uncounted = next.uncounted.saturating_add((events.len() - kept) as u64);
                 if lost > 0 {
                     kinds.push(records::gap("denials lost because the ring was full", lost));
                 }
@@ -320,6 +332,16 @@ impl Engine {
             Ok(attestation) => attestation,
             Err(why) => return refuse(effects, why),
         };
+        if let Some((name, zone)) = self.outside(verified.policy()) {
+            return refuse(
+                effects,
+                format!(
+                    "zone `{name}` has the cgroup `{zone}`, which is not below `{}`, the only place \
+                     this host lets be governed",
+                    self.host.governed_root
+                ),
+            );
+        }
         self.ids.assign(verified.policy());
         self.active = Some(Active {
             verified: Arc::clone(&verified),
@@ -438,6 +460,7 @@ impl Engine {
                 if trusted {
                     self.withdrawn = false;
                     self.tpm_error = None;
+                    self.due = Some(deadline);
                     effects.push(Effect::SetLease {
                         deadline: deadline.0,
                         trips: outstanding.challenge.trips,
@@ -468,9 +491,17 @@ impl Engine {
         }
     }
 
-    /// A TPM that fails is asked again; the lease is what it has for answering.
-    fn quote_failed(&mut self, now: ClockReading, why: String, effects: &mut Vec<Effect>) {
-        self.outstanding = None;
+    /// A TPM that fails is asked again; the lease is what it has for answering. The failure of a
+    /// challenge that was given up does not end the one that stands.
+    fn quote_failed(
+        &mut self,
+        now: ClockReading,
+        nonce: Option<Nonce>,
+        why: String,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.outstanding
+            .take_if(|outstanding| nonce.is_none_or(|nonce| outstanding.challenge.nonce == nonce));
         self.tpm_error = Some(why.clone());
         if !matches!(self.trust, Trust::Trusted(_)) && !self.trust.has(&Cause::TpmUnavailable) {
             let before = self.trust.name();
@@ -506,129 +537,6 @@ impl Engine {
         }
     }
 
-    fn observe(
-        &mut self,
-        now: ClockReading,
-        zone: String,
-        span: Span,
-        uid: u32,
-        effects: &mut Vec<Effect>,
-    ) -> Result<String, Refused> {
-        let bound = self
-            .active
-            .as_ref()
-            .and_then(|active| active.verified.policy().zone(&zone))
-            .ok_or_else(|| Refused::Invalid(format!("the policy has no zone `{zone}`")))?
-            .observe_up_to;
-        match bound {
-            None => {
-                return Err(Refused::Denied(format!(
-                    "the policy does not let zone `{zone}` be observed: it sets no `observe_up_to`"
-                )));
-            }
-            Some(bound) if span > bound => {
-                return Err(Refused::Denied(format!(
-                    "the policy lets zone `{zone}` be observed for at most {} s",
-                    bound.as_seconds()
-                )));
-            }
-            Some(_) => {}
-        }
-        let until = now.boot.after(span);
-        self.observed.insert(zone.clone(), until);
-        let record = records::mode_change(&zone, "observe", until.0, Some(uid));
-        self.reinstall(now, vec![record], effects)
-            .map_err(Refused::Denied)?;
-        Ok(format!(
-            "zone `{zone}` is observed for {} s",
-            span.as_seconds()
-        ))
-    }
-
-    fn revoke(
-        &mut self,
-        now: ClockReading,
-        target: &Target,
-        reason: &str,
-        uid: u32,
-        effects: &mut Vec<Effect>,
-    ) -> Result<String, Refused> {
-        let mut tombstones = Vec::new();
-        let mut stops = Vec::new();
-        let name = match target {
-            Target::All => {
-                effects.push(Effect::DropLease);
-                effects.push(self.raise(Class::Attested));
-                effects.push(self.raise(Class::Policy));
-                let before = self.trust.name();
-                self.accepted = None;
-                self.trust =
-                    self.trust
-                        .clone()
-                        .doubt(now.boot, Cause::OperatorRevoked, reason.into());
-                self.stop_all(|_| true, effects);
-                effects.push(Effect::Append(vec![
-                    records::revocation("all", reason, &[], Some(uid)),
-                    records::trust_change(before, &self.trust),
-                ]));
-                return Ok("everything is revoked".into());
-            }
-            Target::Digest(digest) => {
-                let zones: Vec<u32> = self.ids.zones.values().copied().collect();
-                if zones.is_empty() {
-                    return Err(Refused::Invalid("no policy was ever loaded".into()));
-                }
-                for zone in zones {
-                    tombstones.push(tombstone(zone, *digest));
-                }
-                if let Some(active) = &self.active {
-                    for (name, workload) in active.verified.policy().workloads() {
-                        if workload.exec.contains(digest) || workload.scripts.contains(digest) {
-                            stops.extend(self.stop_of(name));
-                        }
-                    }
-                }
-                format!("digest {digest}")
-            }
-            Target::Workload(name) => {
-                self.doom(|found, _| found == name, &mut tombstones, &mut stops);
-                format!("workload {name}")
-            }
-            Target::Zone(name) => {
-                self.doom(
-                    |_, workload| workload.zone == *name,
-                    &mut tombstones,
-                    &mut stops,
-                );
-                format!("zone {name}")
-            }
-        };
-        if tombstones.is_empty() {
-            return Err(Refused::Invalid(format!("the policy has no {name}")));
-        }
-        for tombstone in &tombstones {
-            self.tombstones.insert(*tombstone);
-            effects.push(Effect::AddTombstone(*tombstone));
-        }
-        let keys = tombstones
-            .iter()
-            .map(|t| RowKey {
-                zone: t.zone,
-                scope: SCOPE_START,
-                digest: t.digest,
-            })
-            .collect();
-        effects.push(Effect::RemoveRows(keys));
-        effects.extend(stops);
-        effects.push(Effect::Append(vec![records::revocation(
-            &name,
-            reason,
-            &tombstones,
-            Some(uid),
-        )]));
-        Ok(format!("revoked {name}"))
-    }
-
     fn effect_failed(
         &mut self,
         now: ClockReading,
@@ -638,32 +546,55 @@ impl Engine {
     ) {
         let name = effect.name();
         if effect.revokes() {
-            // The narrow way failed: take everything of the class, and keep trying the narrow one.
-            if !matches!(
+            // The narrow way failed: take everything, once, and keep trying the narrow one.
+            let broad = matches!(
                 effect,
                 Effect::RaiseEpoch { .. } | Effect::DropLease | Effect::Stop { .. }
-            ) {
+            );
+            if !broad && !self.trust.has(&Cause::GateFault) {
                 effects.push(Effect::DropLease);
                 effects.push(self.raise(Class::Attested));
                 effects.push(self.raise(Class::Policy));
             }
+            let known = self.trust.has(&Cause::GateFault);
             if !self.owed.contains(&effect) {
                 self.owed.push(effect);
             }
             self.doubt(now, Cause::GateFault, error.clone());
-            effects.push(Effect::Append(vec![records::lost(name, &error)]));
+            if !known {
+                effects.push(Effect::Append(vec![records::lost(name, &error)]));
+            }
             return;
         }
         match effect {
             Effect::Append(kinds) => {
-                self.unwritten = self.unwritten.saturating_add(kinds.len() as u64);
+                for kind in kinds {
+                    match kind {
+                        // What was taken away is written down sooner or later, in full.
+                        Kind::Revocation(_) | Kind::TrustChange(_) => self.owed_records.push(kind),
+                        Kind::Gap(gap) if gap.what == LOST_RECORDS => {
+                            self.unwritten = self.unwritten.saturating_add(gap.count);
+                        }
+                        Kind::Start(_)
+                        | Kind::PolicyLoaded(_)
+                        | Kind::PolicyRefused(_)
+                        | Kind::Appraisal(_)
+                        | Kind::Grant(_)
+                        | Kind::Verdict(_)
+                        | Kind::Gap(_)
+                        | Kind::ModeChange(_)
+                        | Kind::Lost(_) => self.unwritten = self.unwritten.saturating_add(1),
+                    }
+                }
+                // A challenge whose appraisal could not be recorded is asked again.
+                self.outstanding = None;
                 self.doubt(now, Cause::LedgerUnwritable, error);
             }
             Effect::InstallTable(_) | Effect::SetLease { .. } | Effect::KeepPolicy(_) => {
                 self.doubt(now, Cause::GateFault, error.clone());
                 effects.push(Effect::Append(vec![records::lost(name, &error)]));
             }
-            Effect::RequestQuote { .. } => self.quote_failed(now, error, effects),
+            Effect::RequestQuote { .. } => self.quote_failed(now, None, error, effects),
             Effect::DropLease
             | Effect::RaiseEpoch { .. }
             | Effect::AddTombstone(_)
@@ -675,41 +606,27 @@ impl Engine {
     fn tick(&mut self, now: ClockReading, effects: &mut Vec<Effect>) {
         effects.append(&mut self.owed);
         if self.trust.has(&Cause::LedgerUnwritable) {
-            // Trying is the only way to know. If it fails, the engine before this step is kept.
-            effects.push(Effect::Append(vec![records::gap(
-                "records that could not be written",
-                self.unwritten,
-            )]));
+            // Trying is the only way to know. If it fails, that comes back like any failure.
+            let mut kinds = vec![records::gap(LOST_RECORDS, self.unwritten)];
+            kinds.append(&mut self.owed_records);
+            effects.push(Effect::Append(kinds));
             self.unwritten = 0;
             self.trust = self.trust.clone().cleared(Clears::Record);
         }
-        if let Trust::Trusted(trusted) = &self.trust
-            && now.boot >= trusted.deadline
-        {
+        if self.uncounted > 0 && self.budget.take(now.boot, 1) == 1 {
+            let what = "denials counted, not kept one by one";
+            effects.push(Effect::Append(vec![records::gap(what, self.uncounted)]));
+            self.uncounted = 0;
+        }
+        if self.due.is_some_and(|due| now.boot >= due) {
             let detail = match &self.tpm_error {
                 Some(error) => format!("no accepted quote before the lease ran out: {error}"),
                 None => "no accepted quote before the lease ran out".to_owned(),
             };
             self.degrade(now, Cause::QuoteLate, detail, effects);
+            self.due = None;
         }
-        let over: Vec<String> = self
-            .observed
-            .iter()
-            .filter(|(_, until)| now.boot >= **until)
-            .map(|(zone, _)| zone.clone())
-            .collect();
-        if !over.is_empty() {
-            for zone in &over {
-                self.observed.remove(zone);
-            }
-            let kinds = over
-                .iter()
-                .map(|z| records::mode_change(z, "policy", 0, None))
-                .collect();
-            if let Err(why) = self.reinstall(now, kinds, effects) {
-                self.degrade(now, Cause::GateFault, why, effects);
-            }
-        }
+        self.end_observing(now, effects);
         let expired = self
             .active
             .as_ref()
@@ -766,17 +683,22 @@ impl Engine {
             self.trust = Trust::Degraded(doubted.clone());
         }
         self.accepted = None;
+        self.due = None;
+        // Evidence from before this moment cannot speak about it.
+        self.outstanding = None;
         if first {
             effects.push(Effect::DropLease);
             effects.push(self.raise(Class::Attested));
-            let attested: BTreeSet<String> = self
-                .active
-                .iter()
-                .flat_map(|active| active.verified.policy().zones())
-                .filter(|(_, zone)| zone.requires == Requires::Attestation)
-                .map(|(name, _)| name.clone())
-                .collect();
-            self.stop_all(|zone| attested.contains(zone), effects);
+            // A zone that is observed was never held back, and is not stopped either.
+            let observed: BTreeSet<String> = self.observed.keys().cloned().collect();
+            self.stop_all(
+                |name, zone| {
+                    zone.requires == Requires::Attestation
+                        && zone.mode == Mode::Enforce
+                        && !observed.contains(name)
+                },
+                effects,
+            );
         }
         let mut kinds = vec![records::trust_change(before, &self.trust)];
         if first {
@@ -812,53 +734,6 @@ impl Engine {
         Effect::RaiseEpoch { class, to: *epoch }
     }
 
-    /// A stop for every workload of the zones that `which` picks, as policy says.
-    fn stop_all(&self, which: impl Fn(&str) -> bool, effects: &mut Vec<Effect>) {
-        let Some(active) = &self.active else { return };
-        for (name, workload) in active.verified.policy().workloads() {
-            if which(&workload.zone) {
-                effects.extend(self.stop_of(name));
-            }
-        }
-    }
-
-    fn stop_of(&self, name: &str) -> Option<Effect> {
-        let workload = self.active.as_ref()?.verified.policy().workload(name)?;
-        let action = workload.on_revoke;
-        if action == OnRevoke::Deny {
-            return None;
-        }
-        let number = self.ids.workload(&workload.zone, name)?;
-        let zone = self.ids.zone(&workload.zone)?;
-        Some(Effect::Stop {
-            zone,
-            workload: Some(number),
-            action,
-        })
-    }
-
-    fn doom(
-        &self,
-        which: impl Fn(&str, &policy::Workload) -> bool,
-        tombstones: &mut Vec<TombstoneKey>,
-        stops: &mut Vec<Effect>,
-    ) {
-        let Some(active) = &self.active else { return };
-        for (name, workload) in active.verified.policy().workloads() {
-            let Some(zone) = self
-                .ids
-                .zone(&workload.zone)
-                .filter(|_| which(name, workload))
-            else {
-                continue;
-            };
-            for digest in workload.exec.iter().chain(&workload.scripts) {
-                tombstones.push(tombstone(zone, *digest));
-            }
-            stops.extend(self.stop_of(name));
-        }
-    }
-
     /// Puts the active policy in force again, as it reads now.
     fn reinstall(
         &mut self,
@@ -883,7 +758,6 @@ impl Engine {
         let Some(active) = &self.active else {
             return Ok(table);
         };
-        let observed: BTreeSet<String> = self.observed.keys().cloned().collect();
         let compiled = policy::compile(
             active.verified.policy(),
             &self.ids,
@@ -891,7 +765,7 @@ impl Engine {
             now,
             self.epochs,
             self.generation,
-            &observed,
+            &self.observed,
         )
         .map_err(|error| error.to_string())?;
         table.zone_paths.extend(compiled.zone_paths);
@@ -978,6 +852,11 @@ impl Engine {
             .map(|(attestation, _)| &attestation.selection)
     }
 
+    /// Whether a challenge is out that nobody answered yet.
+    pub const fn is_waiting_for_evidence(&self) -> bool {
+        self.outstanding.is_some()
+    }
+
     /// Highest serial accepted, with its digest.
     pub const fn highest(&self) -> Option<(u64, Digest)> {
         self.highest
@@ -1006,12 +885,4 @@ fn attestation_quotes(engine: &Engine, pcr: u8) -> bool {
     engine
         .watched()
         .is_some_and(|selection| selection.contains(pcr))
-}
-
-const fn tombstone(zone: u32, digest: Digest) -> TombstoneKey {
-    TombstoneKey {
-        zone,
-        reserved: 0,
-        digest: *digest.bytes(),
-    }
 }

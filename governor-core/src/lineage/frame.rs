@@ -1,9 +1,10 @@
 //! Frames: how records lie in the ledger file.
 //!
-//! `HEADER`, then for each record: length (u32 LE), CRC-32C of the bytes (u32 LE), bytes. A write
-//! that power loss cut short leaves a tail that does not check and has nothing after it: it is
-//! dropped, it was never acknowledged. A frame that does not check and is followed by more than
-//! its own length is damage, and is refused.
+//! `HEADER`, then for each batch: length (u32 LE), CRC-32C of the rest (u32 LE), and its records,
+//! each behind its own length (u32 LE). One frame a batch, so a batch that power loss cut short is
+//! gone whole: it leaves a tail that does not check and has nothing after it, and was never
+//! acknowledged. A frame that does not check and is followed by more than its own length is damage,
+//! and is refused.
 //!
 //! `Head` chains the records: `head(n+1) = SHA-256(head(n) ‖ bytes)`, `head(0)` all zeros.
 
@@ -15,8 +16,10 @@ use crate::digest::Digest;
 
 /// First bytes of a ledger file.
 pub const HEADER: &[u8; 16] = b"governor-ledger1";
-/// Bytes before each record.
+/// Bytes before each batch.
 pub const FRAME_HEADER: usize = 8;
+/// Longest batch.
+pub const MAX_BATCH: usize = 4 << 20;
 /// Longest record.
 pub const MAX_RECORD: usize = 60 * 1024;
 
@@ -62,13 +65,13 @@ pub struct Scanned {
 pub enum ScanError {
     #[error("the file does not begin like a ledger")]
     NotALedger,
-    #[error("the record at byte {offset} does not match its checksum")]
+    #[error("the batch at byte {offset} does not match its checksum")]
     Checksum { offset: usize },
-    #[error("the record at byte {offset} is {length} bytes long, more than a record may be")]
+    #[error("the batch at byte {offset} is {length} bytes long, more than a batch may be")]
     TooLong { offset: usize, length: usize },
-    #[error("the record at byte {offset} cannot be decoded")]
+    #[error("a record of the batch at byte {offset} cannot be decoded")]
     Encoding { offset: usize },
-    #[error("the record at byte {offset} has number {found} where {expected} is due")]
+    #[error("a record of the batch at byte {offset} has number {found} where {expected} is due")]
     Sequence {
         offset: usize,
         expected: u64,
@@ -76,14 +79,23 @@ pub enum ScanError {
     },
 }
 
-/// The frame of one record.
-pub fn encode(bytes: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(FRAME_HEADER + bytes.len());
-    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    frame.extend_from_slice(&length.to_le_bytes());
-    frame.extend_from_slice(&crc32c::crc32c(bytes).to_le_bytes());
-    frame.extend_from_slice(bytes);
+/// The frame of a batch.
+pub fn encode(records: &[Vec<u8>]) -> Vec<u8> {
+    let mut batch = Vec::new();
+    for record in records {
+        batch.extend_from_slice(&length(record));
+        batch.extend_from_slice(record);
+    }
+    let mut frame = Vec::with_capacity(FRAME_HEADER + batch.len());
+    frame.extend_from_slice(&length(&batch));
+    frame.extend_from_slice(&crc32c::crc32c(&batch).to_le_bytes());
+    frame.extend_from_slice(&batch);
     frame
+}
+
+/// A length that does not fit is one that no reader accepts.
+fn length(bytes: &[u8]) -> [u8; 4] {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes()
 }
 
 /// Reads a whole file.
@@ -114,18 +126,10 @@ pub fn scan(file: &[u8]) -> Result<Scanned, ScanError> {
     while !rest.is_empty() {
         let offset = file.len() - rest.len();
         match next(rest, offset)? {
-            Some((bytes, after)) => {
-                let entry =
-                    Entry::decode(bytes).map_err(|_source| ScanError::Encoding { offset })?;
-                if entry.sequence != scanned.head.size {
-                    return Err(ScanError::Sequence {
-                        offset,
-                        expected: scanned.head.size,
-                        found: entry.sequence,
-                    });
+            Some((batch, after)) => {
+                for record in records(batch).ok_or(ScanError::Encoding { offset })? {
+                    learn(&mut scanned, record, offset)?;
                 }
-                scanned.entries.push(entry);
-                scanned.head = scanned.head.push(bytes);
                 scanned.length = (file.len() - after.len()) as u64;
                 rest = after;
             }
@@ -138,10 +142,39 @@ pub fn scan(file: &[u8]) -> Result<Scanned, ScanError> {
     Ok(scanned)
 }
 
-/// A record's bytes, and what follows them.
+fn learn(scanned: &mut Scanned, record: &[u8], offset: usize) -> Result<(), ScanError> {
+    let entry = Entry::decode(record).map_err(|_source| ScanError::Encoding { offset })?;
+    if entry.sequence != scanned.head.size {
+        return Err(ScanError::Sequence {
+            offset,
+            expected: scanned.head.size,
+            found: entry.sequence,
+        });
+    }
+    scanned.entries.push(entry);
+    scanned.head = scanned.head.push(record);
+    Ok(())
+}
+
+/// The records of a batch, if their lengths add up to it and none is empty.
+fn records(mut batch: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut found = Vec::new();
+    while !batch.is_empty() {
+        let (length, after) = batch.split_first_chunk::<4>()?;
+        let (record, after) = after.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        if record.is_empty() {
+            return None;
+        }
+        found.push(record);
+        batch = after;
+    }
+    Some(found)
+}
+
+/// A batch's bytes, and what follows them.
 type Next<'a> = (&'a [u8], &'a [u8]);
 
-/// The next record and what follows it, or `None` if what is left is a torn tail.
+/// The next batch and what follows it, or `None` if what is left is a torn tail.
 fn next(rest: &[u8], offset: usize) -> Result<Option<Next<'_>>, ScanError> {
     let Some((length, after)) = rest.split_first_chunk::<4>() else {
         return Ok(None);
@@ -150,7 +183,7 @@ fn next(rest: &[u8], offset: usize) -> Result<Option<Next<'_>>, ScanError> {
         return Ok(None);
     };
     let length = u32::from_le_bytes(*length) as usize;
-    if length > MAX_RECORD {
+    if length > MAX_BATCH {
         // File systems may leave zeros or old blocks after a cut, never a length of ours.
         return Err(ScanError::TooLong { offset, length });
     }
@@ -188,7 +221,7 @@ mod tests {
                 kind: Some(Kind::Gap(gap)),
                 ..Entry::default()
             };
-            file.extend(encode(&entry.encode_to_vec()));
+            file.extend(encode(&[entry.encode_to_vec()]));
         }
         file
     }
@@ -216,10 +249,30 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_read_whole_or_not_at_all() {
+        let records: Vec<Vec<u8>> = (0..3)
+            .map(|sequence| {
+                let entry = Entry {
+                    schema: 1,
+                    sequence,
+                    ..Entry::default()
+                };
+                entry.encode_to_vec()
+            })
+            .collect();
+        let mut file = HEADER.to_vec();
+        file.extend(encode(&records));
+        assert_eq!(scan(&file).unwrap().entries.len(), 3);
+        for cut in HEADER.len()..file.len() {
+            assert_eq!(scan(&file[..cut]).unwrap().entries.len(), 0, "cut at {cut}");
+        }
+    }
+
+    #[test]
     fn damage_before_the_end_is_refused() {
         let one = ledger(1).len();
         let mut file = ledger(3);
-        file[one + FRAME_HEADER + 2] ^= 1;
+        file[one + FRAME_HEADER + 6] ^= 1;
         assert_eq!(
             scan(&file).unwrap_err(),
             ScanError::Checksum { offset: one }

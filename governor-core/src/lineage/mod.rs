@@ -8,7 +8,9 @@ mod frame;
 mod record;
 mod recover;
 
-pub use frame::{FRAME_HEADER, HEADER, Head, MAX_RECORD, ScanError, Scanned, encode, scan};
+pub use frame::{
+    FRAME_HEADER, HEADER, Head, MAX_BATCH, MAX_RECORD, ScanError, Scanned, encode, scan,
+};
 pub use record::{
     Appraisal, Entry, Gap, Grant, Kind, Lost, ModeChange, Named, PolicyLoaded, PolicyRefused,
     Revocation, Start, TombstoneRecord, TrustChange, VerdictRecord,

@@ -19,7 +19,10 @@ use super::{
     model::{Mode, Policy, Requires, Starter, Validity, Workload, Zone},
     report::quoted,
 };
-use crate::{digest::Digest, time::ClockReading};
+use crate::{
+    digest::Digest,
+    time::{BootTime, ClockReading},
+};
 
 /// The epochs that rows are written with, one for each trust class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +70,7 @@ pub enum CompileError {
     NoGeneration,
 }
 
-/// Compiles `policy`. A zone in `observe` is observed if the policy lets the operator do that at
+/// Compiles `policy`. A zone in `observe` is observed until the time given if the policy lets the operator do that at
 /// all (`observe_up_to`), and stays as the policy has it if not.
 pub fn compile(
     policy: &Policy,
@@ -76,7 +79,7 @@ pub fn compile(
     clock: ClockReading,
     epochs: Epochs,
     generation: u32,
-    observe: &BTreeSet<String>,
+    observe: &BTreeMap<String, BootTime>,
 ) -> Result<Compiled, CompileError> {
     if epochs.attested == 0 || epochs.policy == 0 {
         return Err(CompileError::NoEpoch);
@@ -91,7 +94,10 @@ pub fn compile(
     for (name, zone) in policy.zones() {
         let missing = || CompileError::NoZoneId { zone: name.clone() };
         let id = ids.zone(name).ok_or_else(missing)?;
-        let observed = observe.contains(name) && zone.observe_up_to.is_some();
+        let observed = observe
+            .get(name)
+            .filter(|_| zone.observe_up_to.is_some())
+            .copied();
         let base = zone_row(
             zone,
             id,
@@ -125,7 +131,7 @@ pub fn compile(
 fn zone_row(
     zone: &Zone,
     id: u32,
-    observed: bool,
+    observed: Option<BootTime>,
     validity: Validity,
     clock: ClockReading,
     epochs: Epochs,
@@ -138,7 +144,12 @@ fn zone_row(
             digest: [0; 32],
         },
         class: zone.requires.number(),
-        mode: if observed { Mode::Observe } else { zone.mode }.number(),
+        mode: if observed.is_some() {
+            Mode::Observe
+        } else {
+            zone.mode
+        }
+        .number(),
         memory: zone.memory.number(),
         generation,
         families: zone.families,
@@ -148,6 +159,12 @@ fn zone_row(
         },
         not_before: clock.boot_time_of(validity.from).0,
         not_after: clock.boot_time_of(validity.until).0,
+        observe_until: match (zone.mode, observed) {
+            // As policy has it: as long as the policy is valid.
+            (Mode::Observe, _) => clock.boot_time_of(validity.until).0,
+            (Mode::Enforce, Some(until)) => until.0,
+            (Mode::Enforce, None) => 0,
+        },
         ..Row::default()
     }
 }

@@ -3,7 +3,7 @@
 //! As in `values`, there is one spelling per meaning. A prefix has no bits beyond its length, no
 //! number has a leading zero, and a v4 address hides in no v6 prefix.
 
-use std::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr};
 
 use governor_common::{
     names::{CGROUP_LEVELS, ZONE_PATH_LEN},
@@ -81,8 +81,10 @@ pub(super) fn cgroup(text: &str) -> Result<(), Complaint> {
     if text.starts_with('/') {
         return Err(bad("begins with `/`").hint("write it without the leading slash"));
     }
-    if text.len() + 1 >= ZONE_PATH_LEN {
-        return Err(bad(&format!("is longer than {} bytes", ZONE_PATH_LEN - 2)));
+    // With the slash before it and the zero after it, and one byte to tell a path that fits from one
+    // that was cut.
+    if text.len() + 2 >= ZONE_PATH_LEN {
+        return Err(bad(&format!("is longer than {} bytes", ZONE_PATH_LEN - 3)));
     }
     let parts: Vec<&str> = text.split('/').collect();
     if parts.iter().any(|part| matches!(*part, "" | "." | "..")) {
@@ -199,8 +201,8 @@ mod tests {
         ] {
             assert!(cgroup(bad).is_err(), "{bad}");
         }
-        assert!(cgroup(&format!("a/{}", "b".repeat(124))).is_ok());
-        assert!(cgroup(&format!("a/{}", "b".repeat(125))).is_err());
+        assert!(cgroup(&format!("a/{}", "b".repeat(123))).is_ok());
+        assert!(cgroup(&format!("a/{}", "b".repeat(124))).is_err());
         assert!(cgroup(&["a"; 15].join("/")).is_ok());
         assert!(cgroup(&["a"; 16].join("/")).is_err());
         assert_eq!(

@@ -3,7 +3,7 @@
 //! Answers are sent after the effects: "revoked" means the kernel denies and the record is on disk.
 //! A caller that went away is not an error.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Result;
 use governor_core::{
@@ -35,10 +35,7 @@ impl Daemon {
                 caller,
                 reply,
             } => {
-                let answer = match RawBundle::new(files) {
-                    Ok(bundle) => self.reload(bundle, &caller)?,
-                    Err(error) => Err(Refusal::Invalid(error.to_string())),
-                };
+                let answer = self.reload(files, &caller)?;
                 drop(reply.send(answer));
             }
             Command::PolicyShow { reply } => drop(reply.send(self.show())),
@@ -51,16 +48,8 @@ impl Daemon {
                 caller,
                 reply,
             } => {
-                let span = Span::seconds(seconds);
-                let applied = self.apply(Input::Observe {
-                    zone,
-                    span,
-                    uid: caller.uid,
-                })?;
-                let now = clock::now()?;
-                let until = clock::rfc3339(now, now.boot.after(span));
-                let until = if seconds == 0 { String::new() } else { until };
-                drop(reply.send(settled(applied).map(|_| proto::ObserveReply { until })));
+                let answer = self.observe(zone, seconds, &caller)?;
+                drop(reply.send(answer));
             }
             Command::EnterZone {
                 zone,
@@ -75,27 +64,8 @@ impl Daemon {
                 caller,
                 reply,
             } => {
-                let rows = self.hands.gate.table().map_or(0, |rows| rows.len());
-                let target = match target {
-                    Target::Workload(name) => engine::Target::Workload(name),
-                    Target::Zone(name) => engine::Target::Zone(name),
-                    Target::Digest(digest) => engine::Target::Digest(digest),
-                    Target::All => engine::Target::All,
-                };
-                let applied = self.apply(Input::Revoke {
-                    target,
-                    reason,
-                    uid: caller.uid,
-                })?;
-                let left = self.hands.gate.table().map_or(0, |rows| rows.len());
-                let reached = applied.stopped as u64;
-                let record = self.hands.ledger.head().size.saturating_sub(1);
-                drop(reply.send(settled(applied).map(|_| proto::RevokeReply {
-                    rows: rows.saturating_sub(left) as u64,
-                    killed: reached,
-                    record,
-                    ..proto::RevokeReply::default()
-                })));
+                let answer = self.revoke(target, reason, &caller)?;
+                drop(reply.send(answer));
             }
             Command::Quote { nonce, reply, .. } => self.quote(nonce, reply),
             Command::Reattest { reply, .. } => {
@@ -106,6 +76,10 @@ impl Daemon {
                 }
                 self.waiting.push(reply);
                 self.apply(Input::Reattest)?;
+                if !self.engine.is_waiting_for_evidence() {
+                    // The TPM could not even be asked.
+                    self.answer_waiting();
+                }
             }
             Command::RecentEvents { reply } => {
                 self.drain()?;
@@ -115,29 +89,116 @@ impl Daemon {
         Ok(())
     }
 
+    fn observe(
+        &mut self,
+        zone: String,
+        seconds: u64,
+        caller: &Caller,
+    ) -> Result<Result<proto::ObserveReply, Refusal>> {
+        if let Err(refusal) = self.governs_nothing(caller) {
+            return Ok(Err(refusal));
+        }
+        let (span, uid) = (Span::seconds(seconds), caller.uid);
+        let applied = self.apply(Input::Observe { zone, span, uid })?;
+        let now = clock::now()?;
+        let until = clock::rfc3339(now, now.boot.after(span));
+        let until = if seconds == 0 { String::new() } else { until };
+        Ok(settled(applied).map(|_| proto::ObserveReply { until }))
+    }
+
+    fn revoke(
+        &mut self,
+        target: Target,
+        reason: String,
+        caller: &Caller,
+    ) -> Result<Result<proto::RevokeReply, Refusal>> {
+        if let Err(refusal) = self.governs_nothing(caller) {
+            return Ok(Err(refusal));
+        }
+        let rows = self.hands.gate.table().map_or(0, |rows| rows.len());
+        let (target, uid) = (
+            match target {
+                Target::Workload(name) => engine::Target::Workload(name),
+                Target::Zone(name) => engine::Target::Zone(name),
+                Target::Digest(digest) => engine::Target::Digest(digest),
+                Target::All => engine::Target::All,
+            },
+            caller.uid,
+        );
+        let applied = self.apply(Input::Revoke {
+            target,
+            reason,
+            uid,
+        })?;
+        let left = self.hands.gate.table().map_or(0, |rows| rows.len());
+        let stopped = applied.stopped;
+        let record = self.hands.ledger.head().size.saturating_sub(1);
+        Ok(settled(applied).map(|_| proto::RevokeReply {
+            rows: rows.saturating_sub(left) as u64,
+            frozen: stopped.frozen as u64,
+            quarantined: stopped.quarantined as u64,
+            killed: stopped.killed as u64,
+            record,
+            ..proto::RevokeReply::default()
+        }))
+    }
+
+    /// Refuses a caller that carries a label, wherever its cgroup is now.
+    fn governs_nothing(&self, caller: &Caller) -> Result<(), Refusal> {
+        let label = match cgroups::pidfd(caller.pid) {
+            Some(fd) => self.hands.gate.label_of(std::os::fd::AsFd::as_fd(&fd)),
+            None => return Err(Refusal::Denied("the caller is gone".into())),
+        };
+        match label {
+            Ok(None) => Ok(()),
+            Ok(Some(label)) if !label.present() => Ok(()),
+            Ok(Some(_)) => Err(Refusal::Denied("governed work does not govern".into())),
+            Err(error) => Err(Refusal::Failed(format!(
+                "reading the caller's label: {error:#}"
+            ))),
+        }
+    }
+
+    /// A refusal, with its record.
+    fn refuse(&mut self, why: String, digest: Option<Digest>, caller: &Caller) -> Result<()> {
+        tracing::warn!(%caller, "refused a policy: {why}");
+        let uid = Some(caller.uid);
+        self.apply(Input::PolicyRefused { why, digest, uid })?;
+        Ok(())
+    }
+
     fn reload(
         &mut self,
-        bundle: RawBundle,
+        files: BTreeMap<String, Vec<u8>>,
         caller: &Caller,
     ) -> Result<Result<proto::ReloadReply, Refusal>> {
+        if let Err(refusal) = self.governs_nothing(caller) {
+            return Ok(Err(refusal));
+        }
+        let bundle = match RawBundle::new(files) {
+            Ok(bundle) => bundle,
+            Err(error) => {
+                self.refuse(error.to_string(), None, caller)?;
+                return Ok(Err(Refusal::Invalid(error.to_string())));
+            }
+        };
         let digest = bundle.get(MANIFEST).map(Digest::of);
         let uid = Some(caller.uid);
         let verified = match self.verify(&bundle) {
             Ok(verified) => verified,
             Err(error) => {
                 let why = format!("{error:#}");
-                tracing::warn!(%caller, "refused a policy: {why}");
-                self.apply(Input::PolicyRefused {
-                    why: why.clone(),
-                    digest,
-                    uid,
-                })?;
+                self.refuse(why.clone(), digest, caller)?;
                 return Ok(Err(Refusal::Verification(why)));
             }
         };
         let users = match start::users(&verified) {
             Ok(users) => users,
-            Err(error) => return Ok(Err(Refusal::Failed(format!("{error:#}")))),
+            Err(error) => {
+                let why = format!("{error:#}");
+                self.refuse(why.clone(), digest, caller)?;
+                return Ok(Err(Refusal::Failed(why)));
+            }
         };
         let warnings = verified
             .policy()
@@ -150,6 +211,7 @@ impl Daemon {
         let digest = policy.digest();
         let applied = self.apply(Input::PolicyOffered { policy, users, uid })?;
         self.hands.offered = None;
+        crate::memory::give_back();
         let answer = settled(applied).map(|change| {
             self.hands.store.forget_others(digest);
             tracing::info!(%caller, "{change}");
@@ -183,6 +245,7 @@ impl Daemon {
     }
 
     fn enter(&mut self, zone: &str, caller: &Caller) -> Result<proto::EnterZoneReply, Refusal> {
+        self.governs_nothing(caller)?;
         let described = self
             .engine
             .policy()
@@ -245,11 +308,15 @@ impl Daemon {
 
 /// A refusal of the engine, or a grant that could not be made, in the protocol's words.
 fn settled(applied: Applied) -> Result<String, Refusal> {
-    if let Some(error) = applied.failed {
-        return Err(Refusal::Failed(format!("nothing was granted: {error}")));
-    }
-    applied.answer.map_err(|refused| match refused {
+    let answer = applied.answer.map_err(|refused| match refused {
         Refused::Denied(why) => Refusal::Denied(why),
         Refused::Invalid(why) => Refusal::Invalid(why),
-    })
+    })?;
+    match applied.failed {
+        None => Ok(answer),
+        Some(error) => Err(Refusal::Failed(format!(
+            "not all of it could be done or written down (what was taken away stays away, nothing \
+             was granted): {error}"
+        ))),
+    }
 }

@@ -4,6 +4,8 @@
 //! is granted in that step, and what takes away is still done; every failure is reported back with
 //! the effect it belongs to. It decides nothing.
 
+use std::os::fd::AsFd as _;
+
 use anyhow::{Context as _, Result, ensure};
 use governor_common::row::{CLASS_ATTESTED, CLASS_POLICY};
 use governor_core::{
@@ -38,8 +40,8 @@ pub(crate) struct Outcome {
     pub(crate) failed: Vec<(Effect, String)>,
     /// Quotes to ask for, once the engine is the next one.
     pub(crate) quotes: Vec<Effect>,
-    /// cgroups that were frozen or killed.
-    pub(crate) stopped: usize,
+    /// cgroups that were frozen, quarantined or killed.
+    pub(crate) stopped: cgroups::Stopped,
 }
 
 impl Hands {
@@ -112,9 +114,10 @@ impl Hands {
                     return Ok(());
                 };
                 let gate = &self.gate;
-                let label_of = |pid| {
-                    let fd = cgroups::pidfd(pid)?;
-                    gate.label_of(std::os::fd::AsFd::as_fd(&fd)).ok().flatten()
+                let label_of = |pid| match cgroups::open_pidfd(pid) {
+                    Ok(fd) => Ok(gate.label_of(fd.as_fd())?),
+                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+                    Err(error) => Err(error).context("taking hold of a process"),
                 };
                 outcome.stopped += cgroups::stop(cgroup, *action, &label_of, &|label| {
                     label.zone == *zone && workload.is_none_or(|number| label.workload == number)

@@ -15,7 +15,11 @@ use governor_common::{
 };
 use governor_core::{digest::Digest, time::ClockReading};
 
-use super::{Daemon, events, names};
+use super::{
+    Daemon,
+    advice::{advice, redecide},
+    events, names,
+};
 use crate::{
     cgroups,
     control::{Question, Refusal, proto},
@@ -452,19 +456,6 @@ impl Now<'_> {
     }
 }
 
-/// Decides again what the kernel decided, by the operation the facts name.
-pub(crate) fn redecide(facts: &Facts) -> Decision {
-    match Operation::from_u32(facts.operation) {
-        Some(Operation::Execute | Operation::Script) => decide::decide_exec(facts),
-        Some(Operation::Map | Operation::Protect) => decide::decide_map(facts),
-        Some(Operation::Socket) => decide::decide_socket(facts),
-        Some(Operation::Connect) => decide::decide_connect(facts),
-        Some(Operation::Send) => decide::decide_send(facts),
-        Some(Operation::Fork) => decide::decide_fork(facts),
-        None => (Verdict::Deny, Reason::GateFault),
-    }
-}
-
 fn reply_of(
     subject: String,
     digest: Vec<u8>,
@@ -495,36 +486,4 @@ fn or_nobody(names: &[String]) -> String {
     } else {
         names.join(" or ")
     }
-}
-
-/// What would have to change, for people.
-fn advice(reason: u32) -> String {
-    match Reason::from_u32(reason) {
-        Some(Reason::NotAuthorized) => "list its digest in a set of the workload and reload",
-        Some(Reason::WrongRole) => "list it in a set of the role it is used in",
-        Some(Reason::WrongStarter) => "add the starting workload (or `operator`) to `started_by`",
-        Some(Reason::WrongUser) => "run it as a user in the workload's `user`",
-        Some(Reason::NoLease | Reason::Tripped | Reason::EpochRaised) => {
-            "see `governor status`: trust is missing, and the reasons say what clears them"
-        }
-        Some(Reason::Expired | Reason::NotYetValid) => "sign a policy that is valid now",
-        Some(Reason::Revoked) => "it was revoked by hand; build and list new content",
-        Some(Reason::NoStableFile) => "run it from a file with a name, on a real file system",
-        Some(Reason::NotMeasured) => "the kernel could not hash it; see `governor doctor`",
-        Some(Reason::WrittenMemory) => "the zone's `memory` is `w^x`",
-        Some(Reason::SocketKind) => "add the family to the zone's `families`; raw sockets never",
-        Some(Reason::Destination) => "add the destination to the workload's `egress`",
-        Some(Reason::UnknownZone) => "no policy names this cgroup; load one that does",
-        Some(Reason::NoLabel) => "only a workload may use the network in a zone",
-        Some(
-            Reason::Authorized
-            | Reason::Unlabelled
-            | Reason::BadRow
-            | Reason::GateFault
-            | Reason::BadAddress
-            | Reason::LabelLost,
-        )
-        | None => "",
-    }
-    .to_owned()
 }

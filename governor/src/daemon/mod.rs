@@ -1,9 +1,10 @@
 //! The daemon: inputs in, effects out.
 //!
 //! One loop. Commands, evidence, events and time become inputs of the engine; its effects are
-//! performed by [`execute`] before the next input is looked at; whoever asked is answered when the
+//! performed by `execute` before the next input is looked at; whoever asked is answered when the
 //! record is durable. The loop never waits for the TPM, and no verdict ever waits for the loop.
 
+mod advice;
 mod answer;
 mod clock;
 mod events;
@@ -20,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use governor_common::{Event, Plain as _};
 use governor_core::{
     attest::{Challenge, Evidence, Nonce},
@@ -39,8 +40,8 @@ use crate::{
 
 /// Events taken out of a ring at a time, so that a storm does not keep commands waiting.
 const DRAIN: usize = 2048;
-/// Rounds of failing effects that one input may cause.
-const ROUNDS: usize = 16;
+/// Rounds of failing effects that one input may cause: far more than effects can fail.
+const ROUNDS: usize = 10_000;
 /// How long the TPM may take for reading registers before the reading is given up.
 const PCR_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -90,6 +91,7 @@ async fn serve(config: Config) -> Result<()> {
     let (feed, _) = broadcast::channel(4096);
     let listener = crate::control::server::bind(&config.control.socket)?;
     let mut daemon = start::start(config, tpm, feed.clone())?;
+    crate::memory::give_back();
     let (stop, stopped) = oneshot::channel::<()>();
     let options = crate::control::server::Options::new(
         std::path::Path::new(crate::cgroups::ROOT).join(&daemon.config.governed),
@@ -149,20 +151,24 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
 /// What an input came to.
 struct Applied {
     answer: Result<String, Refused>,
-    /// Set when a grant or its record could not be made.
+    /// What could not be done, or not be written down.
     failed: Option<String>,
-    stopped: usize,
+    stopped: crate::cgroups::Stopped,
 }
 
 impl Daemon {
     /// Feeds one input, performs what it asks for, and feeds back what failed.
     fn apply(&mut self, input: Input) -> Result<Applied> {
         let mut queue = VecDeque::from([input]);
-        let mut applied = None;
-        for _ in 0..ROUNDS {
-            let Some(input) = queue.pop_front() else {
-                break;
-            };
+        let mut applied: Option<Applied> = None;
+        let mut rounds = 0;
+        while let Some(input) = queue.pop_front() {
+            rounds += 1;
+            if rounds > ROUNDS {
+                // Each failure asks for less than the one before, so this is a defect. The kernel
+                // denies on; a daemon that starts again adopts.
+                bail!("effects kept failing: {input:?}");
+            }
             let now = clock::now()?;
             let step = self.engine.handle(now, input);
             let before = self.engine.trust().name();
@@ -176,6 +182,9 @@ impl Daemon {
                 tracing::warn!(from = before, to = after.name(), ?reasons, "trust changed");
             }
             let failed = outcome.failed.first().map(|(_, error)| error.clone());
+            if let Some(applied) = &mut applied {
+                applied.stopped += outcome.stopped;
+            }
             for (effect, error) in outcome.failed {
                 queue.push_back(Input::EffectFailed {
                     effect: Box::new(effect),
@@ -189,7 +198,7 @@ impl Daemon {
             }
             applied.get_or_insert(Applied {
                 answer: step.answer,
-                failed: failed.filter(|_| outcome.grant_failed),
+                failed,
                 stopped: outcome.stopped,
             });
         }
@@ -217,9 +226,8 @@ impl Daemon {
         let attester = match self.attester() {
             Ok(attester) => attester,
             Err(error) => {
-                return Ok(Some(Input::QuoteFailed {
-                    why: format!("{error:#}"),
-                }));
+                let why = format!("{error:#}");
+                return Ok(Some(Input::QuoteFailed { nonce: None, why }));
             }
         };
         let nonce = challenge.nonce;
@@ -272,9 +280,10 @@ impl Daemon {
             FromTpm::Evidence(nonce, Ok(evidence)) => {
                 self.apply(Input::EvidenceArrived { nonce, evidence })?;
             }
-            FromTpm::Evidence(_, Err(why)) => {
+            FromTpm::Evidence(nonce, Err(why)) => {
                 tracing::warn!("the TPM did not quote: {why}");
-                self.apply(Input::QuoteFailed { why })?;
+                let nonce = Some(nonce);
+                self.apply(Input::QuoteFailed { nonce, why })?;
             }
             FromTpm::Pcrs(read) => {
                 self.reading_pcrs = false;
@@ -287,10 +296,15 @@ impl Daemon {
                 return Ok(());
             }
         }
+        self.answer_waiting();
+        Ok(())
+    }
+
+    /// Tells those who asked for an appraisal how it went.
+    fn answer_waiting(&mut self) {
         for waiting in std::mem::take(&mut self.waiting) {
             drop(waiting.send(self.reattested()));
         }
-        Ok(())
     }
 
     fn reattested(&self) -> Result<proto::ReattestReply, Refusal> {

@@ -6,11 +6,12 @@
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use governor_core::{
     digest::Digest,
-    engine::{Engine, Host, Input, KernelView},
+    engine::{Effect, Engine, Host, Input, KernelView, Refused},
     policy::{self, Epochs, RawBundle, VerifiedPolicy},
+    time::BootTime,
 };
 use tokio::sync::{broadcast, mpsc};
 
@@ -44,6 +45,7 @@ pub(super) fn start(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         object: Digest::new(gate::object_digest()),
     };
+    let now = clock::now()?;
     let state = gate.state().context("reading the gate's state")?;
     let table = gate.table().context("reading the table in force")?;
     let kernel = KernelView {
@@ -53,13 +55,15 @@ pub(super) fn start(
             policy: state.epoch_policy,
         },
         generation: table.iter().map(|row| row.generation).max().unwrap_or(0),
+        lease: state
+            .lease_holds(now.boot.0)
+            .then_some(BootTime(state.lease_deadline)),
         tombstones: gate
             .tombstones()
             .context("reading the tombstones")?
             .into_keys()
             .collect(),
     };
-    let now = clock::now()?;
     let step = Engine::start(now, host, recovered, &kernel);
     let mut daemon = Daemon {
         config,
@@ -84,14 +88,32 @@ pub(super) fn start(
         opened,
         leaves: 0,
     };
+    // Losses of an earlier daemon's time were its to report.
+    let drained = daemon.hands.gate.drain(0);
+    daemon.lost = (drained.lost_denials, drained.lost_events);
     let outcome = daemon.hands.perform(now, step.effects);
     for (effect, error) in outcome.failed {
+        if let Effect::InstallTable(_) = effect {
+            // Without it nothing is governed, and work would be started into nothing.
+            bail!("governing `{}`: {error}", daemon.config.governed);
+        }
         daemon.apply(Input::EffectFailed {
             effect: Box::new(effect),
             error,
         })?;
     }
     daemon.resume()?;
+    // The new maps know everything now; programs of an older layout may go.
+    daemon
+        .hands
+        .gate
+        .release_previous()
+        .context("letting go of an older gate")?;
+    daemon
+        .hands
+        .gate
+        .mark_ready()
+        .context("marking the gate ready")?;
     Ok(daemon)
 }
 
@@ -111,12 +133,15 @@ impl Daemon {
             Ok(verified) => {
                 let users = users(&verified)?;
                 let policy = Arc::new(verified);
-                self.apply(Input::PolicyOffered {
+                let applied = self.apply(Input::PolicyOffered {
                     policy,
                     users,
                     uid: None,
-                })?
-                .answer
+                })?;
+                match applied.failed {
+                    Some(error) => Err(Refused::Denied(error)),
+                    None => applied.answer,
+                }
             }
             Err(error) => {
                 let why = format!("resuming the policy with serial {serial}: {error:#}");

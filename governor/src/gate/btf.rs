@@ -2,9 +2,10 @@
 //!
 //! Promises: an offset is returned only for a field that exists under that name with the size the
 //! programs load; anything else is an error that names structure and field.
-//! Reads `/sys/kernel/btf/vmlinux` once; never guesses, never falls back to a built-in table.
+//! Reads `/sys/kernel/btf/vmlinux` once and looks names up in it by going through: a table of a hundred
+//! thousand names would cost more memory than all else. Never guesses, never falls back to a built-in table.
 
-use std::{collections::BTreeMap, fs};
+use std::fs;
 
 use super::GateError;
 
@@ -17,16 +18,14 @@ pub(super) struct Types {
     data: Vec<u8>,
     strings: usize,
     /// Where each type starts in `data`; index 0 is `void`.
-    starts: Vec<usize>,
-    /// Structures and functions by kind and name.
-    names: BTreeMap<(u32, String), u32>,
+    starts: Vec<u32>,
 }
 
 impl Types {
     pub(super) fn of_running_kernel() -> Result<Self, GateError> {
-        let data = fs::read(VMLINUX).map_err(|source| GateError::Read {
+        let data = fs::read(VMLINUX).map_err(|error| GateError::Read {
             path: VMLINUX.into(),
-            source,
+            error,
         })?;
         Self::parse(data)
             .ok_or_else(|| GateError::Btf(format!("`{VMLINUX}` is not readable as BTF")))
@@ -40,10 +39,7 @@ impl Types {
         size: FieldSize,
     ) -> Result<u64, GateError> {
         let missing = || GateError::Btf(format!("this kernel has no field `{structure}.{field}`"));
-        let mut id = *self
-            .names
-            .get(&(STRUCT, structure.to_owned()))
-            .ok_or_else(missing)?;
+        let mut id = self.find(STRUCT, structure).ok_or_else(missing)?;
         let mut bits = 0;
         for part in field.split('.') {
             let member = self.member(id, part, 0).ok_or_else(missing)?;
@@ -65,14 +61,37 @@ impl Types {
 
     /// How many arguments the function takes; `None`: there is no such function.
     pub(super) fn arguments(&self, function: &str) -> Option<u32> {
-        let id = *self.names.get(&(FUNC, function.to_owned()))?;
+        let id = self.find(FUNC, function)?;
         let prototype = self.header(self.header(id)?.size_or_type)?;
         (prototype.kind == FUNC_PROTO).then_some(prototype.count)
     }
 
     pub(super) fn has_tracepoint(&self, name: &str) -> bool {
-        self.names
-            .contains_key(&(TYPEDEF, format!("btf_trace_{name}")))
+        self.find(TYPEDEF, &format!("btf_trace_{name}")).is_some()
+    }
+
+    /// Whether a program at a security hook is called also while the same program runs on the same
+    /// CPU: a kernel that leaves it out lets through whatever the second call was about. The functions
+    /// that check for this got a suffix when programs at security hooks stopped using them.
+    pub(super) fn runs_every_program(&self) -> bool {
+        self.find(FUNC, "__bpf_prog_enter_sleepable_recur")
+            .is_some()
+    }
+
+    /// The first type of that kind and name.
+    fn find(&self, kind: u32, name: &str) -> Option<u32> {
+        (1..u32::try_from(self.starts.len()).ok()?).find(|id| {
+            self.header(*id).is_some_and(|header| {
+                header.kind == kind && self.is_named(header.name, name.as_bytes())
+            })
+        })
+    }
+
+    fn is_named(&self, offset: u32, name: &[u8]) -> bool {
+        self.data
+            .get(self.strings + offset as usize..)
+            .and_then(|rest| rest.strip_prefix(name))
+            .is_some_and(|rest| rest.first() == Some(&0))
     }
 
     fn parse(data: Vec<u8>) -> Option<Self> {
@@ -87,24 +106,18 @@ impl Types {
             data,
             strings,
             starts: vec![0],
-            names: BTreeMap::new(),
         };
         let mut at = types;
         while at < end {
-            this.starts.push(at);
+            this.starts.push(u32::try_from(at).ok()?);
             let id = u32::try_from(this.starts.len() - 1).ok()?;
-            let kind = this.header(id)?;
-            if matches!(kind.kind, STRUCT | FUNC | TYPEDEF) {
-                let name = this.name(kind.name)?.to_owned();
-                this.names.entry((kind.kind, name)).or_insert(id);
-            }
-            at += 12 + kind.trailing()?;
+            at += 12 + this.header(id)?.trailing()?;
         }
         Some(this)
     }
 
     fn header(&self, id: u32) -> Option<Header> {
-        let at = *self.starts.get(id as usize).filter(|at| **at != 0)?;
+        let at = *self.starts.get(id as usize).filter(|at| **at != 0)? as usize;
         let info = word(&self.data, at + 4)?;
         Some(Header {
             at,
@@ -284,6 +297,7 @@ mod tests {
         assert_eq!(types.offset("s", "a", FieldSize::Exactly(4)).unwrap(), 0);
         assert_eq!(types.offset("s", "c", FieldSize::AtLeast(2)).unwrap(), 8);
         assert_eq!(types.arguments("f"), Some(2));
+        assert_eq!(types.arguments("s"), None, "a structure is no function");
         let message = types
             .offset("s", "d", FieldSize::Exactly(8))
             .unwrap_err()

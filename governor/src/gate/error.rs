@@ -1,8 +1,9 @@
 //! What can go wrong at the gate, and what to do about it.
 
-use std::{io, path::PathBuf};
+use std::{error::Error, io, path::PathBuf};
 
-/// An error of the gate. Each text says what was being done.
+/// An error of the gate. Each text is whole: what was being done, and what was said to that, down to
+/// the first cause. So none has a source, which would only be printed twice.
 #[derive(Debug, thiserror::Error)]
 pub enum GateError {
     #[error(
@@ -17,26 +18,27 @@ pub enum GateError {
     NoBpffs(PathBuf),
     #[error("`{0}` is not the unified cgroup hierarchy; mount cgroup2 there")]
     NoCgroup2(PathBuf),
-    #[error("reading `{path}`")]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
+    #[error("reading `{path}`: {error}")]
+    Read { path: PathBuf, error: io::Error },
     #[error("kernel types: {0}")]
     Btf(String),
-    #[error("loading the kernel programs")]
-    Object(#[source] Box<aya::EbpfError>),
+    #[error(
+        "this kernel leaves a security program out while the same program runs on the same CPU; use 6.2 or newer, or 6.1.54 or newer"
+    )]
+    SkipsPrograms,
+    #[error("digests would be stale: IMA follows `{rule}`; {fix}")]
+    Ima { rule: String, fix: String },
+    #[error("loading the kernel programs: {}", whole(.0.as_ref()))]
+    Object(Box<aya::EbpfError>),
     #[error("hook `{name}` cannot be attached, and nothing is changed without it: {reason}")]
     Hook { name: &'static str, reason: String },
     #[error("pin `{path}`: {reason}")]
     Pin { path: PathBuf, reason: String },
-    #[error("map `{name}`: {doing}")]
+    #[error("map `{name}`: {doing}: {}", whole(.error.as_ref()))]
     Map {
         name: &'static str,
         doing: &'static str,
-        #[source]
-        source: Box<aya::maps::MapError>,
+        error: Box<aya::maps::MapError>,
     },
     #[error("map `{name}` is not laid out as this binary expects: {detail}")]
     Layout { name: &'static str, detail: String },
@@ -57,10 +59,50 @@ impl GateError {
         name: &'static str,
         doing: &'static str,
     ) -> impl FnOnce(aya::maps::MapError) -> Self {
-        move |source| Self::Map {
+        move |error| Self::Map {
             name,
             doing,
-            source: Box::new(source),
+            error: Box::new(error),
         }
+    }
+}
+
+/// An error and everything below it, each said once.
+pub(super) fn whole(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(error) = below {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        below = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_whole_without_its_sources() {
+        let cause = io::Error::from_raw_os_error(libc::EPERM);
+        let call = aya::sys::SyscallError {
+            call: "bpf_map_update_elem",
+            io_error: cause,
+        };
+        let text = GateError::map("STATE", "storing a word")(call.into()).to_string();
+        assert_eq!(
+            text.matches("Operation not permitted").count(),
+            1,
+            "`{text}` does not say why, once"
+        );
+        let read = GateError::Read {
+            path: "/x".into(),
+            error: io::Error::from_raw_os_error(libc::ENOENT),
+        };
+        assert!(read.source().is_none());
+        assert!(read.to_string().contains("No such file"), "{read}");
     }
 }

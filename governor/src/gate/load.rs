@@ -1,8 +1,7 @@
 //! From the embedded object to attached hooks: offsets, verification, attachment.
 //!
 //! Promises: the programs are loaded with the running kernel's own offsets or not at all, and reuse
-//! the maps that are pinned. A hook the exec path needs fails the whole; any other is reported as
-//! missing, by name and with the kernel's reason.
+//! the maps that are pinned. A hook that cannot be attached is named, with the kernel's reason.
 
 use std::path::Path;
 
@@ -14,6 +13,7 @@ use aya::{
 use super::{
     GateError,
     btf::{FieldSize, Types},
+    error::whole,
     pins,
 };
 
@@ -22,8 +22,6 @@ use super::{
 pub(super) struct Hook {
     pub(super) name: &'static str,
     kind: Kind,
-    /// Without it executions are not governed at all.
-    pub(super) essential: bool,
 }
 
 #[derive(Debug)]
@@ -34,35 +32,23 @@ enum Kind {
 }
 
 /// Every hook, in the order in which they are attached: labels and measurements before what leans
-/// on them.
+/// on them. Each is needed.
 pub(super) const HOOKS: &[Hook] = &[
-    essential("task_alloc", Kind::Lsm(2)),
-    essential("bprm_creds_for_exec", Kind::Lsm(1)),
-    essential("bprm_committed_creds", Kind::Lsm(1)),
-    other("mmap_file", Kind::Lsm(4)),
-    other("file_mprotect", Kind::Lsm(3)),
-    other("socket_create", Kind::Lsm(4)),
-    other("socket_connect", Kind::Lsm(3)),
-    other("socket_sendmsg", Kind::Lsm(3)),
-    essential("bprm_check_security", Kind::Lsm(1)),
-    other("cgroup_mkdir", Kind::Tracepoint),
-    other("cgroup_rmdir", Kind::Tracepoint),
+    hook("task_alloc", Kind::Lsm(2)),
+    hook("bprm_creds_for_exec", Kind::Lsm(1)),
+    hook("bprm_committed_creds", Kind::Lsm(1)),
+    hook("mmap_file", Kind::Lsm(4)),
+    hook("file_mprotect", Kind::Lsm(3)),
+    hook("socket_create", Kind::Lsm(4)),
+    hook("socket_connect", Kind::Lsm(3)),
+    hook("socket_sendmsg", Kind::Lsm(3)),
+    hook("bprm_check_security", Kind::Lsm(1)),
+    hook("cgroup_mkdir", Kind::Tracepoint),
+    hook("cgroup_rmdir", Kind::Tracepoint),
 ];
 
-const fn essential(name: &'static str, kind: Kind) -> Hook {
-    Hook {
-        name,
-        kind,
-        essential: true,
-    }
-}
-
-const fn other(name: &'static str, kind: Kind) -> Hook {
-    Hook {
-        name,
-        kind,
-        essential: false,
-    }
+const fn hook(name: &'static str, kind: Kind) -> Hook {
+    Hook { name, kind }
 }
 
 impl Hook {
@@ -92,13 +78,16 @@ pub(super) struct Loaded {
 impl Loaded {
     pub(super) fn with_maps(object: &[u8], maps: &Path) -> Result<Self, GateError> {
         let types = Types::of_running_kernel()?;
+        if !types.runs_every_program() {
+            return Err(GateError::SkipsPrograms);
+        }
         let offsets = OFFSETS
             .iter()
             .map(|(global, structure, field, size)| {
                 Ok((*global, types.offset(structure, field, *size)?))
             })
             .collect::<Result<Vec<_>, GateError>>()?;
-        let btf = Btf::from_sys_fs().map_err(|error| GateError::Btf(error.to_string()))?;
+        let btf = Btf::from_sys_fs().map_err(|error| GateError::Btf(whole(&error)))?;
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&btf)).allow_unsupported_maps();
         for (global, offset) in &offsets {
@@ -109,7 +98,7 @@ impl Loaded {
         }
         let programs = loader
             .load(object)
-            .map_err(|source| GateError::Object(Box::new(source)))?;
+            .map_err(|error| GateError::Object(Box::new(error)))?;
         Ok(Self {
             programs,
             types,
@@ -163,13 +152,7 @@ fn describe(error: &ProgramError) -> String {
             tail.join(" | ")
         );
     }
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
+    whole(error)
 }
 
 /// The programs' globals and the fields they stand for.

@@ -2,7 +2,7 @@
 //!
 //! The only folder that names the BPF library. Promises: there is never a moment without
 //! enforcement between one daemon and the next; every store that a verdict depends on is read back;
-//! what cannot be attached is named, and without the hooks that executions pass nothing is attached.
+//! every hook is attached or none is, and the one that cannot be is named.
 //!
 //! Refuses to detach. Decides nothing: verdicts are made in the kernel, by `governor_common`.
 
@@ -23,6 +23,7 @@ use aya::programs::links::{FdLink, PinnedLink};
 use governor_core::digest::Digest;
 
 pub use error::GateError;
+use error::whole;
 pub use probe::{Requirement, probe};
 pub use rings::Drained;
 pub use table::EgressRule;
@@ -46,6 +47,8 @@ pub struct Gate {
     hooks: Vec<HookStatus>,
     /// Held besides the pins: a removed pin alone does not take a program off.
     links: Vec<FdLink>,
+    /// The marker that governed units wait for.
+    ready: PathBuf,
     /// Pins of an older layout, which enforce until `release_previous`.
     previous: Vec<PathBuf>,
     /// Events of another layout met so far: denials, others.
@@ -57,7 +60,7 @@ pub struct Gate {
 pub enum Opened {
     /// Maps and programs of this very object were in force already.
     Adopted,
-    /// Maps were kept; the programs were replaced, or missing ones added.
+    /// Maps were kept; the programs were replaced, or ones whose pins were gone added.
     Upgraded,
     /// There was nothing of this layout.
     Fresh,
@@ -74,86 +77,57 @@ pub struct HookStatus {
 pub enum HookState {
     /// In force, by this program.
     Attached { prog_id: u32 },
-    /// Not in force, and why.
+    /// Not in force, and why. A gate that opened has none of these.
     Missing(String),
 }
 
 impl Gate {
-    /// Adopts what is pinned, or attaches what is embedded beside it and then lets go of the old.
+    /// Adopts what is pinned, or attaches what is embedded beside it and then lets go of the old. If
+    /// it fails, whatever enforced before enforces still, and nothing new is left behind.
     pub fn open_or_attach(pin_dir: &Path) -> Result<(Self, Opened), GateError> {
         probe::bpf_is_active()?;
         if OBJECT.is_empty() {
             return Err(GateError::NoObject);
         }
+        probe::digests_are_fresh()?;
         let pins = Pins::open(pin_dir, OBJECT)?;
-        let had_maps = pins.has_maps();
         let mut attach = Attach {
             pins: &pins,
             loaded: None,
             made: Vec::new(),
         };
-        let mut hooks = Vec::new();
-        let mut links = Vec::new();
-        for hook in HOOKS {
-            let state = match attach.hook(hook) {
-                Ok(Ok(link)) => {
-                    let prog_id = link
-                        .info()
-                        .map(|info| info.program_id())
-                        .unwrap_or_default();
-                    links.push(link);
-                    HookState::Attached { prog_id }
-                }
-                Ok(Err(reason)) if !hook.essential => HookState::Missing(reason),
-                Ok(Err(reason)) => {
-                    attach.undo();
-                    return Err(GateError::Hook {
-                        name: hook.name,
-                        reason,
-                    });
-                }
-                Err(error) => {
-                    attach.undo();
-                    return Err(error);
-                }
-            };
-            hooks.push(HookStatus {
-                name: hook.name,
-                state,
-            });
-        }
-        let attached_any = !attach.made.is_empty();
-        let maps = Maps::open(&pins.maps)?;
-        let (other_links, other_maps) = (pins.other_links()?, pins.other_maps()?);
-        let mut gate = Self {
-            maps,
-            hooks,
-            links,
-            previous: Vec::new(),
-            unreadable: (0, 0),
-        };
-        if other_maps.is_empty() {
-            // Same maps, so the new programs enforce what the old ones did; all that they did.
-            for (name, reason) in hooks_missing(&gate.hooks) {
-                if other_links.iter().any(|dir| dir.join(name).exists()) {
-                    return Err(GateError::Hook { name, reason });
-                }
+        let mut gate = match attach.all() {
+            Ok(gate) => gate,
+            Err(error) => {
+                pins.take_back(&attach.made);
+                return Err(error);
             }
+        };
+        // From here on nothing is taken back: what was there before is about to go.
+        let (other_links, other_maps) = (pins.other_links()?, pins.other_maps()?);
+        if other_maps.is_empty() {
+            // Same maps and every hook, so the new programs enforce all that the old ones did.
             for dir in &other_links {
                 pins::remove(dir)?;
             }
         } else {
             gate.previous = other_links.into_iter().chain(other_maps).collect();
         }
-        let opened = match (had_maps, attached_any) {
-            (true, false) => Opened::Adopted,
-            (true, true) => Opened::Upgraded,
+        let opened = match (pins.had_maps, attach.made.is_empty()) {
+            (true, true) => Opened::Adopted,
+            (true, false) => Opened::Upgraded,
             (false, _) => Opened::Fresh,
         };
         Ok((gate, opened))
     }
 
-    /// Every hook, attached or missing.
+    /// Tells the units of governed work that they may start. To be called once zones and a table are
+    /// in force: before that, nothing says what is governed.
+    pub fn mark_ready(&self) -> Result<(), GateError> {
+        pins::make(&self.ready)
+    }
+
+    /// Every hook.
     pub fn hooks(&self) -> &[HookStatus] {
         &self.hooks
     }
@@ -179,14 +153,6 @@ impl Gate {
     }
 }
 
-fn hooks_missing(hooks: &[HookStatus]) -> Vec<(&'static str, String)> {
-    let missing = |hook: &HookStatus| match &hook.state {
-        HookState::Attached { .. } => None,
-        HookState::Missing(reason) => Some((hook.name, reason.clone())),
-    };
-    hooks.iter().filter_map(missing).collect()
-}
-
 /// Attaching hook by hook: what is pinned is taken, what is not is loaded and pinned.
 struct Attach<'a> {
     pins: &'a Pins,
@@ -197,12 +163,39 @@ struct Attach<'a> {
 }
 
 impl Attach<'_> {
+    /// Every hook, or the first one that cannot be attached.
+    fn all(&mut self) -> Result<Gate, GateError> {
+        let (mut hooks, mut links) = (Vec::new(), Vec::new());
+        for hook in HOOKS {
+            let name = hook.name;
+            let failed = |reason| GateError::Hook { name, reason };
+            let link = self.hook(hook)?.map_err(failed)?;
+            let prog_id = link
+                .info()
+                .map_err(|error| failed(format!("its link cannot be read: {}", whole(&error))))?
+                .program_id();
+            links.push(link);
+            let state = HookState::Attached { prog_id };
+            hooks.push(HookStatus { name, state });
+        }
+        Ok(Gate {
+            maps: Maps::open(&self.pins.maps)?,
+            hooks,
+            links,
+            ready: self.pins.ready.clone(),
+            previous: Vec::new(),
+            unreadable: (0, 0),
+        })
+    }
+
     /// The hook's link; the inner error is why this one hook is missing.
     fn hook(&mut self, hook: &Hook) -> Result<Result<FdLink, String>, GateError> {
         let path = self.pins.links.join(hook.name);
         if path.exists() {
             let pinned = PinnedLink::from_pin(&path).map(FdLink::from);
-            return Ok(pinned.map_err(|error| format!("its pin cannot be opened: {error}")));
+            return Ok(
+                pinned.map_err(|error| format!("its pin cannot be opened: {}", whole(&error)))
+            );
         }
         let loaded = match &mut self.loaded {
             Some(loaded) => loaded,
@@ -216,15 +209,6 @@ impl Attach<'_> {
         if pinned.is_ok() {
             self.made.push(path);
         }
-        Ok(pinned.map_err(|error| format!("it cannot be pinned: {error}")))
-    }
-
-    /// Takes back this call's own pins: a set without its essential hooks is worth nothing, and
-    /// whatever stood before stands still.
-    fn undo(&mut self) {
-        for path in self.made.drain(..) {
-            // It goes with the mount at the latest, and does no harm until then.
-            let _ignored = std::fs::remove_file(path);
-        }
+        Ok(pinned.map_err(|error| format!("it cannot be pinned: {}", whole(&error))))
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! PIN_DIR/maps-<ABI>/<MAP>        shared by every object of that layout
 //! PIN_DIR/links-<digest>/<hook>   what holds the programs in place
+//! PIN_DIR/ready/                  zones and a table are in force; governed units wait for it
 //! ```
 //! Two sets of links may stand side by side while one takes over from the other; the stricter
 //! verdict holds meanwhile. Nothing here removes a pin before its successor is in place.
@@ -42,6 +43,9 @@ pub(super) struct Pins {
     root: PathBuf,
     pub(super) maps: PathBuf,
     pub(super) links: PathBuf,
+    pub(super) ready: PathBuf,
+    /// Whether this layout's maps were pinned before us.
+    pub(super) had_maps: bool,
 }
 
 impl Pins {
@@ -49,36 +53,53 @@ impl Pins {
     pub(super) fn open(root: &Path, object: &[u8]) -> Result<Self, GateError> {
         let digest = Digest::of(object).to_string();
         let short = digest.get(..16).unwrap_or(&digest);
+        let maps = root.join(format!("maps-{ABI}"));
         let this = Self {
             root: root.to_owned(),
-            maps: root.join(format!("maps-{ABI}")),
+            had_maps: MAPS.iter().any(|name| maps.join(name).exists()),
+            maps,
             links: root.join(format!("links-{short}")),
+            ready: root.join("ready"),
         };
         let bpffs = root.parent().unwrap_or(root);
         let kind = statfs(bpffs).map_err(|error| GateError::Read {
             path: bpffs.into(),
-            source: error.into(),
+            error: error.into(),
         })?;
         if kind.filesystem_type() != BPF_FS_MAGIC {
             return Err(GateError::NoBpffs(bpffs.to_owned()));
         }
-        for dir in [&this.root, &this.maps, &this.links] {
-            match fs::DirBuilder::new().mode(0o700).create(dir) {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                    return Err(GateError::Pin {
-                        path: dir.clone(),
-                        reason: error.to_string(),
-                    });
-                }
-                Ok(()) | Err(_) => {}
-            }
+        if let Err(error) = this.make_directories() {
+            this.take_back(&[]);
+            return Err(error);
         }
         Ok(this)
     }
 
-    /// Whether this layout's maps were pinned before us.
-    pub(super) fn has_maps(&self) -> bool {
-        MAPS.iter().any(|name| self.maps.join(name).exists())
+    fn make_directories(&self) -> Result<(), GateError> {
+        for dir in [&self.root, &self.maps, &self.links] {
+            make(dir)?;
+        }
+        // Whoever removed the pins left a marker that says what is no longer so.
+        if !self.had_maps && self.other_maps()?.is_empty() && self.ready.exists() {
+            fs::remove_dir(&self.ready).map_err(pin_error(&self.ready))?;
+        }
+        Ok(())
+    }
+
+    /// After a start that failed: removes these pins, maps that were not there before, and what is
+    /// empty then. Whatever stood before stands still.
+    pub(super) fn take_back(&self, made: &[PathBuf]) {
+        let maps = MAPS.iter().map(|name| self.maps.join(name));
+        let maps = maps.filter(|_| !self.had_maps);
+        for pin in made.iter().cloned().chain(maps) {
+            // It goes with the mount at the latest, and does no harm until then.
+            let _ignored = fs::remove_file(pin);
+        }
+        for dir in [&self.links, &self.maps, &self.root] {
+            // One that holds something is not removed.
+            let _ignored = fs::remove_dir(dir);
+        }
     }
 
     /// Sets of links of other objects.
@@ -92,9 +113,9 @@ impl Pins {
     }
 
     fn others(&self, prefix: &str, ours: &Path) -> Result<Vec<PathBuf>, GateError> {
-        let read = |source| GateError::Read {
+        let read = |error| GateError::Read {
             path: self.root.clone(),
-            source,
+            error,
         };
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.root).map_err(read)? {
@@ -112,20 +133,29 @@ impl Pins {
     }
 }
 
+/// Makes a directory, or finds it there.
+pub(super) fn make(dir: &Path) -> Result<(), GateError> {
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(pin_error(dir)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Removes a directory of pins. Called only when successors stand.
 pub(super) fn remove(dir: &Path) -> Result<(), GateError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |error: std::io::Error| GateError::Pin {
-            path,
-            reason: error.to_string(),
-        }
-    };
-    for entry in fs::read_dir(dir).map_err(failed(dir))? {
-        let path = entry.map_err(failed(dir))?.path();
-        fs::remove_file(&path).map_err(failed(&path))?;
+    for entry in fs::read_dir(dir).map_err(pin_error(dir))? {
+        let path = entry.map_err(pin_error(dir))?.path();
+        fs::remove_file(&path).map_err(pin_error(&path))?;
     }
-    fs::remove_dir(dir).map_err(failed(dir))
+    fs::remove_dir(dir).map_err(pin_error(dir))
+}
+
+fn pin_error(path: &Path) -> impl FnOnce(std::io::Error) -> GateError {
+    let path = path.to_owned();
+    move |error| GateError::Pin {
+        path,
+        reason: error.to_string(),
+    }
 }
 
 const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);

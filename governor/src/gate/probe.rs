@@ -21,8 +21,8 @@ pub struct Requirement {
 
 /// Every requirement, met or not.
 pub fn probe() -> Vec<Requirement> {
-    let mut all = vec![kernel(), lsm(), types()];
-    all.extend(hooks());
+    let mut all = vec![kernel(), lsm()];
+    all.extend(types());
     all.extend([
         bpffs(),
         cgroup2(),
@@ -37,9 +37,9 @@ pub fn probe() -> Vec<Requirement> {
 
 /// Fails unless programs at LSM hooks are called at all: attaching succeeds without.
 pub(super) fn bpf_is_active() -> Result<(), GateError> {
-    let active = fs::read_to_string(LSM).map_err(|source| GateError::Read {
+    let active = fs::read_to_string(LSM).map_err(|error| GateError::Read {
         path: LSM.into(),
-        source,
+        error,
     })?;
     if active.trim().split(',').any(|name| name == "bpf") {
         Ok(())
@@ -80,25 +80,51 @@ fn lsm() -> Requirement {
     }
 }
 
-fn types() -> Requirement {
-    match Types::of_running_kernel() {
-        Ok(_) => requirement("btf", true, "/sys/kernel/btf/vmlinux".to_owned(), ""),
-        Err(error) => requirement(
-            "btf",
-            false,
-            error.to_string(),
-            "use a kernel built with CONFIG_DEBUG_INFO_BTF",
-        ),
+/// Fails when IMA is known to keep digests of executables: the kernel would hand out what it keeps
+/// instead of reading the file.
+pub(super) fn digests_are_fresh() -> Result<(), GateError> {
+    let Requirement {
+        ok, detail, fix, ..
+    } = ima_policy();
+    if ok {
+        Ok(())
+    } else {
+        Err(GateError::Ima { rule: detail, fix })
     }
 }
 
-fn hooks() -> Vec<Requirement> {
-    let Ok(types) = Types::of_running_kernel() else {
-        return Vec::new();
+/// What the kernel's types tell: that they are there, and what can be attached to.
+fn types() -> Vec<Requirement> {
+    let types = match Types::of_running_kernel() {
+        Ok(types) => types,
+        Err(error) => {
+            let fix = "use a kernel built with CONFIG_DEBUG_INFO_BTF";
+            return vec![requirement("btf", false, error.to_string(), fix)];
+        }
     };
+    let mut all = vec![
+        requirement("btf", true, "/sys/kernel/btf/vmlinux".to_owned(), ""),
+        every_program(&types),
+    ];
+    all.extend(hooks(&types));
+    all
+}
+
+fn every_program(types: &Types) -> Requirement {
+    let ok = types.runs_every_program();
+    let detail = if ok {
+        "programs run also while they run on the same CPU"
+    } else {
+        "a program is left out while it runs on the same CPU, and what it was asked about is let through"
+    };
+    let fix = "use Linux 6.2 or newer, or 6.1.54 or newer";
+    requirement("every-program-runs", ok, detail.to_owned(), fix)
+}
+
+fn hooks(types: &Types) -> Vec<Requirement> {
     HOOKS
         .iter()
-        .map(|hook| match hook.unsupported(&types) {
+        .map(|hook| match hook.unsupported(types) {
             None => requirement(hook.name, true, "present".to_owned(), ""),
             Some(reason) => requirement(
                 hook.name,
@@ -145,40 +171,10 @@ fn ima() -> Requirement {
 /// With a policy that measures what is executed, the kernel hands out stored digests instead of
 /// reading the file.
 fn ima_policy() -> Requirement {
-    let fix =
-        "remove IMA rules that measure or appraise executables (`ima_policy=` on the command line)";
     let command_line = read("/proc/cmdline");
-    if let Some(word) = command_line
-        .split_whitespace()
-        .find(|word| word.starts_with("ima_policy="))
-    {
-        return requirement("ima-policy", false, word.to_owned(), fix);
-    }
-    if let Some(word) = command_line
-        .split_whitespace()
-        .find(|word| word.starts_with("ima_hash=") && *word != "ima_hash=sha256")
-    {
-        return requirement(
-            "ima-policy",
-            false,
-            word.to_owned(),
-            "remove `ima_hash=` from the command line",
-        );
-    }
     let rules = fs::read_to_string("/sys/kernel/security/ima/policy").unwrap_or_default();
-    let stale = rules.lines().find(|rule| {
-        let acts = rule.starts_with("measure") || rule.starts_with("appraise");
-        let about_files = [
-            "BPRM_CHECK",
-            "MMAP_CHECK",
-            "FILE_CHECK",
-            "FILE_MMAP",
-            "PATH_CHECK",
-        ];
-        acts && (!rule.contains("func=") || about_files.iter().any(|func| rule.contains(func)))
-    });
-    match stale {
-        Some(rule) => requirement("ima-policy", false, rule.to_owned(), fix),
+    match stale(&command_line, &rules) {
+        Some((rule, fix)) => requirement("ima-policy", false, rule.to_owned(), fix),
         None => requirement(
             "ima-policy",
             true,
@@ -187,6 +183,51 @@ fn ima_policy() -> Requirement {
         ),
     }
 }
+
+/// What makes digests stale or of another kind, and what to do about it. Rules about modules, kexec,
+/// firmware and policy are welcome.
+fn stale<'a>(command_line: &'a str, rules: &'a str) -> Option<(&'a str, &'static str)> {
+    for word in command_line.split_whitespace() {
+        if matches!(word, "ima_tcb" | "ima_appraise_tcb") {
+            return Some((word, "remove it from the kernel command line and reboot"));
+        }
+        if let Some(policies) = word.strip_prefix("ima_policy=")
+            && !policies
+                .split('|')
+                .all(|name| HARMLESS.contains(&name.trim_matches('"')))
+        {
+            let fix = "remove policies about executables from `ima_policy=` on the kernel command line and reboot";
+            return Some((word, fix));
+        }
+        if word.starts_with("ima_hash=") && word != "ima_hash=sha256" {
+            let fix = "remove `ima_hash=` from the kernel command line and reboot";
+            return Some((word, fix));
+        }
+    }
+    let rule = rules.lines().find(|rule| {
+        let first = rule.split_whitespace().next().unwrap_or_default();
+        KEEPING.contains(&first)
+            && (!rule.contains("func=") || ABOUT_FILES.iter().any(|func| rule.contains(func)))
+    })?;
+    Some((
+        rule,
+        "take rules about executables out of the IMA policy and reboot",
+    ))
+}
+
+/// Built-in policies that say nothing about what is executed.
+const HARMLESS: &[&str] = &["secure_boot", "critical_data", "fail_securely"];
+/// Actions for which the kernel keeps a file's digest.
+const KEEPING: &[&str] = &["measure", "appraise", "audit", "hash"];
+/// Events by which a rule meets executables, libraries or scripts.
+const ABOUT_FILES: &[&str] = &[
+    "func=BPRM_CHECK",
+    "func=CREDS_CHECK",
+    "func=MMAP_CHECK",
+    "func=FILE_CHECK",
+    "func=FILE_MMAP",
+    "func=PATH_CHECK",
+];
 
 fn ftrace() -> Requirement {
     let value = read("/proc/sys/kernel/ftrace_enabled");
@@ -205,7 +246,7 @@ fn lockdown() -> Requirement {
         "lockdown",
         ok,
         value,
-        "boot with `lockdown=integrity`: under confidentiality only executions are governed",
+        "boot with `lockdown=integrity`: under confidentiality the gate cannot be attached",
     )
 }
 
@@ -238,3 +279,34 @@ fn requirement(name: &'static str, ok: bool, detail: String, fix: &str) -> Requi
 }
 
 const LSM: &str = "/sys/kernel/security/lsm";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found<'a>(line: &'a str, rules: &'a str) -> Option<&'a str> {
+        stale(line, rules).map(|(rule, _)| rule)
+    }
+
+    #[test]
+    fn only_rules_about_executables_make_digests_stale() {
+        assert_eq!(found("quiet ima_policy=tcb ro", ""), Some("ima_policy=tcb"));
+        assert_eq!(found("ima_policy=\"secure_boot|critical_data\"", ""), None);
+        assert!(found("ima_policy=secure_boot|appraise_tcb", "").is_some());
+        assert!(found("ima_tcb", "").is_some());
+        assert!(found("ima_hash=sha512", "").is_some());
+        assert_eq!(found("ima_hash=sha256", ""), None);
+        let modules = "measure func=MODULE_CHECK\nappraise func=KEXEC_KERNEL_CHECK\n";
+        assert_eq!(found("", modules), None);
+        assert_eq!(found("", "dont_measure fsmagic=0x9fa0\n"), None);
+        for rule in [
+            "measure func=BPRM_CHECK mask=MAY_EXEC",
+            "audit func=FILE_CHECK uid=0",
+            "hash func=MMAP_CHECK",
+            "appraise fowner=0",
+        ] {
+            let rules = format!("{modules}{rule}\n");
+            assert_eq!(found("", &rules), Some(rule));
+        }
+    }
+}

@@ -104,8 +104,9 @@ impl Gate {
         Ok(())
     }
 
-    /// Adds a generation's destination rules. Rows of the table name the generation they use, so
-    /// rules take effect with the table that is swapped in after them.
+    /// Makes exactly these the destination rules of a generation. Rows of the table name the generation
+    /// they use, so rules take effect with the table that is swapped in after them. What an attempt
+    /// that failed left under the same number goes first: it was never decided in this one.
     pub fn set_egress(&mut self, generation: u32, rules: &[EgressRule]) -> Result<(), GateError> {
         let limit = EGRESS_ROWS;
         if rules.len() > limit as usize {
@@ -115,6 +116,7 @@ impl Gate {
                 limit,
             });
         }
+        self.drop_egress(|found| found == Some(generation))?;
         for (key, bits, value) in rules {
             let longest = if u32::from(key.family) == AF_INET {
                 32
@@ -142,6 +144,11 @@ impl Gate {
 
     /// Removes the destination rules of every other generation.
     pub fn drop_egress_except(&mut self, generation: u32) -> Result<(), GateError> {
+        self.drop_egress(|found| found != Some(generation))
+    }
+
+    /// Removes the destination rules of the generations that `goes` names.
+    fn drop_egress(&mut self, goes: impl Fn(Option<u32>) -> bool) -> Result<(), GateError> {
         let keys: Vec<Key<EgressKeyBytes>> = self
             .maps
             .egress
@@ -149,7 +156,7 @@ impl Gate {
             .collect::<Result<_, _>>()
             .map_err(GateError::map(names::EGRESS, "listing destinations"))?;
         for key in keys {
-            if EgressKey::read(&key.data()).is_some_and(|key| key.generation == generation) {
+            if !goes(EgressKey::read(&key.data()).map(|key| key.generation)) {
                 continue;
             }
             match self.maps.egress.remove(&key) {

@@ -36,7 +36,7 @@ impl Gate {
         let root = Path::new(CGROUP_ROOT);
         let kind = statfs(root).map_err(|error| GateError::Read {
             path: root.into(),
-            source: error.into(),
+            error: error.into(),
         })?;
         if kind.filesystem_type() != CGROUP2_SUPER_MAGIC {
             return Err(GateError::NoCgroup2(root.to_owned()));

@@ -1,0 +1,256 @@
+//! What operators ask for, and what a revocation reaches: observing, revoking, stopping.
+//!
+//! Effects are only listed here. A revocation lists the kernel's part before its record.
+
+use governor_common::{RowKey, names::SCOPE_START, row::TombstoneKey};
+
+use super::{Cause, Class, Effect, Engine, Refused, Target, records};
+use crate::{
+    digest::Digest,
+    policy::{OnRevoke, Policy, Workload, Zone},
+    time::{ClockReading, Span},
+};
+
+/// Keeps a record well below the longest there may be.
+const TOMBSTONES_PER_RECORD: usize = 512;
+
+impl Engine {
+    pub(super) fn observe(
+        &mut self,
+        now: ClockReading,
+        zone: String,
+        span: Span,
+        uid: u32,
+        effects: &mut Vec<Effect>,
+    ) -> Result<String, Refused> {
+        let bound = self
+            .active
+            .as_ref()
+            .and_then(|active| active.verified.policy().zone(&zone))
+            .ok_or_else(|| Refused::Invalid(format!("the policy has no zone `{zone}`")))?
+            .observe_up_to;
+        match bound {
+            None => {
+                return Err(Refused::Denied(format!(
+                    "the policy does not let zone `{zone}` be observed: it sets no `observe_up_to`"
+                )));
+            }
+            Some(bound) if span > bound => {
+                return Err(Refused::Denied(format!(
+                    "the policy lets zone `{zone}` be observed for at most {} s",
+                    bound.as_seconds()
+                )));
+            }
+            Some(_) => {}
+        }
+        if span.0 == 0 {
+            self.observed.remove(&zone);
+            let record = records::mode_change(&zone, "policy", 0, Some(uid));
+            self.reinstall(now, vec![record], effects)
+                .map_err(Refused::Denied)?;
+            return Ok(format!("zone `{zone}` is as the policy has it"));
+        }
+        let until = now.boot.after(span);
+        self.observed.insert(zone.clone(), until);
+        let record = records::mode_change(&zone, "observe", until.0, Some(uid));
+        self.reinstall(now, vec![record], effects)
+            .map_err(Refused::Denied)?;
+        Ok(format!(
+            "zone `{zone}` is observed for {} s",
+            span.as_seconds()
+        ))
+    }
+
+    pub(super) fn revoke(
+        &mut self,
+        now: ClockReading,
+        target: &Target,
+        reason: &str,
+        uid: u32,
+        effects: &mut Vec<Effect>,
+    ) -> Result<String, Refused> {
+        let mut tombstones = Vec::new();
+        let mut stops = Vec::new();
+        let name = match target {
+            Target::All => {
+                effects.push(Effect::DropLease);
+                effects.push(self.raise(Class::Attested));
+                effects.push(self.raise(Class::Policy));
+                let before = self.trust.name();
+                self.accepted = None;
+                self.trust =
+                    self.trust
+                        .clone()
+                        .doubt(now.boot, Cause::OperatorRevoked, reason.into());
+                self.due = None;
+                self.outstanding = None;
+                self.stop_all(|_, _| true, effects);
+                effects.push(Effect::Append(vec![
+                    records::revocation("all", reason, &[], Some(uid)),
+                    records::trust_change(before, &self.trust),
+                ]));
+                return Ok("everything is revoked".into());
+            }
+            Target::Digest(digest) => {
+                let zones: Vec<u32> = self.ids.zones.values().copied().collect();
+                if zones.is_empty() {
+                    return Err(Refused::Invalid("no policy was ever loaded".into()));
+                }
+                for zone in zones {
+                    tombstones.push(tombstone(zone, *digest));
+                }
+                if let Some(active) = &self.active {
+                    for (name, workload) in active.verified.policy().workloads() {
+                        if workload.exec.contains(digest) || workload.scripts.contains(digest) {
+                            stops.extend(self.stop_of(name));
+                        }
+                    }
+                }
+                format!("digest {digest}")
+            }
+            Target::Workload(name) => {
+                self.doom(|found, _| found == name, &mut tombstones, &mut stops);
+                format!("workload {name}")
+            }
+            Target::Zone(name) => {
+                self.doom(
+                    |_, workload| workload.zone == *name,
+                    &mut tombstones,
+                    &mut stops,
+                );
+                format!("zone {name}")
+            }
+        };
+        if tombstones.is_empty() {
+            return Err(Refused::Invalid(format!("the policy has no {name}")));
+        }
+        for tombstone in &tombstones {
+            self.tombstones.insert(*tombstone);
+            effects.push(Effect::AddTombstone(*tombstone));
+        }
+        let keys = tombstones
+            .iter()
+            .map(|t| RowKey {
+                zone: t.zone,
+                scope: SCOPE_START,
+                digest: t.digest,
+            })
+            .collect();
+        effects.push(Effect::RemoveRows(keys));
+        effects.extend(stops);
+        let chunks = tombstones.chunks(TOMBSTONES_PER_RECORD);
+        effects.push(Effect::Append(
+            chunks
+                .map(|chunk| records::revocation(&name, reason, chunk, Some(uid)))
+                .collect(),
+        ));
+        Ok(format!("revoked {name}"))
+    }
+
+    /// A stop for every workload of the zones that `which` picks, as policy says, and for whatever
+    /// else runs there with a label, as the zone says: what ran under an earlier policy too.
+    pub(super) fn stop_all(&self, which: impl Fn(&str, &Zone) -> bool, effects: &mut Vec<Effect>) {
+        let Some(active) = &self.active else { return };
+        let policy = active.verified.policy();
+        for (name, zone) in policy.zones() {
+            if !which(name, zone) {
+                continue;
+            }
+            if let Some(number) = self.ids.zone(name)
+                && zone.on_revoke != OnRevoke::Deny
+            {
+                effects.push(Effect::Stop {
+                    zone: number,
+                    workload: None,
+                    action: zone.on_revoke,
+                });
+            }
+            for (workload, described) in policy.workloads() {
+                if described.zone == *name {
+                    effects.extend(self.stop_of(workload));
+                }
+            }
+        }
+    }
+
+    /// Zones whose relaxation is over go back to what policy says. The kernel denies from that
+    /// moment on already; this makes the table say so.
+    pub(super) fn end_observing(&mut self, now: ClockReading, effects: &mut Vec<Effect>) {
+        let over: Vec<String> = self
+            .observed
+            .iter()
+            .filter(|(_, until)| now.boot >= **until)
+            .map(|(zone, _)| zone.clone())
+            .collect();
+        // While it cannot be written down it waits: nothing hangs on it.
+        let blocked = self.trust.has(&Cause::LedgerUnwritable) || self.trust.has(&Cause::GateFault);
+        if over.is_empty() || blocked {
+            return;
+        }
+        for zone in &over {
+            self.observed.remove(zone);
+        }
+        let kinds = over
+            .iter()
+            .map(|zone| records::mode_change(zone, "policy", 0, None))
+            .collect();
+        if let Err(why) = self.reinstall(now, kinds, effects) {
+            self.degrade(now, Cause::GateFault, why, effects);
+        }
+    }
+
+    /// A zone whose cgroup is not below the governed root.
+    pub(super) fn outside(&self, policy: &Policy) -> Option<(String, String)> {
+        let root = format!("{}/", self.host.governed_root);
+        policy
+            .zones()
+            .iter()
+            .find(|(_, zone)| !zone.cgroup.starts_with(&root))
+            .map(|(name, zone)| (name.clone(), zone.cgroup.clone()))
+    }
+
+    fn stop_of(&self, name: &str) -> Option<Effect> {
+        let workload = self.active.as_ref()?.verified.policy().workload(name)?;
+        let action = workload.on_revoke;
+        if action == OnRevoke::Deny {
+            return None;
+        }
+        let number = self.ids.workload(&workload.zone, name)?;
+        let zone = self.ids.zone(&workload.zone)?;
+        Some(Effect::Stop {
+            zone,
+            workload: Some(number),
+            action,
+        })
+    }
+
+    fn doom(
+        &self,
+        which: impl Fn(&str, &Workload) -> bool,
+        tombstones: &mut Vec<TombstoneKey>,
+        stops: &mut Vec<Effect>,
+    ) {
+        let Some(active) = &self.active else { return };
+        for (name, workload) in active.verified.policy().workloads() {
+            let Some(zone) = self
+                .ids
+                .zone(&workload.zone)
+                .filter(|_| which(name, workload))
+            else {
+                continue;
+            };
+            for digest in workload.exec.iter().chain(&workload.scripts) {
+                tombstones.push(tombstone(zone, *digest));
+            }
+            stops.extend(self.stop_of(name));
+        }
+    }
+}
+
+const fn tombstone(zone: u32, digest: Digest) -> TombstoneKey {
+    TombstoneKey {
+        zone,
+        reserved: 0,
+        digest: *digest.bytes(),
+    }
+}

@@ -1,0 +1,383 @@
+//! A small model of the kernel and the ledger, with effects that can be made to fail.
+//!
+//! It keeps its own, independent notion of when attested work may run: from an accepted quote until
+//! its lease ends or anything speaks against it. The kernel's state, as the effects left it, may
+//! never allow more.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, OnceLock},
+};
+
+use ssh_key::{HashAlg, LineEnding, PrivateKey, private::Ed25519Keypair};
+
+use governor_common::names::SCOPE_START;
+
+use super::super::*;
+use crate::{
+    attest::{
+        Nonce, composite,
+        fixture::{AttestDraft, Scene, TestKey},
+    },
+    policy::{RawBundle, TrustedKeys},
+    time::WallTime,
+};
+
+pub(super) const SECOND: u64 = 1_000_000_000;
+pub(super) const WALL: i64 = 1_800_000_000;
+pub(super) const LEASE: u64 = 30 * SECOND;
+/// Sequences of moves tried; each takes some milliseconds.
+pub(super) const CASES: u32 = 500;
+
+pub(super) fn clock(boot: u64) -> ClockReading {
+    ClockReading {
+        wall: WallTime(WALL + i64::try_from(boot / SECOND).unwrap()),
+        boot: BootTime(boot),
+    }
+}
+
+pub(super) fn pcrs(changed: bool) -> BTreeMap<u8, Digest> {
+    let seven = if changed { 99 } else { 7 };
+    BTreeMap::from([(0, Digest::of(&[0])), (7, Digest::of(&[seven]))])
+}
+
+pub(super) fn signed_policy(serial: u64) -> Arc<VerifiedPolicy> {
+    let scene = Scene::ecc();
+    let mut bundle = BTreeMap::new();
+    let ak = format!("000b{}", Digest::of(&scene.evidence.ak_public));
+    let values = pcrs(false);
+    bundle.insert(
+        "reference.toml".to_owned(),
+        format!(
+            "[ak]\nnames = [\"{ak}\"]\n[pcr]\n0 = \"{}\"\n7 = \"{}\"\n",
+            values[&0], values[&7]
+        )
+        .into_bytes(),
+    );
+    bundle.insert(
+        "planner.sha256".into(),
+        format!("{}  planner\n", Digest::of(b"p")).into_bytes(),
+    );
+    bundle.insert(
+        "helper.sha256".into(),
+        format!("{}  helper\n", Digest::of(b"h")).into_bytes(),
+    );
+    let text = format!(
+        "[policy]\nformat = 1\nname = \"test\"\nserial = {serial}\n\
+         not_before = 2026-11-01T00:00:00Z\nnot_after = 2028-01-01T00:00:00Z\n\
+         [governor]\nexec = []\n\
+         [attestation]\nverifiers = [\"local\"]\nthreshold = 1\npcrs = [0, 7]\n\
+         reference = \"reference.toml\"\nevery = \"10s\"\nlease = \"30s\"\n\
+         [zone.agents]\ncgroup = \"governed.slice/governed-agents.slice\"\n\
+         observe_up_to = \"1m\"\n\
+         [zone.tools]\ncgroup = \"governed.slice/governed-tools.slice\"\nrequires = \"policy\"\n\
+         on_revoke = \"deny\"\n\
+         [workload.planner]\nzone = \"agents\"\nexec = [\"planner\"]\n\
+         started_by = [\"operator\"]\nuser = [\"1000\"]\non_revoke = \"freeze\"\n\
+         [workload.helper]\nzone = \"tools\"\nexec = [\"helper\"]\n\
+         started_by = [\"operator\"]\nuser = [\"1000\"]\n\
+         [set]\nplanner = \"planner.sha256\"\nhelper = \"helper.sha256\"\n"
+    );
+    bundle.insert("policy.toml".into(), text.into_bytes());
+    let sums: String = bundle
+        .iter()
+        .map(|(name, bytes)| format!("{}  {name}\n", Digest::of(bytes)))
+        .collect();
+    let key = PrivateKey::from(Ed25519Keypair::from_seed(&[5; 32]));
+    let signature = key
+        .sign("governor-policy@v1", HashAlg::Sha512, sums.as_bytes())
+        .unwrap();
+    bundle.insert("SHA256SUMS".into(), sums.into_bytes());
+    bundle.insert(
+        "SHA256SUMS.sig".into(),
+        signature.to_pem(LineEnding::LF).unwrap().into_bytes(),
+    );
+    let keys = TrustedKeys::parse(&key.public_key().to_openssh().unwrap(), 1).unwrap();
+    let opened = policy::open(&RawBundle::new(bundle).unwrap(), &keys, WallTime(WALL));
+    Arc::new(opened.unwrap_or_else(|error| panic!("{error}")))
+}
+
+pub(super) fn policy_of(serial: u64) -> Arc<VerifiedPolicy> {
+    static MADE: OnceLock<Vec<Arc<VerifiedPolicy>>> = OnceLock::new();
+    Arc::clone(&MADE.get_or_init(|| (1..=4).map(signed_policy).collect())[serial as usize - 1])
+}
+
+pub(super) fn evidence(challenge: &Challenge, changed: bool) -> Evidence {
+    let key = TestKey::ecc();
+    let selection = PcrSelection::new([0, 7]).unwrap();
+    let draft = AttestDraft {
+        extra: challenge.extra_data().bytes().to_vec(),
+        banks: vec![(0x000b, vec![0x81, 0, 0])],
+        digest: composite(&selection, &pcrs(changed))
+            .unwrap()
+            .bytes()
+            .to_vec(),
+        ..AttestDraft::genuine()
+    };
+    let quote = draft.bytes();
+    Evidence {
+        signature: key.sign(&quote),
+        ak_public: key.public().bytes(),
+        quote,
+        pcrs: pcrs(changed),
+        event_log: Vec::new(),
+    }
+}
+
+/// What the effects left behind.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Kernel {
+    pub(super) lease: Option<(u64, u64, u64)>,
+    pub(super) attested: u64,
+    pub(super) policy: u64,
+    pub(super) table: Option<Table>,
+    pub(super) tombstones: BTreeSet<TombstoneKey>,
+}
+
+pub(super) struct Host {
+    pub(super) engine: Engine,
+    pub(super) kernel: Kernel,
+    pub(super) records: Vec<Kind>,
+    pub(super) now: u64,
+    pub(super) wanted: Option<(Digest, u64, u64)>,
+    pub(super) outstanding: Option<Challenge>,
+    pub(super) issued: u64,
+    /// Until when attested work may run, by the model's own reckoning.
+    pub(super) convinced: u64,
+    /// Effects to fail, by position from now.
+    pub(super) fail: BTreeSet<usize>,
+    pub(super) performed: usize,
+}
+
+impl Host {
+    pub(super) fn new() -> Self {
+        let host = super::super::Host {
+            id: Digest::of(b"host"),
+            governed_root: "governed.slice".into(),
+            version: "test".into(),
+            object: Digest::of(b"object"),
+        };
+        let kernel = KernelView {
+            gate: "fresh".into(),
+            epochs: Epochs {
+                attested: 0,
+                policy: 0,
+            },
+            generation: 0,
+            tombstones: BTreeSet::new(),
+            lease: None,
+        };
+        let step = Engine::start(clock(0), host, Recovered::default(), &kernel);
+        let mut made = Self {
+            engine: step.next,
+            kernel: Kernel::default(),
+            records: Vec::new(),
+            now: SECOND,
+            wanted: None,
+            outstanding: None,
+            issued: 0,
+            convinced: 0,
+            fail: BTreeSet::new(),
+            performed: 0,
+        };
+        made.perform(step.effects);
+        made
+    }
+
+    pub(super) fn feed(&mut self, input: Input) -> Result<String, Refused> {
+        let step = self.engine.handle(clock(self.now), input);
+        check_order(&step.effects);
+        let (grant_failed, failed) = self.perform(step.effects);
+        if !grant_failed {
+            self.engine = step.next;
+        }
+        for (effect, error) in failed {
+            let step = self.engine.handle(
+                clock(self.now),
+                Input::EffectFailed {
+                    effect: Box::new(effect),
+                    error,
+                },
+            );
+            check_order(&step.effects);
+            // What fails again is owed; the engine asks again at the next tick.
+            let (grant_failed, _) = self.perform(step.effects);
+            if !grant_failed {
+                self.engine = step.next;
+            }
+        }
+        step.answer
+    }
+
+    pub(super) fn perform(&mut self, effects: Vec<Effect>) -> (bool, Vec<(Effect, String)>) {
+        let grants = effects.iter().any(Effect::grants);
+        let (mut grant_failed, mut failed) = (false, Vec::new());
+        for effect in effects {
+            if grant_failed && !effect.revokes() {
+                continue;
+            }
+            let position = self.performed;
+            self.performed += 1;
+            if self.fail.contains(&position) {
+                grant_failed |= grants && !effect.revokes();
+                failed.push((effect, "made to fail".into()));
+                continue;
+            }
+            match effect {
+                Effect::Append(kinds) => self.records.extend(kinds),
+                Effect::KeepPolicy(_) | Effect::Stop { .. } => {}
+                Effect::InstallTable(table) => self.kernel.table = Some(*table),
+                Effect::SetLease {
+                    deadline,
+                    trips,
+                    epoch,
+                } => {
+                    self.kernel.lease = Some((deadline, trips, epoch));
+                }
+                Effect::DropLease => self.kernel.lease = None,
+                Effect::RaiseEpoch { class, to } => {
+                    let epoch = match class {
+                        Class::Attested => &mut self.kernel.attested,
+                        Class::Policy => &mut self.kernel.policy,
+                    };
+                    *epoch = (*epoch).max(to);
+                }
+                Effect::AddTombstone(key) => {
+                    self.kernel.tombstones.insert(key);
+                }
+                Effect::RemoveRows(keys) => {
+                    if let Some(table) = &mut self.kernel.table {
+                        table.rows.retain(|row| !keys.contains(&row.key));
+                    }
+                }
+                Effect::RequestQuote { policy, .. } => {
+                    self.wanted = Some((policy, self.kernel.attested, self.now));
+                }
+            }
+        }
+        (grant_failed, failed)
+    }
+
+    /// Issues the nonce that was asked for.
+    pub(super) fn begin_quote(&mut self) -> bool {
+        let Some((policy, epoch, at)) = self.wanted.take() else {
+            return false;
+        };
+        let challenge = Challenge {
+            nonce: Nonce::new(*Digest::of(&self.issued.to_le_bytes()).bytes()),
+            host: Digest::of(b"host"),
+            policy,
+            ledger_size: self.records.len() as u64,
+            ledger_head: Digest::of(b"head"),
+            trips: 0,
+        };
+        self.issued += 1;
+        self.outstanding = Some(challenge.clone());
+        let challenge = Box::new(challenge);
+        self.feed(Input::QuoteStarted {
+            challenge,
+            epoch,
+            at: BootTime(at),
+        })
+        .unwrap();
+        true
+    }
+
+    pub(super) fn answer_quote(&mut self, changed: bool) {
+        let Some(challenge) = self.outstanding.take() else {
+            return;
+        };
+        let at = self
+            .engine
+            .outstanding
+            .as_ref()
+            .filter(|outstanding| outstanding.challenge.nonce == challenge.nonce)
+            .map(|outstanding| outstanding.at.0);
+        // A challenge that a reload voided is answered by nobody.
+        if changed && at.is_some() {
+            self.convinced = 0;
+        } else if !changed
+            && let Some(at) = at
+            && self.now < at + LEASE
+        {
+            self.convinced = self.convinced.max(at + LEASE);
+        }
+        let (nonce, evidence) = (challenge.nonce, Box::new(evidence(&challenge, changed)));
+        self.feed(Input::EvidenceArrived { nonce, evidence })
+            .unwrap();
+    }
+
+    pub(super) fn attest(&mut self, changed: bool) {
+        assert!(self.begin_quote(), "no quote was asked for");
+        self.answer_quote(changed);
+    }
+
+    pub(super) fn load(&mut self, serial: u64, uid: Option<u32>) -> Result<String, Refused> {
+        let policy = policy_of(serial);
+        self.feed(Input::PolicyOffered {
+            policy,
+            users: BTreeMap::new(),
+            uid,
+        })
+    }
+
+    /// Whether the kernel would run the row of `digest` in its zone at this moment.
+    pub(super) fn allows(&self, content: &[u8]) -> bool {
+        let digest = *Digest::of(content).bytes();
+        let Some(table) = &self.kernel.table else {
+            return false;
+        };
+        let now = self.now;
+        table.rows.iter().any(|row| {
+            let key = TombstoneKey {
+                zone: row.key.zone,
+                reserved: 0,
+                digest,
+            };
+            row.key.digest == digest
+                && row.key.scope == SCOPE_START
+                && !self.kernel.tombstones.contains(&key)
+                && row.not_before <= now
+                && now < row.not_after
+                && if row.class == governor_common::row::CLASS_ATTESTED {
+                    row.epoch == self.kernel.attested
+                        && self.kernel.lease.is_some_and(|(deadline, trips, epoch)| {
+                            now < deadline && trips == 0 && epoch == self.kernel.attested
+                        })
+                } else {
+                    row.epoch == self.kernel.policy
+                }
+        })
+    }
+}
+
+/// Records come before grants and after revocations, in every step.
+pub(super) fn check_order(effects: &[Effect]) {
+    for (position, effect) in effects.iter().enumerate() {
+        let recorded_before = effects[..position]
+            .iter()
+            .any(|effect| matches!(effect, Effect::Append(_)));
+        match effect {
+            Effect::SetLease { .. } => assert!(recorded_before, "a lease before its record"),
+            Effect::InstallTable(table) if !table.rows.is_empty() => {
+                assert!(recorded_before, "a table before its record");
+            }
+            Effect::RaiseEpoch { .. } | Effect::AddTombstone(_) | Effect::Stop { .. } => {
+                let recorded_after = effects[position..]
+                    .iter()
+                    .any(|effect| matches!(effect, Effect::Append(_)));
+                let grants = effects.iter().any(Effect::grants);
+                assert!(
+                    recorded_after || grants || !recorded_before,
+                    "a revocation's record first"
+                );
+            }
+            Effect::InstallTable(_)
+            | Effect::Append(_)
+            | Effect::KeepPolicy(_)
+            | Effect::DropLease
+            | Effect::RemoveRows(_)
+            | Effect::RequestQuote { .. } => {}
+        }
+    }
+}
