@@ -1,9 +1,6 @@
 //! What turns a bare guest into one that governor protects: the package, then policy and trust.
 
-use crate::{
-    guest::Guest,
-    kit::{Kit, Spec},
-};
+use crate::{guest::Guest, kit::Kit};
 use anyhow::{Context as _, Result};
 use std::path::Path;
 
@@ -21,13 +18,19 @@ pub(crate) fn package(guest: &mut Guest, package: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The package, a policy signed for this guest, and trust: the example of the tests, or the
-/// directory given, which is signed as it is with a key the guest is told to trust.
+/// The package, a policy signed for this guest with a key it is told to trust, and trust: the
+/// example policy adapted to the guest, or the directory given, with the guest's reference values.
 pub(crate) fn everything(guest: &mut Guest, deb: &Path, policy: Option<&Path>) -> Result<Kit> {
     package(guest, deb)?;
     let kit = Kit::new(guest)?;
     match policy {
-        None => kit.load(guest, &Spec::default())?,
+        None => {
+            let dir = kit.example(guest)?;
+            kit.offer(guest, &dir)?
+                .ok()
+                .context("loading the example policy")?;
+            kit.trusted(guest)?;
+        }
         Some(dir) => {
             let copy = kit.copy(dir)?;
             kit.sign(&copy)?;

@@ -28,7 +28,10 @@ fn main() -> ExitCode {
         ["memfd", path] => memfd(path),
         ["anonymous"] => map_anonymous(),
         ["protect"] => protect(),
-        ["map", path] => map_file(path),
+        ["map", path] => map_file(path, libc::PROT_READ | libc::PROT_EXEC),
+        ["map-writable", path] => {
+            map_file(path, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC)
+        }
         _ => {
             eprintln!("probe_agent: what is `{}`?", args.join(" "));
             return ExitCode::from(2);
@@ -173,15 +176,10 @@ fn protect() -> io::Result<()> {
     }
 }
 
-fn map_file(path: &str) -> io::Result<()> {
+fn map_file(path: &str, protection: i32) -> io::Result<()> {
     use std::os::fd::AsRawFd as _;
     let file = std::fs::File::open(path)?;
-    map(
-        file.as_raw_fd(),
-        libc::PROT_READ | libc::PROT_EXEC,
-        libc::MAP_PRIVATE,
-    )
-    .map(drop)
+    map(file.as_raw_fd(), protection, libc::MAP_PRIVATE).map(drop)
 }
 
 fn map(fd: i32, protection: i32, flags: i32) -> io::Result<*mut libc::c_void> {

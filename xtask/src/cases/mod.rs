@@ -38,6 +38,7 @@ pub(crate) fn suites() -> Vec<Suite> {
         quickstart::SUITE,
         daemon::SUITE,
         daemon::WITHOUT_BPF,
+        daemon::WITHOUT_A_HOOK,
     ]
 }
 

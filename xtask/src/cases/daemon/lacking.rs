@@ -1,0 +1,155 @@
+//! What happens when something the daemon needs is missing or damaged.
+
+use super::*;
+
+pub(super) fn full_disk(guest: &mut Guest) -> Result<()> {
+    let kit = loaded(guest)?;
+    guest
+        .sh("systemctl stop governor && mount -t tmpfs -o size=2m tmpfs /var/lib/governor/ledger && \
+             systemctl start governor")?
+        .ok()
+        .context("putting the ledger on a small disk")?;
+    let outcome = (|| {
+        kit.load(
+            guest,
+            &Spec {
+                lease: "6s",
+                every: "1s",
+                ..Spec::default()
+            },
+        )?;
+        guest
+            .sh("dd if=/dev/zero of=/var/lib/governor/ledger/filler bs=4k status=none; true")?
+            .ok()?;
+        // What is left of the ledger's last page still takes a record or two.
+        let again = kit.signed(&Spec {
+            lease: "6s",
+            every: "1s",
+            ..Spec::default()
+        })?;
+        let mut refused = kit.offer(guest, &again)?;
+        for _ in 0..20 {
+            if refused.code != 0 {
+                break;
+            }
+            refused = kit.offer(guest, &again)?;
+        }
+        ensure!(
+            refused.code == 1,
+            "a reload without a record: {} {}",
+            refused.code,
+            refused.text()
+        );
+        let said = status::of(guest)?;
+        ensure!(
+            said.reasons().contains("ledger-unwritable"),
+            "{}",
+            said.reasons()
+        );
+        wait_until(
+            guest,
+            "systemd-run --quiet --wait --pipe --collect --slice=governed-agents.slice \
+             --uid=agent -- /opt/agent/agent hello; test $? = 203",
+        )
+        .context("waiting for the lease to run out")?;
+        guest
+            .run(&["rm", "/var/lib/governor/ledger/filler"])?
+            .ok()?;
+        wait_until(guest, "governor attest now").context("waiting for trust to come back")?;
+        ensure!(hello(guest)? == 0, "work does not go on");
+        Ok(())
+    })();
+    guest
+        .sh("systemctl stop governor && umount /var/lib/governor/ledger && systemctl start governor")?
+        .ok()
+        .context("taking the small disk away")?;
+    outcome
+}
+
+pub(super) fn no_tpm(guest: &mut Guest) -> Result<()> {
+    let kit = loaded(guest)?;
+    guest
+        .sh("cp /etc/governor/governor.toml /root/conf && \
+             printf '[tpm]\\ntcti = \"device:/dev/tpm-none\"\\n' > /etc/governor/governor.toml && \
+             rm -rf /sys/fs/bpf/governor && systemctl restart governor")?
+        .ok()?;
+    let asked = guest.run(&["governor", "attest", "now"])?;
+    let said = status::of(guest)?;
+    let denied = hello(guest)?;
+    guest
+        .sh("cp /root/conf /etc/governor/governor.toml && systemctl restart governor")?
+        .ok()?;
+    ensure!(asked.code == 3, "{} {}", asked.code, asked.text());
+    ensure!(
+        said.reasons().contains("tpm-unavailable"),
+        "{}",
+        said.reasons()
+    );
+    ensure!(denied == 203, "attested work without a TPM: {denied}");
+    kit.trusted(guest)
+}
+
+pub(super) fn damaged_ledger(guest: &mut Guest) -> Result<()> {
+    let kit = loaded(guest)?;
+    let file = "/var/lib/governor/ledger/ledger";
+    guest.sh(&format!(
+        "systemctl stop governor; cp {file} /root/ledger; \
+             printf x | dd of={file} bs=1 seek=100 conv=notrunc status=none; \
+             systemctl start governor"
+    ))?;
+    let state = guest
+        .sh("systemctl show -p Result --value governor; journalctl -u governor -n 30 -o cat")?;
+    let denied = in_zone(guest, AGENTS_SLICE, &["/usr/bin/id"])?.code;
+    guest
+        .sh(&format!(
+            "systemctl stop governor; cp /root/ledger {file}; systemctl start governor"
+        ))?
+        .ok()?;
+    ensure!(state.text().contains("checksum"), "{}", state.text());
+    ensure!(
+        denied == 203,
+        "an unknown program while the daemon is down: {denied}"
+    );
+    kit.trusted(guest)
+}
+
+pub(super) fn refuses_to_pretend(guest: &mut Guest) -> Result<()> {
+    let doctor = guest.run(&["governor", "doctor"])?;
+    ensure!(doctor.code != 0, "doctor is content: {}", doctor.text());
+    ensure!(
+        doctor.text().contains("lsm"),
+        "doctor does not say how: {}",
+        doctor.text()
+    );
+    let start = guest.run(&["systemctl", "start", "governor"])?;
+    ensure!(start.code != 0, "the service started");
+    guest.run(&["systemctl", "stop", "governor"])?;
+    let log = guest
+        .run(&["journalctl", "-u", "governor", "-o", "cat"])?
+        .text();
+    ensure!(log.contains("bpf"), "the journal does not say why: {log}");
+    Ok(())
+}
+
+pub(super) fn names_the_hook(guest: &mut Guest) -> Result<()> {
+    let lockdown = guest.get("/sys/kernel/security/lockdown")?;
+    ensure!(
+        String::from_utf8_lossy(&lockdown).contains("[confidentiality]"),
+        "the kernel is not locked down"
+    );
+    let start = guest.run(&["systemctl", "start", "governor"])?;
+    ensure!(start.code != 0, "the service started");
+    guest.run(&["systemctl", "stop", "governor"])?;
+    let log = guest
+        .run(&["journalctl", "-u", "governor", "-o", "cat"])?
+        .text();
+    ensure!(
+        ["socket_connect", "socket_sendmsg", "cgroup_mkdir"]
+            .iter()
+            .any(|hook| log.contains(hook)),
+        "the journal does not name the hook: {log}"
+    );
+    let job = guest.run(&["systemctl", "start", "governed.slice"])?;
+    ensure!(job.code != 0, "the governed slice starts without a gate");
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! What outlives the daemon, the package and the boot, and evidence that leaves the host.
+
+use super::*;
+
+pub(super) fn restart(guest: &mut Guest) -> Result<()> {
+    let kit = loaded(guest)?;
+    for signal in ["KILL", "TERM"] {
+        guest
+            .run(&[
+                "systemctl",
+                "kill",
+                &format!("--signal={signal}"),
+                "governor",
+            ])?
+            .ok()?;
+        let denied = in_zone(guest, AGENTS_SLICE, &["/usr/bin/id"])?.code;
+        ensure!(denied == 203, "right after SIG{signal}: {denied}");
+        wait_until(guest, "governor status --json > /dev/null; test $? != 4")?;
+        kit.trusted(guest)?;
+        let said = status::of(guest)?;
+        ensure!(
+            said.text(&["daemon", "adopted"]) == "true",
+            "it did not adopt"
+        );
+        ensure!(hello(guest)? == 0, "work does not go on after SIG{signal}");
+    }
+    Ok(())
+}
+
+pub(super) fn evidence(guest: &mut Guest) -> Result<()> {
+    let kit = loaded(guest)?;
+    let nonce = "5a".repeat(32);
+    guest
+        .sh(&format!(
+            "rm -rf /root/evidence; governor attest quote --out /root/evidence --nonce {nonce}"
+        ))?
+        .ok()?;
+    let verify = |guest: &mut Guest, nonce: &str| -> Result<i32> {
+        Ok(guest
+            .run(&[
+                "governor",
+                "attest",
+                "verify",
+                "/root/evidence",
+                "--reference",
+                "/root/policy/reference.toml",
+                "--pcrs",
+                crate::kit::PCRS,
+                "--nonce",
+                nonce,
+            ])?
+            .code)
+    };
+    let code = verify(guest, &nonce)?;
+    ensure!(code == 0, "genuine evidence: {code}");
+    let code = verify(guest, &"a5".repeat(32))?;
+    ensure!(code == 5, "another nonce: {code}");
+    guest.sh("printf x >> /root/evidence/quote.bin")?.ok()?;
+    let code = verify(guest, &nonce)?;
+    ensure!(code != 0, "a changed quote: {code}");
+    drop(kit);
+    Ok(())
+}
+
+pub(super) fn reinstall(guest: &mut Guest) -> Result<()> {
+    let kit = loaded(guest)?;
+    guest
+        .run(&["dpkg", "-i", "/root/governor.deb"])?
+        .ok()
+        .context("installing it again")?;
+    kit.trusted(guest)?;
+    ensure!(hello(guest)? == 0, "work does not go on after an upgrade");
+    Ok(())
+}
+
+pub(super) fn reboot(guest: &mut Guest) -> Result<()> {
+    let kit = loaded(guest)?;
+    let lower = kit.signed(&Spec::default())?;
+    kit.load(guest, &Spec::default())?;
+    let serial = status::of(guest)?.text(&["policy", "serial"]);
+    guest.reboot()?;
+    kit.trusted(guest)?;
+    let said = status::of(guest)?;
+    ensure!(
+        said.text(&["policy", "serial"]) == serial,
+        "the policy is {}",
+        said.policy()
+    );
+    ensure!(
+        hello(guest)? == 0,
+        "the workload does not run after a reboot"
+    );
+    let answer = kit.offer(guest, &lower)?;
+    ensure!(
+        answer.code == 3,
+        "a lower serial after a reboot: {} {}",
+        answer.code,
+        answer.text()
+    );
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! The daemon under bad input, without what it needs, and across restarts and reboots.
+
+mod input;
+mod lacking;
+mod lasting;
+
+use super::{Case, Suite};
+use crate::{
+    guest::{BootOptions, Guest},
+    install,
+    kit::{AGENT, AGENTS_SLICE, Kit, Spec, in_zone},
+    paths, status,
+};
+use anyhow::{Context as _, Result, ensure};
+use std::{path::Path, rc::Rc};
+
+pub(crate) const SUITE: Suite = Suite {
+    name: "daemon",
+    options: BootOptions::new,
+    prepare,
+    cases: &[
+        Case {
+            name: "policies_that_are_not_right_are_refused",
+            run: input::bad_policies,
+        },
+        Case {
+            name: "without_trusted_keys_nothing_is_accepted",
+            run: input::no_keys,
+        },
+        Case {
+            name: "the_control_socket_is_for_root",
+            run: input::control_socket,
+        },
+        Case {
+            name: "the_unit_grants_no_more_than_it_lists",
+            run: unit,
+        },
+        Case {
+            name: "it_stays_small",
+            run: memory,
+        },
+        Case {
+            name: "a_full_disk_stops_grants_and_nothing_else",
+            run: lacking::full_disk,
+        },
+        Case {
+            name: "a_tpm_that_is_missing_is_named",
+            run: lacking::no_tpm,
+        },
+        Case {
+            name: "a_damaged_ledger_is_refused",
+            run: lacking::damaged_ledger,
+        },
+        Case {
+            name: "a_restart_adopts_and_a_kill_opens_nothing",
+            run: lasting::restart,
+        },
+        Case {
+            name: "evidence_verifies_elsewhere",
+            run: lasting::evidence,
+        },
+        Case {
+            name: "the_package_comes_off",
+            run: lasting::reinstall,
+        },
+        Case {
+            name: "policy_and_serial_survive_a_reboot",
+            run: lasting::reboot,
+        },
+    ],
+};
+
+/// A kernel on which some programs cannot be loaded: those that read kernel memory.
+pub(crate) const WITHOUT_A_HOOK: Suite = Suite {
+    name: "without-a-hook",
+    options: |kernel| BootOptions {
+        append: "lockdown=confidentiality".into(),
+        ..BootOptions::new(kernel)
+    },
+    prepare: only_the_package,
+    cases: &[Case {
+        name: "it_names_the_hook_and_does_not_start",
+        run: lacking::names_the_hook,
+    }],
+};
+
+/// A kernel whose LSM list lacks `bpf`.
+pub(crate) const WITHOUT_BPF: Suite = Suite {
+    name: "without-bpf",
+    options: |kernel| BootOptions {
+        append: "lsm=lockdown,yama,integrity".into(),
+        ..BootOptions::new(kernel)
+    },
+    prepare: only_the_package,
+    cases: &[Case {
+        name: "it_refuses_to_pretend",
+        run: lacking::refuses_to_pretend,
+    }],
+};
+
+/// Installed, and not started.
+fn only_the_package(guest: &mut Guest) -> Result<()> {
+    let package = paths::target().join("dist/governor.deb");
+    guest.put_file(&package, "/root/governor.deb")?;
+    guest
+        .run(&["dpkg", "-i", "/root/governor.deb"])?
+        .ok()
+        .map(drop)
+}
+
+pub(super) fn prepare(guest: &mut Guest) -> Result<()> {
+    install::package(guest, &paths::target().join("dist/governor.deb"))?;
+    let kit = Kit::new(guest)?;
+    guest.keep(Rc::new(kit));
+    Ok(())
+}
+
+pub(super) fn loaded(guest: &mut Guest) -> Result<Rc<Kit>> {
+    let kit = guest.kept::<Kit>()?;
+    kit.load(guest, &Spec::default())?;
+    Ok(kit)
+}
+
+pub(super) fn hello(guest: &mut Guest) -> Result<i32> {
+    Ok(in_zone(guest, AGENTS_SLICE, &[AGENT, "hello"])?.code)
+}
+
+/// Waits for something that has no event to wait on, looking twice a second, for a minute.
+pub(super) fn wait_until(guest: &mut Guest, condition: &str) -> Result<()> {
+    let script = format!(
+        "for i in $(seq 120); do if ( {condition} ) >/dev/null 2>&1; then exit 0; fi; sleep 0.5; done; exit 1"
+    );
+    guest.sh(&script)?.ok().map(drop)
+}
+
+fn unit(guest: &mut Guest) -> Result<()> {
+    let status = guest
+        .sh("cat /proc/$(systemctl show -p MainPID --value governor)/status")?
+        .ok()?;
+    let text = status.text();
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map(str::trim)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    ensure!(
+        field("Seccomp:") == "2",
+        "no system call filter: {}",
+        field("Seccomp:")
+    );
+    ensure!(field("NoNewPrivs:") == "1", "new privileges may be had");
+    let names = guest
+        .run(&["capsh", &format!("--decode={}", field("CapBnd:"))])?
+        .ok()?
+        .text();
+    let mut held: Vec<&str> = names
+        .rsplit('=')
+        .next()
+        .unwrap_or_default()
+        .split(',')
+        .collect();
+    held.sort_unstable();
+    let mut listed = [
+        "cap_bpf",
+        "cap_perfmon",
+        "cap_sys_admin",
+        "cap_net_admin",
+        "cap_kill",
+        "cap_sys_ptrace",
+        "cap_dac_override",
+    ];
+    listed.sort_unstable();
+    ensure!(held == listed, "it may hold {names}");
+    Ok(())
+}
+
+fn memory(guest: &mut Guest) -> Result<()> {
+    loaded(guest)?;
+    let resident = guest
+        .sh("awk '/^VmRSS/ {print $2}' /proc/$(systemctl show -p MainPID --value governor)/status")?
+        .ok()?
+        .text();
+    let kib: u64 = resident
+        .parse()
+        .with_context(|| format!("reading `{resident}`"))?;
+    ensure!(kib <= 30 * 1024, "{kib} KiB are resident");
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! What the kernel programs refuse, asked by programs that try it. Each case loads a policy of its
+//! own, so each can run alone.
+
+mod code;
+mod network;
+mod revoking;
+mod zones;
+
+use super::{Case, Suite};
+use crate::{
+    guest::{BootOptions, Guest},
+    install,
+    kit::{AGENT, AGENTS_SLICE, ALLOWED, Kit, Spec, TOOLS_SLICE, USER, in_zone},
+    paths, status,
+};
+use anyhow::{Context as _, Result, ensure};
+use std::{rc::Rc, time::Duration};
+
+pub(crate) const SUITE: Suite = Suite {
+    name: "gate",
+    options: BootOptions::new,
+    prepare,
+    cases: &[
+        Case {
+            name: "memory_without_a_file_does_not_execute",
+            run: code::memory_without_a_file,
+        },
+        Case {
+            name: "only_listed_files_are_mapped_executable",
+            run: code::only_listed_files_are_mapped,
+        },
+        Case {
+            name: "children_keep_the_label",
+            run: code::children_keep_the_label,
+        },
+        Case {
+            name: "a_workload_starts_only_what_may_be_started",
+            run: code::started_by,
+        },
+        Case {
+            name: "only_listed_users_run_it",
+            run: code::users,
+        },
+        Case {
+            name: "addresses_in_every_form",
+            run: network::addresses,
+        },
+        Case {
+            name: "sockets_of_other_kinds",
+            run: network::sockets,
+        },
+        Case {
+            name: "a_slice_made_again_is_governed_at_once",
+            run: zones::slice_made_again,
+        },
+        Case {
+            name: "an_unknown_slice_below_the_root_denies",
+            run: zones::unknown_slice,
+        },
+        Case {
+            name: "policy_class_work_needs_no_quote",
+            run: zones::policy_class,
+        },
+        Case {
+            name: "run_starts_a_leaf_of_its_own",
+            run: zones::run_verb,
+        },
+        Case {
+            name: "a_revoked_workload_is_stopped_and_stays_so",
+            run: revoking::revoked,
+        },
+        Case {
+            name: "frozen_when_policy_says_freeze",
+            run: revoking::frozen,
+        },
+        Case {
+            name: "the_alarm_counter_voids_the_lease",
+            run: revoking::trips,
+        },
+        Case {
+            name: "what_ran_while_observed_is_nobody",
+            run: zones::observed_leftovers,
+        },
+        Case {
+            name: "observing_ends_without_a_daemon",
+            run: zones::observing_ends_without_a_daemon,
+        },
+        Case {
+            name: "zones_stay_below_the_root",
+            run: zones::zones_stay_below_the_root,
+        },
+        Case {
+            name: "the_example_policy_does_what_it_says",
+            run: zones::example,
+        },
+        Case {
+            name: "explain_agrees_with_the_kernel",
+            run: explain,
+        },
+        Case {
+            name: "the_kernel_reported_no_fault",
+            run: no_fault,
+        },
+    ],
+};
+
+pub(super) fn prepare(guest: &mut Guest) -> Result<()> {
+    install::package(guest, &paths::target().join("dist/governor.deb"))?;
+    let kit = Kit::new(guest)?;
+    guest.keep(Rc::new(kit));
+    Ok(())
+}
+
+/// Loads a policy of this case's own.
+pub(super) fn load(guest: &mut Guest, spec: &Spec) -> Result<Rc<Kit>> {
+    let kit = guest.kept::<Kit>()?;
+    kit.load(guest, spec)?;
+    Ok(kit)
+}
+
+pub(super) fn agent(guest: &mut Guest, argv: &[&str]) -> Result<i32> {
+    let mut command = vec![AGENT];
+    command.extend(argv);
+    Ok(in_zone(guest, AGENTS_SLICE, &command)?.code)
+}
+
+pub(super) fn expect(guest: &mut Guest, argv: &[&str], expected: i32, what: &str) -> Result<()> {
+    let seen = agent(guest, argv)?;
+    ensure!(
+        seen == expected,
+        "{what}: expected {expected}, it ended with {seen}"
+    );
+    Ok(())
+}
+
+/// The probe's exit code for EPERM.
+pub(super) const REFUSED: i32 = 101;
+/// systemd's exit code when the kernel would not execute a service's program.
+pub(super) const NOT_EXECUTED: i32 = 203;
+pub(super) const BOUND: Duration = Duration::from_secs(60);
+
+fn explain(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    let verdict = |guest: &mut Guest, argv: &[&str]| -> Result<i32> {
+        let mut command = vec!["governor", "explain"];
+        command.extend(argv);
+        Ok(guest.run(&command)?.code)
+    };
+    for (argv, expected) in [
+        (vec![AGENT, "--zone", "agents"], 0),
+        (vec!["/usr/bin/id", "--zone", "agents"], 3),
+        (vec!["--connect", ALLOWED, "--workload", "planner"], 0),
+        (
+            vec!["--connect", "127.0.0.2:8443", "--workload", "planner"],
+            3,
+        ),
+    ] {
+        let code = verdict(guest, &argv)?;
+        ensure!(code == expected, "explain {}: {code}", argv.join(" "));
+    }
+    Ok(())
+}
+
+fn no_fault(guest: &mut Guest) -> Result<()> {
+    let log = guest
+        .sh("dmesg | grep -E 'BUG:|Oops|WARNING:|general protection' || true")?
+        .text();
+    ensure!(log.is_empty(), "{log}");
+    let said = status::of(guest)?;
+    ensure!(
+        said.number(&["losses", "denials"]) == 0,
+        "denials were lost"
+    );
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! Taking authorizations back: by hand, with what runs, and by the kernel's own alarm.
+
+use super::*;
+
+pub(super) fn revoked(guest: &mut Guest) -> Result<()> {
+    // Content of its own, for a revocation is for good.
+    guest
+        .sh(&format!(
+            "cp {AGENT} /opt/agent/doomed; printf x >> /opt/agent/doomed"
+        ))?
+        .ok()?;
+    let planner = guest
+        .run(&["governor", "measure", "/opt/agent/doomed"])?
+        .ok()?
+        .text();
+    let digest = planner.split(' ').next().unwrap_or_default().to_owned();
+    load(
+        guest,
+        &Spec {
+            planner: format!("{planner}\n"),
+            ..Spec::default()
+        },
+    )?;
+    let slice = format!("--slice={AGENTS_SLICE}");
+    let user = format!("--uid={USER}");
+    let job = guest.spawn(&[
+        "systemd-run",
+        "--quiet",
+        "--wait",
+        "--pipe",
+        "--collect",
+        &slice,
+        &user,
+        "--",
+        "/opt/agent/doomed",
+        "hold",
+    ])?;
+    guest.wait_for_output(job, b"holding", BOUND)?;
+    let answer = guest.run(&[
+        "governor", "revoke", "--digest", &digest, "--reason", "drill",
+    ])?;
+    ensure!(answer.code == 0, "{} {}", answer.text(), answer.errors());
+    let denied = in_zone(guest, AGENTS_SLICE, &["/opt/agent/doomed", "hello"])?.code;
+    ensure!(denied == NOT_EXECUTED, "the very next execution: {denied}");
+    let ended = guest.wait(job, BOUND)?;
+    ensure!(ended.code != 0, "the running copy goes on");
+    guest.run(&["systemctl", "restart", "governor"])?.ok()?;
+    load(
+        guest,
+        &Spec {
+            planner: format!("{planner}\n"),
+            ..Spec::default()
+        },
+    )?;
+    let denied = in_zone(guest, AGENTS_SLICE, &["/opt/agent/doomed", "hello"])?.code;
+    ensure!(denied == NOT_EXECUTED, "after restart and reload: {denied}");
+    expect(guest, &["hello"], 0, "the other content")
+}
+
+pub(super) fn frozen(guest: &mut Guest) -> Result<()> {
+    let kit = load(
+        guest,
+        &Spec {
+            on_revoke: "freeze",
+            ..Spec::default()
+        },
+    )?;
+    let slice = format!("--slice={AGENTS_SLICE}");
+    let user = format!("--uid={USER}");
+    let job = guest.spawn(&[
+        "systemd-run",
+        "--quiet",
+        "--wait",
+        "--pipe",
+        "--unit=hold",
+        &slice,
+        &user,
+        "--",
+        AGENT,
+        "hold",
+    ])?;
+    guest.wait_for_output(job, b"holding", BOUND)?;
+    let dir = kit.write(&Spec {
+        on_revoke: "freeze",
+        ..Spec::default()
+    })?;
+    let path = dir.join("reference.toml");
+    // A key that is nobody's: a digest of other bytes.
+    let text = std::fs::read_to_string(&path)?;
+    let at = text
+        .find("000b")
+        .context("no key in the reference values")?
+        + 4;
+    let (before, after) = text.split_at(at);
+    let rest = after
+        .get(64..)
+        .context("a short key in the reference values")?;
+    std::fs::write(&path, format!("{before}{}{rest}", "cd".repeat(32)))?;
+    kit.sign(&dir)?;
+    kit.offer(guest, &dir)?.ok()?;
+    let code = guest.run(&["governor", "attest", "now"])?.code;
+    ensure!(code == 3, "the host must not be trusted: {code}");
+    let events = guest
+        .sh("cat /sys/fs/cgroup/governed.slice/governed-agents.slice/hold.service/cgroup.events")?
+        .ok()?
+        .text();
+    guest.run(&["systemctl", "kill", "--signal=KILL", "hold"])?;
+    guest.sh(
+        "echo 0 > /sys/fs/cgroup/governed.slice/governed-agents.slice/hold.service/cgroup.freeze",
+    )?;
+    guest.wait(job, BOUND)?;
+    guest.run(&["systemctl", "reset-failed", "hold"])?;
+    ensure!(events.contains("frozen 1"), "{events}");
+    Ok(())
+}
+
+pub(super) fn trips(guest: &mut Guest) -> Result<()> {
+    let kit = load(
+        guest,
+        &Spec {
+            every: "10s",
+            ..Spec::default()
+        },
+    )?;
+    expect(guest, &["hello"], 0, "before")?;
+    let raise = "bpftool map update pinned $(ls /sys/fs/bpf/governor/*/TRIPS | head -1) \
+                 key 0 0 0 0 value 1 0 0 0 0 0 0 0";
+    guest.sh(raise)?.ok().context("raising the counter")?;
+    let denied = agent(guest, &["hello"])?;
+    kit.trusted(guest)?;
+    ensure!(denied == NOT_EXECUTED, "the very next execution: {denied}");
+    expect(
+        guest,
+        &["hello"],
+        0,
+        "after a quote that binds the new count",
+    )
+}

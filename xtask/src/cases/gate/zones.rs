@@ -1,0 +1,219 @@
+//! Zones as they come and go, relax and end, and what stands outside of them.
+
+use super::*;
+
+pub(super) fn slice_made_again(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    for _ in 0..3 {
+        guest.run(&["systemctl", "stop", AGENTS_SLICE])?.ok()?;
+        let gone = guest.sh("! test -d /sys/fs/cgroup/governed.slice/governed-agents.slice")?;
+        ensure!(gone.code == 0, "the slice is still there");
+        let unknown = in_zone(guest, AGENTS_SLICE, &["/usr/bin/id"])?.code;
+        ensure!(
+            unknown == NOT_EXECUTED,
+            "an unknown program in the new slice: {unknown}"
+        );
+        expect(guest, &["hello"], 0, "the workload in the new slice")?;
+    }
+    Ok(())
+}
+
+pub(super) fn unknown_slice(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    let denied = in_zone(guest, "governed-other.slice", &[AGENT, "hello"])?.code;
+    ensure!(
+        denied == NOT_EXECUTED,
+        "in a slice that no policy names: {denied}"
+    );
+    let denied = in_zone(guest, "governed.slice", &[AGENT, "hello"])?.code;
+    ensure!(denied == NOT_EXECUTED, "in the root slice itself: {denied}");
+    Ok(())
+}
+
+pub(super) fn policy_class(guest: &mut Guest) -> Result<()> {
+    let kit = load(
+        guest,
+        &Spec {
+            on_revoke: "deny",
+            ..Spec::default()
+        },
+    )?;
+    // A reference that nothing can match: the host cannot be trusted under this policy.
+    let dir = kit.write(&Spec::default())?;
+    let path = dir.join("reference.toml");
+    let text = std::fs::read_to_string(&path)?;
+    let other = format!("9 = \"{}\"", "ab".repeat(32));
+    let changed: Vec<&str> = text
+        .lines()
+        .map(|line| {
+            if line.starts_with("9 =") {
+                other.as_str()
+            } else {
+                line
+            }
+        })
+        .collect();
+    std::fs::write(&path, changed.join("\n"))?;
+    kit.sign(&dir)?;
+    kit.offer(guest, &dir)?.ok()?;
+    let code = guest.run(&["governor", "attest", "now"])?.code;
+    ensure!(code == 3, "the host must not be trusted: {code}");
+    let attested = agent(guest, &["hello"])?;
+    ensure!(attested == NOT_EXECUTED, "attested work: {attested}");
+    let policy = in_zone(guest, TOOLS_SLICE, &[AGENT, "hello"])?.code;
+    ensure!(policy == 0, "policy-class work: {policy}");
+    Ok(())
+}
+
+pub(super) fn run_verb(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    let ran = guest.run(&["governor", "run", "--zone", "agents", "--", AGENT, "hello"])?;
+    ensure!(ran.code == 0, "{} {}", ran.text(), ran.errors());
+    let denied = guest.run(&["governor", "run", "--zone", "agents", "--", "/usr/bin/id"])?;
+    ensure!(
+        denied.code == 3,
+        "an unknown program: {} {}",
+        denied.code,
+        denied.errors()
+    );
+    let nowhere = guest.run(&["governor", "run", "--zone", "nowhere", "--", AGENT, "hello"])?;
+    ensure!(nowhere.code != 0, "a zone that does not exist");
+    let job = guest.spawn(&["governor", "run", "--zone", "agents", "--", AGENT, "hold"])?;
+    guest.wait_for_output(job, b"holding", BOUND)?;
+    let cgroup = guest.sh("cat /proc/$(pgrep -x agent)/cgroup")?.ok()?.text();
+    guest.kill(job, 9)?;
+    ensure!(
+        cgroup.contains("governed-agents.slice/governor-run-"),
+        "it runs in {cgroup}"
+    );
+    Ok(())
+}
+
+/// A program that runs only because its zone is observed is nobody once the zone enforces.
+pub(super) fn observed_leftovers(guest: &mut Guest) -> Result<()> {
+    let kit = load(
+        guest,
+        &Spec {
+            mode: "observe",
+            ..Spec::default()
+        },
+    )?;
+    guest
+        .sh("rm -f /run/go /run/ended; mkfifo /run/go")?
+        .ok()
+        .context("making a pipe to hold a shell at")?;
+    let slice = format!("--slice={AGENTS_SLICE}");
+    // A shell, which no set lists, waits until it is told to go on.
+    let script = format!("read go < /run/go; {AGENT} hello; echo \"ended $?\"");
+    let job = guest.spawn(&[
+        "systemd-run",
+        "--quiet",
+        "--wait",
+        "--pipe",
+        "--collect",
+        &slice,
+        "--",
+        "/bin/sh",
+        "-c",
+        &script,
+    ])?;
+    let policy = kit.signed(&Spec::default())?;
+    guest
+        .sh("for i in $(seq 100); do pgrep -f 'read go' > /dev/null && exit 0; sleep 0.1; done; exit 1")?
+        .ok()
+        .context("waiting for the shell")?;
+    kit.offer(guest, &policy)?.ok()?;
+    kit.trusted(guest)?;
+    guest.sh("echo go > /run/go")?.ok()?;
+    let said = guest.wait(job, BOUND)?;
+    ensure!(
+        !said.text().contains("ended 0"),
+        "what ran while observed started the workload: {}",
+        said.text()
+    );
+    Ok(())
+}
+
+/// The kernel itself ends observing: nobody has to be there.
+pub(super) fn observing_ends_without_a_daemon(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    guest
+        .run(&["governor", "observe", "--zone", "agents", "--for", "4s"])?
+        .ok()
+        .context("observing")?;
+    let first = in_zone(guest, AGENTS_SLICE, &["/usr/bin/id"])?.code;
+    guest.run(&["systemctl", "stop", "governor"])?.ok()?;
+    let mut last = 0;
+    let began = std::time::Instant::now();
+    while last != NOT_EXECUTED && began.elapsed() < BOUND {
+        last = in_zone(guest, AGENTS_SLICE, &["/usr/bin/id"])?.code;
+    }
+    guest.run(&["systemctl", "start", "governor"])?.ok()?;
+    ensure!(
+        first == 0,
+        "while observed, an unknown program ended with {first}"
+    );
+    ensure!(
+        last == NOT_EXECUTED,
+        "after it, an unknown program ended with {last}"
+    );
+    Ok(())
+}
+
+/// A policy cannot govern what this host does not let be governed.
+pub(super) fn zones_stay_below_the_root(guest: &mut Guest) -> Result<()> {
+    let kit = load(guest, &Spec::default())?;
+    let dir = kit.write(&Spec::default())?;
+    let path = dir.join("policy.toml");
+    let text = std::fs::read_to_string(&path)?.replace(
+        "governed.slice/governed-tools.slice",
+        "system.slice/ssh.service",
+    );
+    std::fs::write(&path, text)?;
+    kit.sign(&dir)?;
+    let answer = kit.offer(guest, &dir)?;
+    ensure!(
+        answer.code != 0 && answer.errors().contains("system.slice/ssh.service"),
+        "{} {}",
+        answer.code,
+        answer.errors()
+    );
+    Ok(())
+}
+
+/// The policy that the project shows others does what it says.
+pub(super) fn example(guest: &mut Guest) -> Result<()> {
+    let kit = guest.kept::<Kit>()?;
+    // Serials only grow, so the example's own comes in a ledger of its own.
+    guest
+        .sh(
+            "systemctl stop governor && mv /var/lib/governor/ledger /root/ledger-aside && \
+             systemctl start governor",
+        )?
+        .ok()
+        .context("beginning a new ledger")?;
+    let outcome = (|| {
+        let dir = kit.example(guest)?;
+        kit.offer(guest, &dir)?
+            .ok()
+            .context("loading the example")?;
+        kit.trusted(guest)?;
+        ensure!(agent(guest, &["hello"])? == 0, "the planner does not run");
+        let unknown = in_zone(guest, AGENTS_SLICE, &["/usr/bin/id"])?.code;
+        ensure!(unknown == NOT_EXECUTED, "an unknown program: {unknown}");
+        let elsewhere = agent(guest, &["tcp", ALLOWED])?;
+        ensure!(
+            elsewhere == REFUSED,
+            "a destination it does not list: {elsewhere}"
+        );
+        Ok(())
+    })();
+    guest
+        .sh(
+            "systemctl stop governor && rm -r /var/lib/governor/ledger && \
+             mv /root/ledger-aside /var/lib/governor/ledger && systemctl start governor",
+        )?
+        .ok()
+        .context("putting the ledger back")?;
+    outcome
+}
