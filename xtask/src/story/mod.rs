@@ -26,6 +26,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     crate::compile::probes()?;
     let mut guest = Guest::boot(&BootOptions::new(args.kernel))?;
     install::package(&mut guest, &package)?;
+    println!("{LEGEND}");
     let mut story = Story::new(true);
     tell(&mut guest, &mut story)?;
     Ok(story.end())
@@ -66,8 +67,9 @@ impl Story {
         self.steps += 1;
         if self.aloud {
             let verdict = if fits { "ok" } else { "DIFFERS" };
-            println!("{:>3}. {title}", self.steps);
-            println!("     expected: {expected} | seen: {observed} | {verdict}");
+            let number = self.steps;
+            let (expected, observed) = (shown(expected), shown(observed));
+            println!("{verdict:<7} {number:>2}. {title}: expected {expected}, saw {observed}");
         }
         if !fits {
             self.differences.push(format!(
@@ -95,3 +97,15 @@ impl Story {
         }
     }
 }
+
+/// One line's worth of a text; the differences at the end show it whole.
+fn shown(text: &str) -> String {
+    const ENOUGH: usize = 60;
+    if text.chars().count() <= ENOUGH {
+        return text.to_owned();
+    }
+    text.chars().take(ENOUGH).chain(['…']).collect()
+}
+
+const LEGEND: &str = "\nexit codes of programs in the zone: 0 it ran, 203 the kernel would not execute it \
+     (as systemd reports it), 101 it ran and the kernel refused its call (EPERM)";
