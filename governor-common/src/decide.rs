@@ -8,7 +8,10 @@
 use crate::{
     facts::{Facts, Measured, Operation},
     names::{STARTER_OPERATOR, STARTERS, USERS, WORKLOAD_NONE},
-    net::{AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, IPPROTO_UDP, socket_allowed},
+    net::{
+        AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, IPPROTO_UDP, SOCK_DGRAM, SOCK_STREAM,
+        socket_allowed,
+    },
     reason::{Reason, Verdict},
     row::{
         CLASS_ATTESTED, CLASS_POLICY, MEMORY_ANY, MODE_ENFORCE, MODE_OBSERVE, ROLE_EXECUTABLE,
@@ -135,15 +138,16 @@ fn judge_exec(f: &Facts) -> Reason {
     if f.zone_mode != MODE_ENFORCE && f.zone_mode != MODE_OBSERVE {
         return Reason::UnknownZone;
     }
+    // What was revoked starts nothing and is not started, whatever else could be said of it: an
+    // observed zone lets the other reasons pass.
+    if f.starter_tombstone != 0 || f.tombstone != 0 {
+        return Reason::Revoked;
+    }
     if f.measured == Measured::Unstable as u32 {
         return Reason::NoStableFile;
     }
     if f.measured != Measured::Sha256 as u32 {
         return Reason::NotMeasured;
-    }
-    // What was revoked starts nothing, whatever it wants to start.
-    if f.starter_tombstone != 0 {
-        return Reason::Revoked;
     }
     let reason = standing(f);
     if !matches!(reason, Reason::Authorized) {
@@ -173,6 +177,9 @@ fn judge_exec(f: &Facts) -> Reason {
 fn judge_map(f: &Facts) -> Reason {
     if f.zone_mode != MODE_ENFORCE && f.zone_mode != MODE_OBSERVE {
         return Reason::UnknownZone;
+    }
+    if f.tombstone != 0 || f.starter_tombstone != 0 {
+        return Reason::Revoked;
     }
     if f.measured == Measured::Nothing as u32 {
         return if f.zone_memory == MEMORY_ANY {
@@ -222,7 +229,9 @@ fn judge_connect(f: &Facts) -> Reason {
     match f.family {
         AF_UNIX => Reason::Authorized,
         AF_INET | AF_INET6 => {
-            if f.protocol != IPPROTO_TCP && f.protocol != IPPROTO_UDP {
+            let stream = f.kind == SOCK_STREAM && f.protocol == IPPROTO_TCP;
+            let datagram = f.kind == SOCK_DGRAM && f.protocol == IPPROTO_UDP;
+            if !stream && !datagram {
                 return Reason::SocketKind;
             }
             if f.destination_listed == 1 {

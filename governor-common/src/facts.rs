@@ -149,9 +149,10 @@ impl Facts {
     /// lookup, the verdict for checking that the row is the one that was asked for.
     #[inline(always)]
     pub const fn scope(&self) -> u32 {
-        if self.operation == Operation::Script as u32 {
-            SCOPE_START
-        } else if self.operation == Operation::Execute as u32 {
+        // The first file of an exec is a start; whatever a script hands itself to, another script
+        // or an interpreter, must be the same workload's.
+        if self.operation == Operation::Script as u32 || self.operation == Operation::Execute as u32
+        {
             if self.script_workload != 0 {
                 self.script_workload
             } else {

@@ -21,6 +21,9 @@ pub enum Word {
     EpochAttested = 3,
     /// Epoch of the policy class. Zero: never set, nothing is allowed.
     EpochPolicy = 4,
+    /// Not zero: an operator revoked everything. No verdict reads it (the epochs deny); it tells the
+    /// next daemon what a record that could not be written would have.
+    RevokedAll = 5,
 }
 
 /// How many words the array has.

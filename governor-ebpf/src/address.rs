@@ -42,6 +42,15 @@ impl Address {
         this
     }
 
+    /// One that is not judged but refused.
+    #[inline(always)]
+    pub(crate) fn unreadable() -> Self {
+        Self {
+            bytes: [0; LEN],
+            len: 0,
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn readable(&self) -> bool {
         self.len != 0
@@ -60,19 +69,24 @@ impl Address {
             return;
         }
         facts.port = u32::from(u16::from_be_bytes([self.bytes[2], self.bytes[3]]));
+        // The kernel takes "any" for this host, which no rule means by it.
         if family == AF_INET {
-            if self.len < 8 {
+            if self.len < 8 || self.zeros(4, 8) {
                 facts.address_unreadable = 1;
                 return;
             }
             self.copy::<4>(4, facts);
             return;
         }
-        if self.len < 24 {
+        if self.len < 24 || self.zeros(8, 24) {
             facts.address_unreadable = 1;
             return;
         }
         if self.is_v4_mapped() {
+            if self.zeros(20, 24) {
+                facts.address_unreadable = 1;
+                return;
+            }
             facts.family = AF_INET;
             self.copy::<4>(20, facts);
         } else {
@@ -92,12 +106,17 @@ impl Address {
     /// `::ffff:0:0/96`.
     #[inline(always)]
     fn is_v4_mapped(&self) -> bool {
-        let mut zeros = 0;
-        let mut i = 8;
-        while i < 18 {
-            zeros |= self.bytes[i];
+        self.zeros(8, 18) && self.bytes[18] == 0xff && self.bytes[19] == 0xff
+    }
+
+    #[inline(always)]
+    fn zeros(&self, start: usize, end: usize) -> bool {
+        let mut bits = 0;
+        let mut i = start;
+        while i < end {
+            bits |= self.bytes[i];
             i += 1;
         }
-        zeros == 0 && self.bytes[18] == 0xff && self.bytes[19] == 0xff
+        bits == 0
     }
 }

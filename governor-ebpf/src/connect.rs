@@ -60,6 +60,12 @@ pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
     let message: *const c_void = ctx.arg(1);
     // SAFETY: a pointer field of `msghdr`, read as a number.
     let name: u64 = unsafe { load(message, &offsets::OFF_MSG_NAME) };
+    // SAFETY: a field of `msghdr`.
+    let control: u64 = unsafe { load(message, &offsets::OFF_MSG_CONTROLLEN) };
+    if control != 0 && (socket.family == AF_INET || socket.family == AF_INET6) {
+        // Among them are routes of the sender's choosing; none is taken apart here.
+        return connect(state, zone, &socket, &Address::unreadable(), true);
+    }
     // Netlink names no destination outside this host; which of it may exist was judged at creation.
     if (name == 0 && socket.family != 0) || socket.family == AF_NETLINK {
         return send(state, zone, &socket);

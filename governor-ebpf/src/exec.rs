@@ -63,7 +63,8 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
     let facts = &mut state.facts;
     facts.measured = measurement.measured as u32;
     facts.measured_raw = measurement.raw;
-    if let Measured::Sha256 = measurement.measured {
+    if measurement.is_sha256() {
+        // Also of a file that is refused for having no name: revoked content is revoked there too.
         facts.digest = digest;
     }
     facts.script_workload = state.pending_script;
@@ -85,7 +86,16 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
     } else {
         None
     };
-    report::full(&state.facts, decision, Some(&state.pending), file)
+    let code = report::full(&state.facts, decision, Some(&state.pending), file);
+    #[cfg(feature = "log")]
+    aya_log_ebpf::info!(
+        &ctx,
+        "zone {} verdict {:x} reason {}",
+        zone,
+        decision.0 as u32,
+        decision.1 as u32
+    );
+    code
 }
 
 /// The point of no return: the pending label becomes the task's, if it still may.

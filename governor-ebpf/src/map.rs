@@ -10,7 +10,7 @@ use governor_common::{Measured, Operation, decide};
 use crate::{
     facts,
     label::{self, Own, TaskState},
-    measure,
+    measure::{self, HASH_ALGO_SHA256},
     offsets::{self, load},
     report,
 };
@@ -60,7 +60,7 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
     facts::begin(facts, operation, label.zone, &label);
     facts.measured = measured as u32;
     facts.measured_raw = raw;
-    if let Measured::Sha256 = measured {
+    if raw == HASH_ALGO_SHA256 {
         facts.digest = digest;
     }
     if !facts::read_state(facts) {

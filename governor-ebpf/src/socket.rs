@@ -35,4 +35,46 @@ pub fn socket_create(ctx: LsmContext) -> i32 {
     report::quiet(facts, decision)
 }
 
+/// Options of a labelled task's socket: a route of its own choosing would carry what is sent to a
+/// listed address somewhere else first.
+#[lsm(hook = "socket_setsockopt")]
+pub fn socket_setsockopt(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(3) != 0 {
+        return report::refused();
+    }
+    let (level, option): (u32, u32) = (ctx.arg(1), ctx.arg(2));
+    let routes = match level {
+        SOL_IP => option == IP_OPTIONS,
+        SOL_IPV6 => {
+            option == IPV6_RTHDR || option == IPV6_2292RTHDR || option == IPV6_2292PKTOPTIONS
+        }
+        _ => false,
+    };
+    if !routes {
+        return 0;
+    }
+    let state = match labelled() {
+        Ok(Some(state)) => state,
+        Ok(None) => return 0,
+        Err(code) => return code,
+    };
+    let label = state.label;
+    let facts = &mut state.facts;
+    // A socket of no family: no zone allows one.
+    facts::begin(facts, Operation::Socket, label.zone, &label);
+    facts.measured = Measured::Nothing as u32;
+    if !facts::read_state(facts) {
+        return report::fault();
+    }
+    facts::look_up(facts);
+    let decision = decide::decide_socket(facts);
+    report::quiet(facts, decision)
+}
+
+const SOL_IP: u32 = 0;
+const SOL_IPV6: u32 = 41;
+const IP_OPTIONS: u32 = 4;
+const IPV6_2292RTHDR: u32 = 5;
+const IPV6_2292PKTOPTIONS: u32 = 6;
+const IPV6_RTHDR: u32 = 57;
 const SOCK_TYPE_MASK: u32 = 0xf;

@@ -127,7 +127,7 @@ fn stop_below(root: &Path, action: OnRevoke, is_meant: &dyn Fn(i32) -> bool) -> 
     if let Some((cgroup, error)) = failed {
         return Err(error).with_context(|| {
             let cgroup = cgroup.display();
-            format!("reaching what runs in `{cgroup}`; see what it holds and `governor kill` again")
+            format!("reaching what runs in `{cgroup}`; see what it holds and revoke it again")
         });
     }
     let mut stopped = Stopped::default();

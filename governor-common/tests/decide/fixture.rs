@@ -84,6 +84,7 @@ pub(crate) fn good_connect() -> Facts {
     Facts {
         measured: Measured::Nothing as u32,
         family: net::AF_INET,
+        kind: net::SOCK_STREAM,
         protocol: net::IPPROTO_TCP,
         destination_listed: 1,
         ..labelled(Operation::Connect, ROLE_EXECUTABLE)

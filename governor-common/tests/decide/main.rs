@@ -286,6 +286,11 @@ fn connecting_and_sending() {
                 |f| f.address_unreadable = 1,
                 Reason::BadAddress,
             ),
+            (
+                "a raw socket of the protocol",
+                |f| f.kind = net::SOCK_RAW,
+                Reason::SocketKind,
+            ),
             ("other protocol", |f| f.protocol = 132, Reason::SocketKind),
             ("other family", |f| f.family = 40, Reason::BadAddress),
         ],
@@ -350,6 +355,43 @@ fn what_ran_while_observed_is_not_the_operator() {
     assert_eq!(
         decide::decide_exec(&facts),
         (Verdict::Deny, Reason::WrongStarter)
+    );
+}
+
+#[test]
+fn a_script_hands_itself_to_its_own_workload_only() {
+    let mut facts = good_exec();
+    facts.operation = Operation::Script as u32;
+    facts.row = row(SCOPE_START, ROLE_SCRIPT);
+    assert_eq!(decide::decide_exec(&facts).0, Verdict::Allow);
+    // A script named by another script: a start of its own no more.
+    facts.script_workload = WORKLOAD + 1;
+    assert_eq!(
+        decide::decide_exec(&facts),
+        (Verdict::Deny, Reason::NotAuthorized)
+    );
+    facts.script_workload = WORKLOAD;
+    facts.row = row(WORKLOAD, ROLE_SCRIPT);
+    assert_eq!(decide::decide_exec(&facts).0, Verdict::Allow);
+}
+
+#[test]
+fn revoked_content_is_revoked_without_a_stable_file_too() {
+    let mut facts = good_exec();
+    facts.zone_mode = MODE_OBSERVE;
+    facts.zone_observe_until = NOW + 1;
+    facts.measured = Measured::Unstable as u32;
+    assert_eq!(decide::decide_exec(&facts).0, Verdict::WouldDeny);
+    facts.tombstone = 1;
+    assert_eq!(
+        decide::decide_exec(&facts),
+        (Verdict::Deny, Reason::Revoked)
+    );
+    facts.tombstone = 0;
+    facts.starter_tombstone = 1;
+    assert_eq!(
+        decide::decide_exec(&facts),
+        (Verdict::Deny, Reason::Revoked)
     );
 }
 

@@ -49,6 +49,8 @@ pub enum Effect {
     DropLease,
     /// Revoke everything of a class: its epoch becomes `to`.
     RaiseEpoch { class: Class, to: u64 },
+    /// Note in the kernel that an operator revoked everything, or that this is over.
+    MarkRevokedAll(bool),
     /// Revoke one content in one zone, whatever the table says.
     AddTombstone(TombstoneKey),
     /// Take rows out of the table in force.
@@ -70,9 +72,13 @@ impl Effect {
     /// Whether this can make the kernel allow something it did not allow before.
     pub const fn grants(&self) -> bool {
         match self {
-            Self::InstallTable(_) | Self::SetLease { .. } | Self::KeepPolicy(_) => true,
+            Self::InstallTable(_)
+            | Self::SetLease { .. }
+            | Self::KeepPolicy(_)
+            | Self::MarkRevokedAll(false) => true,
             Self::Append(_)
             | Self::DropLease
+            | Self::MarkRevokedAll(true)
             | Self::RaiseEpoch { .. }
             | Self::AddTombstone(_)
             | Self::RemoveRows(_)
@@ -85,12 +91,14 @@ impl Effect {
     pub const fn revokes(&self) -> bool {
         match self {
             Self::DropLease
+            | Self::MarkRevokedAll(true)
             | Self::RaiseEpoch { .. }
             | Self::AddTombstone(_)
             | Self::RemoveRows(_)
             | Self::Stop { .. } => true,
             Self::Append(_)
             | Self::KeepPolicy(_)
+            | Self::MarkRevokedAll(false)
             | Self::InstallTable(_)
             | Self::SetLease { .. }
             | Self::RequestQuote { .. } => false,
@@ -105,6 +113,7 @@ impl Effect {
             Self::InstallTable(_) => "install-table",
             Self::SetLease { .. } => "set-lease",
             Self::DropLease => "drop-lease",
+            Self::MarkRevokedAll(_) => "mark-revoked-all",
             Self::RaiseEpoch { .. } => "raise-epoch",
             Self::AddTombstone(_) => "add-tombstone",
             Self::RemoveRows(_) => "remove-rows",

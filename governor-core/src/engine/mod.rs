@@ -52,6 +52,8 @@ pub struct KernelView {
     pub tombstones: BTreeSet<TombstoneKey>,
     /// End of the lease that still runs, if one does.
     pub lease: Option<BootTime>,
+    /// An operator revoked everything, and the record of it may not have been written.
+    pub revoked_all: bool,
 }
 
 /// Facts about this host and this daemon that never change while it runs.
@@ -177,7 +179,7 @@ impl Engine {
             unwritten: 0,
             tpm_error: None,
         };
-        if recovered.revoked_all {
+        if recovered.revoked_all || kernel.revoked_all {
             engine.doubt(now, Cause::OperatorRevoked, String::new());
         }
         let mut effects = Vec::new();
@@ -342,6 +344,13 @@ impl Engine {
                 ),
             );
         }
+        let gone = self.active.as_ref().map(|active| {
+            let zones = active.verified.policy().zones().iter();
+            zones
+                .filter(|(name, _)| verified.policy().zone(name).is_none())
+                .map(|(name, zone)| (name.clone(), zone.on_revoke))
+                .collect::<Vec<_>>()
+        });
         self.ids.assign(verified.policy());
         self.active = Some(Active {
             verified: Arc::clone(&verified),
@@ -366,16 +375,16 @@ impl Engine {
             Ok(table) => table,
             Err(why) => return refuse(effects, why),
         };
-        // A lease speaks for the reference values it was appraised with.
-        if !self.evidence_still_convinces() {
+        // A lease speaks for the reference values it was appraised with, whatever else is thought of
+        // the host by now. What a daemon that starts again finds in force was granted under them.
+        if uid.is_some() && !self.evidence_still_convinces() {
             self.accepted = None;
-            if matches!(self.trust, Trust::Trusted(_)) {
+            if self.due.is_some() {
                 effects.push(Effect::DropLease);
+            }
+            if matches!(self.trust, Trust::Trusted(_)) {
                 let detail = "the policy asks for other evidence".to_owned();
-                self.trust = self
-                    .trust
-                    .clone()
-                    .doubt(now.boot, Cause::NotAttested, detail);
+                self.doubt(now, Cause::NotAttested, detail);
             }
         }
         // A challenge names the policy it was made under.
@@ -384,6 +393,7 @@ impl Engine {
             .take()
             .filter(|outstanding| outstanding.challenge.policy == verified.digest());
         self.next_quote = now.boot;
+        let gone = gone.map(|zones| self.stop_gone(&zones)).unwrap_or_default();
         effects.push(Effect::KeepPolicy(verified.digest()));
         effects.push(Effect::Append(vec![
             records::policy_loaded(&verified, &self.ids, uid),
@@ -391,6 +401,10 @@ impl Engine {
         ]));
         let rows = table.rows.len();
         effects.push(Effect::InstallTable(Box::new(table)));
+        if uid.is_some() {
+            effects.push(Effect::MarkRevokedAll(false));
+        }
+        effects.extend(gone);
         self.request_quote_if_due(now, effects);
         Ok(format!(
             "policy `{}` serial {} in force, {rows} rows",
@@ -556,11 +570,16 @@ impl Engine {
                 effects.push(self.raise(Class::Attested));
                 effects.push(self.raise(Class::Policy));
             }
-            let known = self.trust.has(&Cause::GateFault);
+            let cause = if matches!(effect, Effect::Stop { .. }) {
+                Cause::StopFailed
+            } else {
+                Cause::GateFault
+            };
+            let known = self.trust.has(&cause);
             if !self.owed.contains(&effect) {
                 self.owed.push(effect);
             }
-            self.doubt(now, Cause::GateFault, error.clone());
+            self.doubt(now, cause, error.clone());
             if !known {
                 effects.push(Effect::Append(vec![records::lost(name, &error)]));
             }
@@ -596,6 +615,7 @@ impl Engine {
             }
             Effect::RequestQuote { .. } => self.quote_failed(now, None, error, effects),
             Effect::DropLease
+            | Effect::MarkRevokedAll(_)
             | Effect::RaiseEpoch { .. }
             | Effect::AddTombstone(_)
             | Effect::RemoveRows(_)
@@ -604,6 +624,10 @@ impl Engine {
     }
 
     fn tick(&mut self, now: ClockReading, effects: &mut Vec<Effect>) {
+        if self.trust.has(&Cause::StopFailed) {
+            // If it fails again, that comes back.
+            self.trust = self.trust.clone().cleared(Clears::Retry);
+        }
         effects.append(&mut self.owed);
         if self.trust.has(&Cause::LedgerUnwritable) {
             // Trying is the only way to know. If it fails, that comes back like any failure.

@@ -73,6 +73,7 @@ impl Engine {
         let mut stops = Vec::new();
         let name = match target {
             Target::All => {
+                effects.push(Effect::MarkRevokedAll(true));
                 effects.push(Effect::DropLease);
                 effects.push(self.raise(Class::Attested));
                 effects.push(self.raise(Class::Policy));
@@ -101,7 +102,8 @@ impl Engine {
                 }
                 if let Some(active) = &self.active {
                     for (name, workload) in active.verified.policy().workloads() {
-                        if workload.exec.contains(digest) || workload.scripts.contains(digest) {
+                        // Whoever may have it mapped has it in memory.
+                        if workload.digests().contains(digest) {
                             stops.extend(self.stop_of(name));
                         }
                     }
@@ -171,6 +173,19 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Stops for zones that the policy in force names no more: nothing else would reach them.
+    pub(super) fn stop_gone(&self, zones: &[(String, OnRevoke)]) -> Vec<Effect> {
+        let stop = |(name, action): &(String, OnRevoke)| {
+            let zone = self.ids.zone(name)?;
+            (*action != OnRevoke::Deny).then_some(Effect::Stop {
+                zone,
+                workload: None,
+                action: *action,
+            })
+        };
+        zones.iter().filter_map(stop).collect()
     }
 
     /// Zones whose relaxation is over go back to what policy says. The kernel denies from that

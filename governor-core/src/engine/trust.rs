@@ -28,6 +28,8 @@ pub enum Cause {
     LedgerContradiction,
     /// The kernel's maps could not be written.
     GateFault,
+    /// What runs could not be reached.
+    StopFailed,
     /// No policy has been accepted.
     NoPolicy,
     /// The policy's validity is over.
@@ -47,6 +49,8 @@ pub enum Clears {
     Record,
     /// A table that the kernel takes.
     Table,
+    /// Trying again, which happens by itself.
+    Retry,
     /// An operator starting a new ledger.
     Operator,
 }
@@ -62,6 +66,7 @@ impl Cause {
             | Self::TpmUnavailable => Clears::Appraisal,
             Self::LedgerUnwritable => Clears::Record,
             Self::GateFault => Clears::Table,
+            Self::StopFailed => Clears::Retry,
             Self::NoPolicy | Self::PolicyExpired | Self::OperatorRevoked => Clears::Policy,
             Self::LedgerContradiction => Clears::Operator,
         }
@@ -78,6 +83,7 @@ impl Cause {
             Self::LedgerUnwritable => "ledger-unwritable".into(),
             Self::LedgerContradiction => "ledger-contradiction".into(),
             Self::GateFault => "gate-fault".into(),
+            Self::StopFailed => "stop-failed".into(),
             Self::NoPolicy => "no-policy".into(),
             Self::PolicyExpired => "policy-expired".into(),
             Self::OperatorRevoked => "operator-revoked".into(),
@@ -107,6 +113,10 @@ impl Cause {
                 "an operator clears this: keep the ledger as evidence, move it away, restart"
             }
             Self::GateFault => "a table that the kernel accepts clears this: reload the policy",
+            Self::StopFailed => {
+                "reaching what runs clears this: it is tried again all the time; the journal says \
+                 what could not be stopped"
+            }
             Self::NoPolicy => "a signed policy clears this: `governor policy reload DIR`",
             Self::PolicyExpired => "a policy that is valid now clears this: sign a newer serial",
             Self::OperatorRevoked => "an operator reloading a signed policy clears this",
@@ -163,7 +173,10 @@ impl Trust {
             Self::Unattested(doubted) | Self::Degraded(doubted) => {
                 let mut causes = doubted.causes;
                 causes.retain(|cause, _| {
-                    !matches!(cause.clears(), Clears::Appraisal | Clears::Record)
+                    !matches!(
+                        cause.clears(),
+                        Clears::Appraisal | Clears::Record | Clears::Retry
+                    )
                 });
                 if causes.is_empty() {
                     Self::Trusted(Trusted {

@@ -99,6 +99,10 @@ impl Hands {
                 .set_lease(*deadline, *trips, *epoch)
                 .context("setting the lease"),
             Effect::DropLease => self.gate.drop_lease().context("ending the lease"),
+            Effect::MarkRevokedAll(revoked) => self
+                .gate
+                .mark_revoked_all(*revoked)
+                .context("noting that everything is revoked"),
             Effect::RaiseEpoch { class, to } => self.raise(*class, *to),
             Effect::AddTombstone(key) => self
                 .gate
@@ -141,14 +145,23 @@ impl Hands {
         self.gate
             .swap_table(&table.rows)
             .context("swapping the table")?;
-        self.gate
-            .drop_egress_except(table.generation)
-            .context("dropping old destinations")?;
-        self.zones = table
+        // The table is in force: from here on nothing may look as if it were not. Destinations that
+        // no row names grant nothing.
+        if let Err(error) = self.gate.drop_egress_except(table.generation) {
+            tracing::warn!("dropping old destinations: {error}");
+        }
+        let named = table
             .zone_paths
             .iter()
-            .map(|(path, zone)| (*zone, path.trim_start_matches('/').to_owned()))
-            .collect();
+            .map(|(path, zone)| (*zone, path.trim_start_matches('/').to_owned()));
+        // What the policy names no more may still have to be stopped.
+        let gone = std::mem::take(&mut self.zones);
+        self.zones = named.collect();
+        for (zone, path) in gone {
+            if self.zones.iter().all(|(known, _)| *known != zone) {
+                self.zones.push((zone, path));
+            }
+        }
         self.table = Some(table.clone());
         Ok(())
     }

@@ -10,7 +10,7 @@ use governor_common::{
     Facts, Label, Measured, Operation, Reason, Row, RowKey, Verdict,
     decide::{self, Decision},
     names::{SCOPE_START, SCOPE_ZONE, STARTER_OPERATOR},
-    net::{AF_INET, AF_INET6, EgressKey, IPPROTO_TCP, IPPROTO_UDP},
+    net::{AF_INET, AF_INET6, EgressKey, IPPROTO_TCP, IPPROTO_UDP, SOCK_DGRAM, SOCK_STREAM},
     row::{ROLE_EXECUTABLE, ROLE_LIBRARY, ROLE_SCRIPT, TombstoneKey},
 };
 use governor_core::{digest::Digest, time::ClockReading};
@@ -307,9 +307,9 @@ impl Now<'_> {
             }
             std::net::IpAddr::V6(v6) => (AF_INET6, v6.octets()),
         };
-        let protocol = match protocol {
-            proto::Protocol::Udp => IPPROTO_UDP,
-            proto::Protocol::Tcp | proto::Protocol::Unspecified => IPPROTO_TCP,
+        let (protocol, kind) = match protocol {
+            proto::Protocol::Udp => (IPPROTO_UDP, SOCK_DGRAM),
+            proto::Protocol::Tcp | proto::Protocol::Unspecified => (IPPROTO_TCP, SOCK_STREAM),
         };
         let rule = self.longest(number, row.generation, family, protocol, &bytes);
         let listed = rule.as_ref().is_some_and(|(_, found)| found.allows(port));
@@ -324,7 +324,7 @@ impl Now<'_> {
             },
             row,
             family,
-            kind: 0,
+            kind,
             protocol,
             port: u32::from(port),
             address: bytes,

@@ -92,6 +92,8 @@ async fn serve(config: Config) -> Result<()> {
     let listener = crate::control::server::bind(&config.control.socket)?;
     let mut daemon = start::start(config, tpm, feed.clone())?;
     crate::memory::give_back();
+    #[cfg(feature = "bpf-log")]
+    daemon.hands.gate.follow_logs()?;
     let (stop, stopped) = oneshot::channel::<()>();
     let options = crate::control::server::Options::new(
         std::path::Path::new(crate::cgroups::ROOT).join(&daemon.config.governed),

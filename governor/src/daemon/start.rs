@@ -55,6 +55,7 @@ pub(super) fn start(
             policy: state.epoch_policy,
         },
         generation: table.iter().map(|row| row.generation).max().unwrap_or(0),
+        revoked_all: gate.revoked_all().context("reading the gate's state")?,
         lease: state
             .lease_holds(now.boot.0)
             .then_some(BootTime(state.lease_deadline)),

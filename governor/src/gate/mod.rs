@@ -9,6 +9,8 @@
 mod btf;
 mod error;
 mod load;
+#[cfg(feature = "bpf-log")]
+mod logs;
 mod maps;
 mod pins;
 mod probe;

@@ -48,6 +48,16 @@ impl Gate {
         self.set_word(Word::LeaseTrips, 0)
     }
 
+    /// Whether an operator revoked everything and no policy was loaded by hand since.
+    pub fn revoked_all(&self) -> Result<bool, GateError> {
+        Ok(self.word(Word::RevokedAll)? != 0)
+    }
+
+    /// Notes it where the next daemon finds it, or that it is over.
+    pub fn mark_revoked_all(&mut self, revoked: bool) -> Result<(), GateError> {
+        self.set_word(Word::RevokedAll, u64::from(revoked))
+    }
+
     /// Raises the epoch of a class by one, which revokes every row of that class; the new epoch.
     pub fn raise_epoch(&mut self, class: u32) -> Result<u64, GateError> {
         let word = match class {

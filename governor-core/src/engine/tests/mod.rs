@@ -239,6 +239,71 @@ fn a_revocation_that_fails_takes_everything_and_is_tried_again() {
 }
 
 #[test]
+fn everything_revoked_is_remembered_by_the_kernel_too() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    host.feed(Input::Revoke {
+        target: Target::All,
+        reason: "drill".into(),
+        uid: 0,
+    })
+    .unwrap();
+    assert!(host.kernel.revoked_all);
+    // The record was lost with the disk it was on: another daemon knows only what the kernel holds.
+    let kernel = KernelView {
+        gate: "adopted".into(),
+        epochs: Epochs {
+            attested: host.kernel.attested,
+            policy: host.kernel.policy,
+        },
+        generation: 1,
+        tombstones: BTreeSet::new(),
+        lease: None,
+        revoked_all: host.kernel.revoked_all,
+    };
+    let again = Engine::start(
+        clock(host.now),
+        host.engine.host().clone(),
+        Recovered::default(),
+        &kernel,
+    );
+    host.engine = again.next;
+    host.load(1, None).unwrap();
+    assert!(!host.allows(b"h"));
+    host.load(1, Some(0)).unwrap();
+    assert!(host.allows(b"h") && !host.kernel.revoked_all);
+}
+
+#[test]
+fn a_lease_of_an_earlier_daemon_does_not_carry_another_policy() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    host.attest(false);
+    let kernel = KernelView {
+        gate: "adopted".into(),
+        epochs: Epochs {
+            attested: host.kernel.attested,
+            policy: host.kernel.policy,
+        },
+        generation: 1,
+        tombstones: BTreeSet::new(),
+        lease: host.kernel.lease.map(|(deadline, _, _)| BootTime(deadline)),
+        revoked_all: false,
+    };
+    let again = Engine::start(
+        clock(host.now),
+        host.engine.host().clone(),
+        Recovered::default(),
+        &kernel,
+    );
+    host.engine = again.next;
+    host.load(1, None).unwrap();
+    assert!(host.allows(b"p"), "the policy it was granted under");
+    host.load(2, Some(0)).unwrap();
+    assert!(!host.allows(b"p"), "a policy nothing was shown to yet");
+}
+
+#[test]
 fn a_revocation_whose_record_failed_is_recorded_later_in_full() {
     let mut host = Host::new();
     host.load(1, Some(0)).unwrap();
@@ -311,6 +376,7 @@ fn a_lease_that_outlives_its_daemon_ends_in_a_stop() {
         generation: 1,
         tombstones: BTreeSet::new(),
         lease: host.kernel.lease.map(|(deadline, _, _)| BootTime(deadline)),
+        revoked_all: false,
     };
     let again = Engine::start(
         clock(host.now),

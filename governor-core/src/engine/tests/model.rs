@@ -130,6 +130,7 @@ pub(super) struct Kernel {
     pub(super) lease: Option<(u64, u64, u64)>,
     pub(super) attested: u64,
     pub(super) policy: u64,
+    pub(super) revoked_all: bool,
     pub(super) table: Option<Table>,
     pub(super) tombstones: BTreeSet<TombstoneKey>,
 }
@@ -166,6 +167,7 @@ impl Host {
             generation: 0,
             tombstones: BTreeSet::new(),
             lease: None,
+            revoked_all: false,
         };
         let step = Engine::start(clock(0), host, Recovered::default(), &kernel);
         let mut made = Self {
@@ -235,6 +237,7 @@ impl Host {
                     self.kernel.lease = Some((deadline, trips, epoch));
                 }
                 Effect::DropLease => self.kernel.lease = None,
+                Effect::MarkRevokedAll(revoked) => self.kernel.revoked_all = revoked,
                 Effect::RaiseEpoch { class, to } => {
                     let epoch = match class {
                         Class::Attested => &mut self.kernel.attested,
@@ -376,6 +379,7 @@ pub(super) fn check_order(effects: &[Effect]) {
             | Effect::Append(_)
             | Effect::KeepPolicy(_)
             | Effect::DropLease
+            | Effect::MarkRevokedAll(_)
             | Effect::RemoveRows(_)
             | Effect::RequestQuote { .. } => {}
         }
