@@ -37,7 +37,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         &[],
     );
     tools::need(tools::Group::Build)?;
-    let object = ebpf::build()?;
+    let object = ebpf::build(false)?;
     let object = [(
         ebpf::OBJECT_VARIABLE,
         object.to_str().context("the object's path is not text")?,

@@ -6,15 +6,19 @@ use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
 /// Kernel programs, daemon and probes.
-pub(crate) fn everything() -> Result<()> {
-    governor()?;
+pub(crate) fn everything(logs: bool) -> Result<()> {
+    governor_with(logs)?;
     probes().map(drop)
 }
 
 /// The release build of `governor` with the kernel programs inside it.
 pub(crate) fn governor() -> Result<PathBuf> {
+    governor_with(false)
+}
+
+fn governor_with(logs: bool) -> Result<PathBuf> {
     tools::need(tools::Group::Build)?;
-    let object = ebpf::build()?;
+    let object = ebpf::build(logs)?;
     let mut build = process::command("cargo");
     build
         .args([
@@ -25,6 +29,7 @@ pub(crate) fn governor() -> Result<PathBuf> {
             "--target-dir",
         ])
         .arg(paths::target())
+        .args(if logs { LOGS } else { &[] })
         .current_dir(paths::root())
         .env(ebpf::OBJECT_VARIABLE, &object);
     process::run("building governor", &mut build)?;
@@ -110,3 +115,5 @@ pub(crate) fn agent() -> Result<PathBuf> {
     std::fs::rename(&aside, &built).context("renaming the guest agent")?;
     Ok(built)
 }
+
+const LOGS: &[&str] = &["--features", "bpf-log"];

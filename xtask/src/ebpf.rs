@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 /// Through this variable `governor`'s build learns where the object is.
 pub(crate) const OBJECT_VARIABLE: &str = "GOVERNOR_EBPF_OBJECT";
 
-pub(crate) fn build() -> Result<PathBuf> {
+/// With `logs`, the programs say in words what they decide.
+pub(crate) fn build(logs: bool) -> Result<PathBuf> {
     let linker = tools::bpf_linker()?;
     let _lock = paths::lock("ebpf")?;
     let mut failures = Vec::new();
     for toolchain in toolchains()? {
-        match build_with(toolchain, &linker) {
+        match build_with(toolchain, &linker, logs) {
             Ok(made) => return keep(&made),
             Err(error) => failures.push(format!("{error:#}")),
         }
@@ -49,7 +50,7 @@ enum Toolchain {
     Debian,
 }
 
-fn build_with(toolchain: Toolchain, linker: &Path) -> Result<PathBuf> {
+fn build_with(toolchain: Toolchain, linker: &Path, logs: bool) -> Result<PathBuf> {
     let target_dir = paths::target().join("ebpf-build");
     let mut build = match toolchain {
         Toolchain::Nightly => {
@@ -69,6 +70,7 @@ fn build_with(toolchain: Toolchain, linker: &Path) -> Result<PathBuf> {
     build
         .args(["--release", "--target", TARGET, "--target-dir"])
         .arg(&target_dir)
+        .args(if logs { LOGS } else { &[] })
         .current_dir(paths::root().join("governor-ebpf"))
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker)
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS", FLAGS);
@@ -109,3 +111,4 @@ const TARGET: &str = "bpfel-unknown-none";
 const DEBIAN_CORE: &str = "/usr/lib/rustlib/bpfel-unknown-none";
 /// The first: Debian's LLVM otherwise refuses every 32-byte array. The others make BTF.
 const FLAGS: &str = "-C link-arg=--disable-expand-memcpy-in-order -C link-arg=--btf -C debuginfo=2";
+const LOGS: &[&str] = &["--features", "log"];

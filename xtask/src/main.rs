@@ -46,7 +46,11 @@ enum Verb {
     /// Build the Debian package.
     Dist,
     /// Build the kernel programs, the daemon and the guest probes.
-    Build,
+    Build {
+        /// With the programs' own logs, which the daemon passes on; for development.
+        #[arg(long)]
+        bpf_log: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -59,7 +63,7 @@ fn main() -> ExitCode {
             println!("{}", deb.display());
             ExitCode::SUCCESS
         }),
-        Verb::Build => compile::everything().map(|()| ExitCode::SUCCESS),
+        Verb::Build { bpf_log } => compile::everything(bpf_log).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

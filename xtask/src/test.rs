@@ -75,7 +75,7 @@ impl Tally {
 fn pure(filter: Option<&str>) -> Result<Tally> {
     tools::need(tools::Group::Build)?;
     tools::need(tools::Group::Oracles)?;
-    let object = ebpf::build()?;
+    let object = ebpf::build(false)?;
     let mut command = process::command("cargo");
     command
         .args(["test", "--workspace", "--no-fail-fast", "--target-dir"])

@@ -21,6 +21,8 @@ fn main() -> ExitCode {
         ["udp-connected", to] => address(to).and_then(|to| udp(to, true)),
         ["mapped", to] => address(to).and_then(mapped),
         ["raw"] => raw(),
+        ["source-route", to] => address(to).and_then(source_route),
+        ["control", to] => address(to).and_then(control),
         ["serve", at] => address(at).and_then(serve),
         ["hold"] => hold(),
         ["exec", path, rest @ ..] => Err(Command::new(path).args(rest).exec()),
@@ -93,6 +95,68 @@ fn raw() -> io::Result<()> {
     // SAFETY: socket(2) takes three integers and touches no memory.
     let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP) };
     if fd < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Asks for a loose source route on a UDP socket, as any user may.
+fn source_route(to: SocketAddr) -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let socket = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0)))?;
+    // LSRR, 7 bytes long, pointer 4, one hop: 127.0.0.2; then the end of the list.
+    let options: [u8; 8] = [131, 7, 4, 127, 0, 0, 2, 0];
+    // SAFETY: the option's bytes outlive the call, and its length is theirs.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_OPTIONS,
+            options.as_ptr().cast(),
+            8,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    socket.send_to(b"ping", to).map(drop)
+}
+
+/// Sends a datagram with a control message beside it: a type of service, which needs no privilege.
+fn control(to: SocketAddr) -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let SocketAddr::V4(v4) = to else {
+        return Err(io::Error::other("not IPv4"));
+    };
+    let socket = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0)))?;
+    let name = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: v4.port().to_be(),
+        sin_addr: libc::in_addr {
+            s_addr: u32::from(*v4.ip()).to_be(),
+        },
+        sin_zero: [0; 8],
+    };
+    let mut byte = [b'x'];
+    let mut part = libc::iovec {
+        iov_base: byte.as_mut_ptr().cast(),
+        iov_len: 1,
+    };
+    // A header of 16 bytes (length, level, type) and an int, padded: IP_TOS.
+    let mut beside = [20u64, (libc::IP_TOS as u64) << 32, 0x10];
+    let message = libc::msghdr {
+        msg_name: std::ptr::from_ref(&name).cast_mut().cast(),
+        msg_namelen: 16,
+        msg_iov: &raw mut part,
+        msg_iovlen: 1,
+        msg_control: beside.as_mut_ptr().cast(),
+        msg_controllen: 24,
+        msg_flags: 0,
+    };
+    // SAFETY: everything the message points to outlives the call, and the lengths are theirs.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, 0) };
+    if sent < 0 {
         Err(io::Error::last_os_error())
     } else {
         Ok(())

@@ -48,6 +48,24 @@ pub(super) fn addresses(guest: &mut Guest) -> Result<()> {
             REFUSED,
             "another, connected",
         )?;
+        expect(
+            guest,
+            &["tcp", "0.0.0.0:8443"],
+            REFUSED,
+            "any address, which means this host",
+        )?;
+        expect(
+            guest,
+            &["source-route", "127.0.0.1:5353"],
+            REFUSED,
+            "a listed datagram by way of another host",
+        )?;
+        expect(
+            guest,
+            &["control", "127.0.0.1:5353"],
+            REFUSED,
+            "a listed datagram with a control message",
+        )?;
         load(
             guest,
             &Spec {
@@ -86,5 +104,9 @@ pub(super) fn sockets(guest: &mut Guest) -> Result<()> {
     ensure!(raw == REFUSED, "a raw socket: {raw}");
     let outside = guest.run(&[AGENT, "raw"])?.code;
     ensure!(outside == 0, "a raw socket outside: {outside}");
+    for probe in ["source-route", "control"] {
+        let outside = guest.run(&[AGENT, probe, "127.0.0.1:5353"])?.code;
+        ensure!(outside == 0, "{probe} outside: {outside}");
+    }
     Ok(())
 }
