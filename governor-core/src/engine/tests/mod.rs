@@ -250,24 +250,7 @@ fn everything_revoked_is_remembered_by_the_kernel_too() {
     .unwrap();
     assert!(host.kernel.revoked_all);
     // The record was lost with the disk it was on: another daemon knows only what the kernel holds.
-    let kernel = KernelView {
-        gate: "adopted".into(),
-        epochs: Epochs {
-            attested: host.kernel.attested,
-            policy: host.kernel.policy,
-        },
-        generation: 1,
-        tombstones: BTreeSet::new(),
-        lease: None,
-        revoked_all: host.kernel.revoked_all,
-    };
-    let again = Engine::start(
-        clock(host.now),
-        host.engine.host().clone(),
-        Recovered::default(),
-        &kernel,
-    );
-    host.engine = again.next;
+    host.restart();
     host.load(1, None).unwrap();
     assert!(!host.allows(b"h"));
     host.load(1, Some(0)).unwrap();
@@ -279,24 +262,7 @@ fn a_lease_of_an_earlier_daemon_does_not_carry_another_policy() {
     let mut host = Host::new();
     host.load(1, Some(0)).unwrap();
     host.attest(false);
-    let kernel = KernelView {
-        gate: "adopted".into(),
-        epochs: Epochs {
-            attested: host.kernel.attested,
-            policy: host.kernel.policy,
-        },
-        generation: 1,
-        tombstones: BTreeSet::new(),
-        lease: host.kernel.lease.map(|(deadline, _, _)| BootTime(deadline)),
-        revoked_all: false,
-    };
-    let again = Engine::start(
-        clock(host.now),
-        host.engine.host().clone(),
-        Recovered::default(),
-        &kernel,
-    );
-    host.engine = again.next;
+    host.restart();
     host.load(1, None).unwrap();
     assert!(host.allows(b"p"), "the policy it was granted under");
     host.load(2, Some(0)).unwrap();
@@ -367,24 +333,7 @@ fn a_lease_that_outlives_its_daemon_ends_in_a_stop() {
     let mut host = Host::new();
     host.load(1, Some(0)).unwrap();
     host.attest(false);
-    let kernel = KernelView {
-        gate: "adopted".into(),
-        epochs: Epochs {
-            attested: host.kernel.attested,
-            policy: host.kernel.policy,
-        },
-        generation: 1,
-        tombstones: BTreeSet::new(),
-        lease: host.kernel.lease.map(|(deadline, _, _)| BootTime(deadline)),
-        revoked_all: false,
-    };
-    let again = Engine::start(
-        clock(host.now),
-        host.engine.host().clone(),
-        Recovered::default(),
-        &kernel,
-    );
-    host.engine = again.next;
+    host.restart();
     host.load(1, None).unwrap();
     host.now = SECOND + LEASE;
     let step = host.engine.handle(clock(host.now), Input::Tick);

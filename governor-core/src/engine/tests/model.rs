@@ -186,6 +186,25 @@ impl Host {
         made
     }
 
+    /// Another daemon, which knows what the kernel holds and nothing from a ledger.
+    pub(super) fn restart(&mut self) {
+        let kernel = KernelView {
+            gate: "adopted".into(),
+            epochs: Epochs {
+                attested: self.kernel.attested,
+                policy: self.kernel.policy,
+            },
+            generation: 1,
+            tombstones: self.kernel.tombstones.clone(),
+            lease: self.kernel.lease.map(|(deadline, _, _)| BootTime(deadline)),
+            revoked_all: self.kernel.revoked_all,
+        };
+        let host = self.engine.host().clone();
+        let step = Engine::start(clock(self.now), host, Recovered::default(), &kernel);
+        self.engine = step.next;
+        self.perform(step.effects);
+    }
+
     pub(super) fn feed(&mut self, input: Input) -> Result<String, Refused> {
         let step = self.engine.handle(clock(self.now), input);
         check_order(&step.effects);
