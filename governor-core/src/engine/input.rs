@@ -56,8 +56,12 @@ pub enum Input {
     },
     /// Quote now instead of when it is due.
     Reattest,
-    /// Denials that left the ring, as bytes, and how many were lost since the last batch.
-    Verdicts { events: Vec<Vec<u8>>, lost: u64 },
+    /// Verdicts that left the rings, as bytes, and how many denials were lost since the last batch.
+    Verdicts {
+        denied: Vec<Vec<u8>>,
+        allowed: Vec<Vec<u8>>,
+        lost: u64,
+    },
     /// An effect could not be carried out.
     EffectFailed {
         effect: Box<super::Effect>,

@@ -119,6 +119,8 @@ pub struct Engine {
     uncounted: u64,
     /// What is left of this second's records of denials, and when it is filled up again.
     budget: Budget,
+    /// The same for what was allowed.
+    budget_allowed: Budget,
     /// The attested class was revoked and no appraisal was accepted since.
     withdrawn: bool,
     expiry_recorded: bool,
@@ -174,6 +176,7 @@ impl Engine {
             due: kernel.lease,
             uncounted: 0,
             budget: Budget::full(now.boot),
+            budget_allowed: Budget::full(now.boot),
             withdrawn: false,
             expiry_recorded: false,
             unwritten: 0,
@@ -262,32 +265,31 @@ impl Engine {
                 next.pcrs_read(now, &values, &mut effects);
                 Ok(String::new())
             }
-            Input::Observe { zone, span, uid } => next.observe(now, zone, span, uid, &mut effects),
+            Input::Observe { zone, span, uid } => {
+                let asked = format!("observe zone {zone} for {} s", span.as_seconds());
+                let answer = next.observe(now, zone, span, uid, &mut effects);
+                recorded(asked, answer, uid, &mut effects)
+            }
             Input::Revoke {
                 target,
                 reason,
                 uid,
-            } => next.revoke(now, &target, &reason, uid, &mut effects),
+            } => {
+                let answer = next.revoke(now, &target, &reason, uid, &mut effects);
+                recorded(format!("revoke {target:?}"), answer, uid, &mut effects)
+            }
             Input::Reattest => {
                 // One that is under way is as good as another.
                 next.next_quote = now.boot;
                 next.request_quote_if_due(now, &mut effects);
                 Ok("asked the TPM for a quote".into())
             }
-            Input::Verdicts { events, lost } => {
-                let kept = next.budget.take(now.boot, events.len());
-                let mut kinds: Vec<Kind> = events
-                    .iter()
-                    .take(kept)
-                    .map(|event| records::verdict(event))
-                    .collect();
-                next.uncounted = next.uncounted.saturating_add((events.len() - kept) as u64);
-                if lost > 0 {
-                    kinds.push(records::gap("denials lost because the ring was full", lost));
-                }
-                if !kinds.is_empty() {
-                    effects.push(Effect::Append(kinds));
-                }
+            Input::Verdicts {
+                denied,
+                allowed,
+                lost,
+            } => {
+                next.verdicts(now, &denied, &allowed, lost, &mut effects);
                 Ok(String::new())
             }
             Input::EffectFailed { effect, error } => {
@@ -307,6 +309,31 @@ impl Engine {
             next,
             effects,
             answer,
+        }
+    }
+
+    /// Writes verdicts down: denials and what was allowed each within a budget of their own.
+    fn verdicts(
+        &mut self,
+        now: ClockReading,
+        denied: &[Vec<u8>],
+        allowed: &[Vec<u8>],
+        lost: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (some, others) = (
+            self.budget.take(now.boot, denied.len()),
+            self.budget_allowed.take(now.boot, allowed.len()),
+        );
+        let kept = denied.iter().take(some).chain(allowed.iter().take(others));
+        let mut kinds: Vec<Kind> = kept.map(|event| records::verdict(event)).collect();
+        let left_out = denied.len() - some + allowed.len() - others;
+        self.uncounted = self.uncounted.saturating_add(left_out as u64);
+        if lost > 0 {
+            kinds.push(records::gap("denials lost because the ring was full", lost));
+        }
+        if !kinds.is_empty() {
+            effects.push(Effect::Append(kinds));
         }
     }
 
@@ -516,6 +543,9 @@ impl Engine {
     ) {
         self.outstanding
             .take_if(|outstanding| nonce.is_none_or(|nonce| outstanding.challenge.nonce == nonce));
+        if self.tpm_error.as_ref() != Some(&why) {
+            effects.push(Effect::Append(vec![records::lost("request-quote", &why)]));
+        }
         self.tpm_error = Some(why.clone());
         if !matches!(self.trust, Trust::Trusted(_)) && !self.trust.has(&Cause::TpmUnavailable) {
             let before = self.trust.name();
@@ -602,7 +632,8 @@ impl Engine {
                         | Kind::Verdict(_)
                         | Kind::Gap(_)
                         | Kind::ModeChange(_)
-                        | Kind::Lost(_) => self.unwritten = self.unwritten.saturating_add(1),
+                        | Kind::Lost(_)
+                        | Kind::Refusal(_) => self.unwritten = self.unwritten.saturating_add(1),
                     }
                 }
                 // A challenge whose appraisal could not be recorded is asked again.
@@ -638,7 +669,7 @@ impl Engine {
             self.trust = self.trust.clone().cleared(Clears::Record);
         }
         if self.uncounted > 0 && self.budget.take(now.boot, 1) == 1 {
-            let what = "denials counted, not kept one by one";
+            let what = "verdicts counted, not kept one by one";
             effects.push(Effect::Append(vec![records::gap(what, self.uncounted)]));
             self.uncounted = 0;
         }
@@ -903,6 +934,19 @@ impl Attestation {
             lease: section.lease,
         }))
     }
+}
+
+/// The answer, and the record of it if it is a refusal.
+fn recorded(
+    asked: String,
+    answer: Result<String, Refused>,
+    uid: u32,
+    effects: &mut Vec<Effect>,
+) -> Result<String, Refused> {
+    if let Err(Refused::Denied(why) | Refused::Invalid(why)) = &answer {
+        effects.push(Effect::Append(vec![records::refusal(&asked, why, uid)]));
+    }
+    answer
 }
 
 fn attestation_quotes(engine: &Engine, pcr: u8) -> bool {

@@ -9,7 +9,7 @@ use crate::{
     attest::{AttestationResult, Challenge, Evidence},
     digest::Digest,
     lineage::{
-        Appraisal, Gap, Grant, Kind, Lost, ModeChange, Named, PolicyLoaded, PolicyRefused,
+        Appraisal, Gap, Grant, Kind, Lost, ModeChange, Named, PolicyLoaded, PolicyRefused, Refusal,
         Revocation, Start, TombstoneRecord, TrustChange, VerdictRecord,
     },
     policy::{Epochs, Ids, VerifiedPolicy},
@@ -74,6 +74,14 @@ pub(super) fn appraisal(
         epoch,
         ledger_size: challenge.ledger_size,
         ledger_head: challenge.ledger_head.bytes().to_vec(),
+        quote: evidence.quote.clone(),
+        signature: evidence.signature.clone(),
+        ak_public: evidence.ak_public.clone(),
+        pcrs: evidence
+            .pcrs
+            .iter()
+            .flat_map(|(pcr, value)| core::iter::once(*pcr).chain(*value.bytes()))
+            .collect(),
     })
 }
 
@@ -146,6 +154,14 @@ pub(super) fn mode_change(zone: &str, mode: &str, until: u64, uid: Option<u32>) 
         mode: mode.to_owned(),
         until,
         uid,
+    })
+}
+
+pub(super) fn refusal(asked: &str, why: &str, uid: u32) -> Kind {
+    Kind::Refusal(Refusal {
+        asked: asked.to_owned(),
+        why: why.to_owned(),
+        uid: Some(uid),
     })
 }
 

@@ -13,6 +13,6 @@ pub use frame::{
 };
 pub use record::{
     Appraisal, Entry, Gap, Grant, Kind, Lost, ModeChange, Named, PolicyLoaded, PolicyRefused,
-    Revocation, Start, TombstoneRecord, TrustChange, VerdictRecord,
+    Refusal, Revocation, Start, TombstoneRecord, TrustChange, VerdictRecord,
 };
 pub use recover::Recovered;

@@ -23,7 +23,10 @@ pub struct Entry {
     /// Seconds since 1970, as the wall clock had it.
     #[prost(int64, tag = "5")]
     pub wall: i64,
-    #[prost(oneof = "Kind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20")]
+    #[prost(
+        oneof = "Kind",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21"
+    )]
     pub kind: Option<Kind>,
 }
 
@@ -53,6 +56,8 @@ pub enum Kind {
     /// An effect that could not be carried out.
     #[prost(message, tag = "20")]
     Lost(Lost),
+    #[prost(message, tag = "21")]
+    Refusal(Refusal),
 }
 
 /// The daemon started.
@@ -138,6 +143,17 @@ pub struct Appraisal {
     pub ledger_size: u64,
     #[prost(bytes = "vec", tag = "9")]
     pub ledger_head: Vec<u8>,
+    /// TPMS_ATTEST and TPMT_SIGNATURE as received, so that the appraisal can be made again.
+    #[prost(bytes = "vec", tag = "10")]
+    pub quote: Vec<u8>,
+    #[prost(bytes = "vec", tag = "11")]
+    pub signature: Vec<u8>,
+    /// TPMT_PUBLIC of the attestation key.
+    #[prost(bytes = "vec", tag = "12")]
+    pub ak_public: Vec<u8>,
+    /// The quoted registers: number and value, 33 bytes each.
+    #[prost(bytes = "vec", tag = "13")]
+    pub pcrs: Vec<u8>,
 }
 
 /// Trust moved.
@@ -230,4 +246,15 @@ pub struct Lost {
     pub effect: String,
     #[prost(string, tag = "2")]
     pub error: String,
+}
+
+/// An operator asked for something that was not done.
+#[derive(Clone, PartialEq, Message)]
+pub struct Refusal {
+    #[prost(string, tag = "1")]
+    pub asked: String,
+    #[prost(string, tag = "2")]
+    pub why: String,
+    #[prost(uint32, optional, tag = "3")]
+    pub uid: Option<u32>,
 }

@@ -88,7 +88,8 @@ impl Recovered {
                 | Kind::Verdict(_)
                 | Kind::Gap(_)
                 | Kind::ModeChange(_)
-                | Kind::Lost(_),
+                | Kind::Lost(_)
+                | Kind::Refusal(_),
             )
             | None => {}
         }

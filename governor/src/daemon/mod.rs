@@ -341,19 +341,19 @@ impl Daemon {
         });
     }
 
-    /// Takes events out of the rings: denials into the ledger, all of them to whoever listens.
+    /// Takes events out of the rings: into the ledger, and to whoever listens.
     fn drain(&mut self) -> Result<()> {
         let drained = self.hands.gate.drain(DRAIN);
         let now = clock::now()?;
         let lost = drained.lost_denials.saturating_sub(self.lost.0);
         self.lost = (drained.lost_denials, drained.lost_events);
-        if !drained.denials.is_empty() || lost > 0 {
-            let events = drained
-                .denials
-                .iter()
-                .map(|event| event.bytes().to_vec())
-                .collect();
-            self.apply(Input::Verdicts { events, lost })?;
+        if !drained.denials.is_empty() || !drained.events.is_empty() || lost > 0 {
+            let bytes = |events: &[Event]| events.iter().map(|e| e.bytes().to_vec()).collect();
+            self.apply(Input::Verdicts {
+                denied: bytes(&drained.denials),
+                allowed: bytes(&drained.events),
+                lost,
+            })?;
         }
         let mut all: Vec<Event> = drained.denials;
         all.extend(drained.events);

@@ -301,7 +301,8 @@ fn lost_records_are_counted_until_one_is_written() {
     host.load(1, Some(0)).unwrap();
     host.fail = (host.performed..host.performed + 4).collect();
     host.feed(Input::Verdicts {
-        events: vec![vec![1], vec![2]],
+        denied: vec![vec![1], vec![2]],
+        allowed: Vec::new(),
         lost: 0,
     })
     .unwrap();
@@ -345,13 +346,50 @@ fn a_lease_that_outlives_its_daemon_ends_in_a_stop() {
 }
 
 #[test]
+fn what_is_refused_and_what_is_allowed_is_written_down_too() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    let refused = host.feed(Input::Observe {
+        zone: "nowhere".into(),
+        span: Span::seconds(1),
+        uid: 7,
+    });
+    assert!(refused.is_err());
+    assert!(matches!(host.records.last(), Some(Kind::Refusal(r)) if r.uid == Some(7)));
+    host.feed(Input::Verdicts {
+        denied: Vec::new(),
+        allowed: vec![vec![1, 2, 3]],
+        lost: 0,
+    })
+    .unwrap();
+    assert!(
+        matches!(host.records.last(), Some(Kind::Verdict(verdict)) if verdict.event == [1, 2, 3])
+    );
+}
+
+#[test]
+fn an_appraisal_can_be_made_again_from_its_record() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    host.attest(false);
+    let is_appraisal = |kind: &&Kind| matches!(kind, Kind::Appraisal(_));
+    let Some(Kind::Appraisal(recorded)) = host.records.iter().find(is_appraisal) else {
+        panic!("no appraisal was recorded");
+    };
+    assert!(attest::Quote::parse(&recorded.quote).is_ok());
+    assert_eq!(recorded.pcrs.len(), 2 * 33);
+    assert!(!recorded.signature.is_empty() && !recorded.ak_public.is_empty());
+}
+
+#[test]
 fn a_storm_of_denials_does_not_fill_the_ledger() {
     let mut host = Host::new();
     host.load(1, Some(0)).unwrap();
     let before = host.records.len();
     for _ in 0..50 {
         host.feed(Input::Verdicts {
-            events: vec![vec![0; 8]; 100],
+            denied: vec![vec![0; 8]; 100],
+            allowed: Vec::new(),
             lost: 0,
         })
         .unwrap();
