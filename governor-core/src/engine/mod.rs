@@ -549,10 +549,7 @@ impl Engine {
         self.tpm_error = Some(why.clone());
         if !matches!(self.trust, Trust::Trusted(_)) && !self.trust.has(&Cause::TpmUnavailable) {
             let before = self.trust.name();
-            self.trust = self
-                .trust
-                .clone()
-                .doubt(now.boot, Cause::TpmUnavailable, why);
+            self.doubt(now, Cause::TpmUnavailable, why);
             effects.push(Effect::Append(vec![records::trust_change(
                 before,
                 &self.trust,

@@ -79,10 +79,7 @@ impl Engine {
                 effects.push(self.raise(Class::Policy));
                 let before = self.trust.name();
                 self.accepted = None;
-                self.trust =
-                    self.trust
-                        .clone()
-                        .doubt(now.boot, Cause::OperatorRevoked, reason.into());
+                self.doubt(now, Cause::OperatorRevoked, reason.to_owned());
                 self.due = None;
                 self.outstanding = None;
                 self.stop_all(|_, _| true, effects);
