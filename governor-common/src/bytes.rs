@@ -66,7 +66,7 @@ mod tests {
         assert_eq!(size_of::<StateWords>(), 6 * 8);
         assert_eq!(size_of::<EgressKey>(), 4 + 4 + 2 + 2 + 16);
         assert_eq!(size_of::<EgressRow>(), 4 + 4 + 16 * 4);
-        let facts = 8 + 4 + 4 + 8 + 32 + 4 * 4 + 48 + 48 + 4 * 4 + 2 * 8 + 152 + 4 * 4 + 16 + 2 * 4;
+        let facts = 8 + 4 + 4 + 8 + 32 + 4 * 4 + 48 + 48 + 4 * 4 + 2 * 8 + 152 + 4 * 4 + 16 + 4 * 4;
         assert_eq!(size_of::<Facts>(), facts);
         assert_eq!(size_of::<Event>(), 8 + 4 * 4 + 8 + 48 + facts + 16 + 192);
     }

@@ -17,6 +17,7 @@ use crate::{
         CLASS_ATTESTED, CLASS_POLICY, MEMORY_ANY, MODE_ENFORCE, MODE_OBSERVE, ROLE_EXECUTABLE,
         ROLE_LIBRARY, ROLE_SCRIPT, Row,
     },
+    signal::{Actor, Signal},
 };
 
 /// A verdict with its reason.
@@ -83,6 +84,23 @@ pub fn decide_fork(f: &Facts) -> Decision {
     (Verdict::Allow, Reason::Authorized)
 }
 
+/// Reaching for the gate itself, or for what it leans on: for the daemon, and where the hook says so
+/// for the first process. What is observed is zones, never this.
+#[inline(always)]
+pub fn decide_guard(f: &Facts) -> Decision {
+    if f.actor == Actor::Daemon as u32 || f.actor == Actor::Init as u32 {
+        (Verdict::Allow, Reason::Authorized)
+    } else {
+        (Verdict::Deny, Reason::Guarded)
+    }
+}
+
+/// Whether a refused reach raises `trips`: an alarm, and not by a governed task.
+#[inline(always)]
+pub const fn raises_trips(signal: Signal, f: &Facts) -> bool {
+    signal.is_alarm() && !f.label.present() && f.zone == 0
+}
+
 /// What the zone's mode makes of a reason.
 #[inline(always)]
 fn settle(f: &Facts, reason: Reason) -> Decision {
@@ -95,8 +113,8 @@ fn settle(f: &Facts, reason: Reason) -> Decision {
                 (Verdict::Deny, Reason::UnknownZone)
             }
         }
-        // An operator's word holds in an observed zone too.
-        Reason::Revoked => (Verdict::Deny, reason),
+        // An operator's word holds in an observed zone too, and the gate is not observed.
+        Reason::Revoked | Reason::Guarded => (Verdict::Deny, reason),
         Reason::UnknownZone
         | Reason::NotMeasured
         | Reason::NoStableFile

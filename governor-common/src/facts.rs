@@ -46,6 +46,8 @@ pub enum Operation {
     Send = 0x66,
     /// Fork inside a zone.
     Fork = 0x77,
+    /// Reach for the gate itself, or for what it leans on.
+    Guard = 0x88,
 }
 
 impl Operation {
@@ -60,6 +62,7 @@ impl Operation {
             0x55 => Some(Self::Connect),
             0x66 => Some(Self::Send),
             0x77 => Some(Self::Fork),
+            0x88 => Some(Self::Guard),
             _ => None,
         }
     }
@@ -75,6 +78,7 @@ impl Operation {
             Self::Connect => "connect",
             Self::Send => "send",
             Self::Fork => "fork",
+            Self::Guard => "guard",
         }
     }
 }
@@ -142,6 +146,10 @@ pub struct Facts {
     pub destination_listed: u32,
     /// 1 when the address could not be read.
     pub address_unreadable: u32,
+    /// A [`crate::Signal`] where the gate itself is reached for; zero otherwise.
+    pub signal: u32,
+    /// A [`crate::Actor`] beside it.
+    pub actor: u32,
 }
 
 impl Facts {

@@ -14,6 +14,7 @@ pub mod names;
 pub mod net;
 pub mod reason;
 pub mod row;
+pub mod signal;
 pub mod state;
 
 #[cfg(feature = "user")]
@@ -21,9 +22,12 @@ mod bytes;
 #[cfg(feature = "user")]
 pub use bytes::Plain;
 
-pub use decide::{decide_connect, decide_exec, decide_map, decide_send, decide_socket};
+pub use decide::{
+    decide_connect, decide_exec, decide_guard, decide_map, decide_send, decide_socket,
+};
 pub use event::Event;
 pub use facts::{Facts, Label, Measured, Operation};
 pub use reason::{Reason, Verdict};
 pub use row::{Row, RowKey};
+pub use signal::{Actor, Signal};
 pub use state::StateWords;

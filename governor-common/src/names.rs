@@ -8,7 +8,7 @@ pub const PIN_DIR: &str = "/sys/fs/bpf/governor";
 
 /// Layout version of everything in this crate. A daemon that finds pins of another version does
 /// not adopt their maps; it attaches its own beside them first and lets go of the old ones after.
-pub const ABI: u64 = 1;
+pub const ABI: u64 = 2;
 
 /// Outer map with one slot: the table of [`crate::Row`]s in force.
 pub const TABLE: &str = "TABLE";
@@ -16,6 +16,10 @@ pub const TABLE: &str = "TABLE";
 pub const STATE: &str = "STATE";
 /// Array with one word that only the kernel raises.
 pub const TRIPS: &str = "TRIPS";
+/// Array of counters indexed by [`crate::Signal`] that only the kernel raises.
+pub const SIGNALS: &str = "SIGNALS";
+/// The same counters as far as a daemon has dealt with them, and written it down.
+pub const HANDLED: &str = "HANDLED";
 /// Array with one word: how many executions were labelled since boot.
 pub const EXECS: &str = "EXECS";
 /// `{zone, digest}` that are revoked whatever the table says.

@@ -94,6 +94,8 @@ reasons! {
     BadAddress = 54, "bad-address";
     /// Executable memory that is not a file's authorized content.
     WrittenMemory = 56, "written-memory";
+    /// The gate itself, or what it leans on, was reached for by somebody it is not for.
+    Guarded = 58, "guarded";
     /// The label changed between check and commit.
     LabelLost = 60, "label-lost";
 }

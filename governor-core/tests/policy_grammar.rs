@@ -30,7 +30,7 @@ fn the_example_lints_and_says_what_it_says() {
     assert_eq!((policy.name(), policy.serial()), ("agent-host", 7));
     assert_eq!(policy.validity().from.to_string(), "2026-11-01T00:00:00Z");
     assert_eq!(policy.validity().until.to_string(), "2027-02-01T00:00:00Z");
-    assert_eq!(policy.governor().len(), 1);
+    assert_eq!(policy.governor().exec.len(), 1);
     let attestation = policy.attestation().expect("attests");
     assert_eq!(
         attestation.pcrs.iter().copied().collect::<Vec<_>>(),
@@ -79,7 +79,7 @@ fn a_key_left_out_is_the_strictest_reading() {
     assert!(workload.started_by.is_empty() && workload.users.is_empty());
     assert_eq!(workload.validity, policy.validity());
     assert_eq!(workload.on_revoke, OnRevoke::Kill);
-    assert!(policy.governor().is_empty() && policy.survival().exec.is_empty());
+    assert!(policy.governor().exec.is_empty() && policy.survival().exec.is_empty());
     let warnings: Vec<_> = policy
         .warnings()
         .iter()

@@ -19,6 +19,7 @@ use governor_common::{
     },
     net::{EgressKey, EgressRow},
     row::TombstoneKey,
+    signal::SIGNAL_SLOTS,
     state::{WORDS, Word},
 };
 
@@ -35,6 +36,11 @@ static TABLE: ArrayOfMaps<Rows, 1> = ArrayOfMaps::new();
 static STATE: Array<u64, { WORDS as usize }> = Array::new();
 #[btf_map]
 static TRIPS: Array<u64, 1> = Array::new();
+#[btf_map]
+static SIGNALS: Array<u64, { SIGNAL_SLOTS as usize }> = Array::new();
+/// User space alone writes and reads it; it is here so that it is made and pinned with the others.
+#[btf_map]
+static HANDLED: Array<u64, { SIGNAL_SLOTS as usize }> = Array::new();
 #[btf_map]
 static EXECS: Array<u64, 1> = Array::new();
 #[btf_map]

@@ -4,8 +4,6 @@
 //! reading. Zones and workloads have files of their own; what only shows when everything is known
 //! (shared digests, table sizes) is looked at last, and only if nothing was wrong before.
 
-use std::collections::BTreeSet;
-
 use toml::de::DeTable;
 
 use super::{
@@ -13,16 +11,13 @@ use super::{
     bundle::{POLICY, RawBundle},
     document::{self, At, Table},
     error::Diagnostics,
-    model::{OnRevoke, Policy, Survival, Validity},
+    model::{Governor, OnRevoke, Policy, Survival, Validity},
     report::{Complaint, Report},
     risks,
     sets::Sets,
     values, whole, workloads, zones,
 };
-use crate::{
-    digest::Digest,
-    time::{Span, WallTime},
-};
+use crate::time::{Span, WallTime};
 
 /// Reads and checks the policy in `files`; signature and manifest are not looked at.
 pub fn parse(files: &RawBundle) -> Result<Policy, Diagnostics> {
@@ -150,8 +145,9 @@ pub(super) fn window(
     })
 }
 
-fn governor(root: &Table<'_>, sets: &mut Sets, report: &mut Report<'_>) -> BTreeSet<Digest> {
-    let Some(table) = root.table("governor", &["exec"], report) else {
+fn governor(root: &Table<'_>, sets: &mut Sets, report: &mut Report<'_>) -> Governor {
+    let keys = ["exec", "libraries", "modules", "kexec"];
+    let Some(table) = root.table("governor", &keys, report) else {
         if !root.has("governor") {
             let complaint = Complaint::new("no [governor] table, so no program may be the daemon");
             report.warn(
@@ -159,9 +155,14 @@ fn governor(root: &Table<'_>, sets: &mut Sets, report: &mut Report<'_>) -> BTree
                 complaint.hint("list a set with the daemon's digest in `exec`"),
             );
         }
-        return BTreeSet::new();
+        return Governor::default();
     };
-    sets.resolve(&table, "exec", report)
+    Governor {
+        exec: sets.resolve(&table, "exec", report),
+        libraries: sets.resolve(&table, "libraries", report),
+        modules: sets.resolve(&table, "modules", report),
+        kexec: sets.resolve(&table, "kexec", report),
+    }
 }
 
 /// The duration at `key`.

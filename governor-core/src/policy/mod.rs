@@ -38,8 +38,8 @@ pub use error::{Diagnostic, Diagnostics, PolicyError, Severity};
 pub use ids::Ids;
 pub use manifest::write as write_manifest;
 pub use model::{
-    Attestation, Memory, Mode, OnRevoke, Policy, Requires, Risk, RiskEvent, Starter, Survival,
-    Validity, Workload, Zone,
+    Attestation, Governor, Memory, Mode, OnRevoke, Policy, Requires, Risk, RiskEvent, Starter,
+    Survival, Validity, Workload, Zone,
 };
 pub use sets::Set;
 pub use signature::{

@@ -190,13 +190,26 @@ pub struct Survival {
     pub libraries: BTreeSet<Digest>,
 }
 
+/// `[governor]`: what may be the daemon, and what may be loaded into the kernel beside the gate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Governor {
+    /// Programs that may be the daemon. None: the gate does not guard itself.
+    pub exec: BTreeSet<Digest>,
+    /// What the daemon may map besides what it had mapped when it armed the gate.
+    pub libraries: BTreeSet<Digest>,
+    /// Kernel modules that may be loaded.
+    pub modules: BTreeSet<Digest>,
+    /// Kernels and initial file systems that may be loaded for `kexec`.
+    pub kexec: BTreeSet<Digest>,
+}
+
 /// A checked policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub(super) name: String,
     pub(super) serial: u64,
     pub(super) validity: Validity,
-    pub(super) governor: BTreeSet<Digest>,
+    pub(super) governor: Governor,
     pub(super) attestation: Option<Attestation>,
     pub(super) zones: BTreeMap<String, Zone>,
     pub(super) workloads: BTreeMap<String, Workload>,
@@ -220,8 +233,8 @@ impl Policy {
         self.validity
     }
 
-    /// The digests that may be the daemon.
-    pub fn governor(&self) -> &BTreeSet<Digest> {
+    /// What may be the daemon, and what may be loaded into the kernel.
+    pub fn governor(&self) -> &Governor {
         &self.governor
     }
 

@@ -16,6 +16,7 @@ pub(super) fn redecide(facts: &Facts) -> Decision {
         Some(Operation::Connect) => decide::decide_connect(facts),
         Some(Operation::Send) => decide::decide_send(facts),
         Some(Operation::Fork) => decide::decide_fork(facts),
+        Some(Operation::Guard) => decide::decide_guard(facts),
         None => (Verdict::Deny, Reason::GateFault),
     }
 }
@@ -37,6 +38,9 @@ pub(super) fn advice(reason: u32) -> String {
         Some(Reason::WrittenMemory) => "the zone's `memory` is `w^x`",
         Some(Reason::SocketKind) => "add the family to the zone's `families`; raw sockets never",
         Some(Reason::Destination) => "add the destination to the workload's `egress`",
+        Some(Reason::Guarded) => {
+            "only the daemon, and what policy lists under [governor], may do this on a governed host"
+        }
         Some(Reason::UnknownZone) => "no policy names this cgroup; load one that does",
         Some(Reason::NoLabel) => "only a workload may use the network in a zone",
         Some(

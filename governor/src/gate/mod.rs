@@ -15,6 +15,7 @@ mod maps;
 mod pins;
 mod probe;
 mod rings;
+mod signals;
 mod state;
 mod table;
 mod zones;

@@ -26,6 +26,8 @@ pub(super) const MAPS: &[&str] = &[
     names::TABLE,
     names::STATE,
     names::TRIPS,
+    names::SIGNALS,
+    names::HANDLED,
     names::EXECS,
     names::TOMBSTONES,
     names::CGROUPS,
