@@ -9,8 +9,11 @@
 //! Refuses: no clock, no I/O. A failed effect is an input.
 
 mod budget;
+mod cause;
 mod effect;
+mod evidence;
 mod input;
+mod loading;
 mod operator;
 mod records;
 #[cfg(test)]
@@ -25,15 +28,16 @@ use std::{
 use governor_common::{names::ZONE_UNKNOWN, row::TombstoneKey};
 
 use budget::Budget;
+pub use cause::{Cause, Clears};
 pub use effect::{Class, Effect, Table};
 pub use input::{Input, Refused, Target};
-pub use trust::{Cause, Causes, Clears, Doubted, Trust, Trusted};
+pub use trust::{Causes, Doubted, Trust, Trusted};
 
 use crate::{
-    attest::{self, Challenge, Evidence, Nonce, PcrSelection, ReferenceValues},
+    attest::{Challenge, Evidence, PcrSelection, ReferenceValues},
     digest::Digest,
     lineage::{Kind, Recovered},
-    policy::{self, Epochs, Ids, Mode, Policy, Requires, VerifiedPolicy},
+    policy::{self, Epochs, Ids, Mode, Requires, VerifiedPolicy},
     time::{BootTime, ClockReading, Span},
 };
 
@@ -337,247 +341,6 @@ impl Engine {
         }
     }
 
-    fn policy_offered(
-        &mut self,
-        now: ClockReading,
-        verified: Arc<VerifiedPolicy>,
-        users: BTreeMap<String, u32>,
-        uid: Option<u32>,
-        effects: &mut Vec<Effect>,
-    ) -> Result<String, Refused> {
-        let refuse = |effects: &mut Vec<Effect>, why: String| {
-            let digest = Some(verified.digest());
-            effects.push(Effect::Append(vec![records::policy_refused(
-                &why, digest, uid,
-            )]));
-            Err(Refused::Invalid(why))
-        };
-        if let Err(error) = verified.check_serial(self.highest) {
-            // Stale, not malformed.
-            return refuse(effects, error.to_string())
-                .map_err(|refused| Refused::Denied(refused.into_reason()));
-        }
-        let attestation = match Attestation::of(verified.policy()) {
-            Ok(attestation) => attestation,
-            Err(why) => return refuse(effects, why),
-        };
-        if let Some((name, zone)) = self.outside(verified.policy()) {
-            return refuse(
-                effects,
-                format!(
-                    "zone `{name}` has the cgroup `{zone}`, which is not below `{}`, the only place \
-                     this host lets be governed",
-                    self.host.governed_root
-                ),
-            );
-        }
-        let gone = self.active.as_ref().map(|active| {
-            let zones = active.verified.policy().zones().iter();
-            zones
-                .filter(|(name, _)| verified.policy().zone(name).is_none())
-                .map(|(name, zone)| (name.clone(), zone.on_revoke))
-                .collect::<Vec<_>>()
-        });
-        self.ids.assign(verified.policy());
-        self.active = Some(Active {
-            verified: Arc::clone(&verified),
-            users,
-            attestation,
-        });
-        let policy = verified.policy();
-        self.observed.retain(|zone, _| policy.zone(zone).is_some());
-        self.highest = Some((policy.serial(), verified.digest()));
-        self.expiry_recorded = false;
-        // What an operator revoked is not granted by a daemon that merely starts again.
-        let stays = uid.is_none() && self.trust.has(&Cause::OperatorRevoked);
-        self.trust = self
-            .trust
-            .clone()
-            .cleared(Clears::Policy)
-            .cleared(Clears::Table);
-        if stays {
-            self.doubt(now, Cause::OperatorRevoked, String::new());
-        }
-        let table = match self.table(now) {
-            Ok(table) => table,
-            Err(why) => return refuse(effects, why),
-        };
-        // A lease speaks for the reference values it was appraised with, whatever else is thought of
-        // the host by now. What a daemon that starts again finds in force was granted under them.
-        if uid.is_some() && !self.evidence_still_convinces() {
-            self.accepted = None;
-            if self.due.is_some() {
-                effects.push(Effect::DropLease);
-            }
-            if matches!(self.trust, Trust::Trusted(_)) {
-                let detail = "the policy asks for other evidence".to_owned();
-                self.doubt(now, Cause::NotAttested, detail);
-            }
-        }
-        // A challenge names the policy it was made under.
-        self.outstanding = self
-            .outstanding
-            .take()
-            .filter(|outstanding| outstanding.challenge.policy == verified.digest());
-        self.next_quote = now.boot;
-        let gone = gone.map(|zones| self.stop_gone(&zones)).unwrap_or_default();
-        effects.push(Effect::KeepPolicy(verified.digest()));
-        effects.push(Effect::Append(vec![
-            records::policy_loaded(&verified, &self.ids, uid),
-            records::grant(&table, verified.digest(), self.epochs),
-        ]));
-        let rows = table.rows.len();
-        effects.push(Effect::InstallTable(Box::new(table)));
-        if uid.is_some() {
-            effects.push(Effect::MarkRevokedAll(false));
-        }
-        effects.extend(gone);
-        self.request_quote_if_due(now, effects);
-        Ok(format!(
-            "policy `{}` serial {} in force, {rows} rows",
-            policy.name(),
-            policy.serial()
-        ))
-    }
-
-    fn evidence_arrived(
-        &mut self,
-        now: ClockReading,
-        nonce: Nonce,
-        evidence: Evidence,
-        effects: &mut Vec<Effect>,
-    ) {
-        // Evidence nobody asked for, or for a challenge that was given up, is nobody's evidence: it
-        // grants nothing, and says nothing against a host that answers the current one.
-        let asked = self
-            .outstanding
-            .take_if(|outstanding| outstanding.challenge.nonce == nonce);
-        let Some(outstanding) = asked else {
-            return;
-        };
-        let Some((attestation, digest)) = self.attestation() else {
-            return;
-        };
-        if outstanding.challenge.policy != digest {
-            return;
-        }
-        let appraised = attest::appraise(
-            &evidence,
-            &outstanding.challenge,
-            &attestation.selection,
-            &attestation.reference,
-        );
-        let deadline = outstanding.at.after(attestation.lease);
-        match appraised {
-            Ok(result) if now.boot < deadline => {
-                let before = self.trust.name();
-                self.trust = self.trust.clone().appraised(now.boot, deadline);
-                let mut kinds = vec![records::appraisal(
-                    &evidence,
-                    &outstanding.challenge,
-                    outstanding.epoch,
-                    Ok((&result, deadline)),
-                )];
-                if self.trust.name() != before {
-                    kinds.push(records::trust_change(before, &self.trust));
-                }
-                let trusted = matches!(self.trust, Trust::Trusted(_));
-                if trusted && self.table_epochs != self.epochs {
-                    match self.table(now) {
-                        Ok(table) => {
-                            kinds.push(records::grant(&table, digest, self.epochs));
-                            effects.push(Effect::Append(kinds));
-                            effects.push(Effect::InstallTable(Box::new(table)));
-                        }
-                        Err(why) => {
-                            effects.push(Effect::Append(kinds));
-                            self.degrade(now, Cause::GateFault, why, effects);
-                            return;
-                        }
-                    }
-                } else {
-                    effects.push(Effect::Append(kinds));
-                }
-                if trusted {
-                    self.withdrawn = false;
-                    self.tpm_error = None;
-                    self.due = Some(deadline);
-                    effects.push(Effect::SetLease {
-                        deadline: deadline.0,
-                        trips: outstanding.challenge.trips,
-                        epoch: outstanding.epoch,
-                    });
-                    self.accepted = Some((Arc::new(evidence), outstanding));
-                }
-            }
-            Ok(_) => self.degrade(
-                now,
-                Cause::QuoteLate,
-                "the quote came after the lease it could have granted".into(),
-                effects,
-            ),
-            Err(rejection) => {
-                let cause = Cause::EvidenceRejected(rejection.code().to_owned());
-                let known = self.trust.has(&cause);
-                self.degrade(now, cause, rejection.to_string(), effects);
-                if !known {
-                    effects.push(Effect::Append(vec![records::appraisal(
-                        &evidence,
-                        &outstanding.challenge,
-                        outstanding.epoch,
-                        Err(&rejection.to_string()),
-                    )]));
-                }
-            }
-        }
-    }
-
-    /// A TPM that fails is asked again; the lease is what it has for answering. The failure of a
-    /// challenge that was given up does not end the one that stands.
-    fn quote_failed(
-        &mut self,
-        now: ClockReading,
-        nonce: Option<Nonce>,
-        why: String,
-        effects: &mut Vec<Effect>,
-    ) {
-        self.outstanding
-            .take_if(|outstanding| nonce.is_none_or(|nonce| outstanding.challenge.nonce == nonce));
-        if self.tpm_error.as_ref() != Some(&why) {
-            effects.push(Effect::Append(vec![records::lost("request-quote", &why)]));
-        }
-        self.tpm_error = Some(why.clone());
-        if !matches!(self.trust, Trust::Trusted(_)) && !self.trust.has(&Cause::TpmUnavailable) {
-            let before = self.trust.name();
-            self.doubt(now, Cause::TpmUnavailable, why);
-            effects.push(Effect::Append(vec![records::trust_change(
-                before,
-                &self.trust,
-            )]));
-        }
-    }
-
-    fn pcrs_read(
-        &mut self,
-        now: ClockReading,
-        values: &BTreeMap<u8, Digest>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some((attestation, _)) = self.attestation() else {
-            return;
-        };
-        let reference = Arc::clone(&attestation.reference);
-        for (pcr, value) in values {
-            if attestation_quotes(self, *pcr) && reference.pcr(*pcr) != Some(value) {
-                let cause = Cause::PcrDiffers(*pcr);
-                if !self.trust.has(&cause) {
-                    let detail = format!("PCR {pcr} is `{value}`");
-                    self.degrade(now, cause, detail, effects);
-                }
-            }
-        }
-    }
-
     fn effect_failed(
         &mut self,
         now: ClockReading,
@@ -853,22 +616,6 @@ impl Engine {
         let active = self.active.as_ref()?;
         Some((active.attestation.as_ref()?, active.verified.digest()))
     }
-
-    /// Whether the evidence behind the running lease also satisfies the policy that is active now.
-    fn evidence_still_convinces(&self) -> bool {
-        let (Some((attestation, _)), Some((evidence, outstanding))) =
-            (self.attestation(), &self.accepted)
-        else {
-            return false;
-        };
-        attest::appraise(
-            evidence,
-            &outstanding.challenge,
-            &attestation.selection,
-            &attestation.reference,
-        )
-        .is_ok()
-    }
 }
 
 /// What others may see of the state.
@@ -915,24 +662,6 @@ impl Engine {
     }
 }
 
-impl Attestation {
-    fn of(policy: &Policy) -> Result<Option<Self>, String> {
-        let Some(section) = policy.attestation() else {
-            return Ok(None);
-        };
-        let selection = PcrSelection::new(section.pcrs.iter().copied())
-            .map_err(|error| format!("reading `attestation.pcrs`: {error}"))?;
-        let reference = ReferenceValues::parse(&section.reference)
-            .map_err(|error| format!("reading `{}`: {error}", section.reference_file))?;
-        Ok(Some(Self {
-            selection,
-            reference: Arc::new(reference),
-            every: section.every,
-            lease: section.lease,
-        }))
-    }
-}
-
 /// The answer, and the record of it if it is a refusal.
 fn recorded(
     asked: String,
@@ -944,10 +673,4 @@ fn recorded(
         effects.push(Effect::Append(vec![records::refusal(&asked, why, uid)]));
     }
     answer
-}
-
-fn attestation_quotes(engine: &Engine, pcr: u8) -> bool {
-    engine
-        .watched()
-        .is_some_and(|selection| selection.contains(pcr))
 }

@@ -376,7 +376,7 @@ fn an_appraisal_can_be_made_again_from_its_record() {
     let Some(Kind::Appraisal(recorded)) = host.records.iter().find(is_appraisal) else {
         panic!("no appraisal was recorded");
     };
-    assert!(attest::Quote::parse(&recorded.quote).is_ok());
+    assert!(crate::attest::Quote::parse(&recorded.quote).is_ok());
     assert_eq!(recorded.pcrs.len(), 2 * 33);
     assert!(!recorded.signature.is_empty() && !recorded.ak_public.is_empty());
 }

@@ -1,0 +1,159 @@
+//! Evidence: what an answer of the TPM comes to.
+//!
+//! Promises: only the answer to the challenge that stands is looked at; trust comes from an accepted
+//! appraisal whose record precedes its lease; registers read between quotes only take away.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Cause, Effect, Engine, Trust, records};
+use crate::{
+    attest::{self, Evidence, Nonce},
+    digest::Digest,
+    time::ClockReading,
+};
+
+impl Engine {
+    pub(super) fn evidence_arrived(
+        &mut self,
+        now: ClockReading,
+        nonce: Nonce,
+        evidence: Evidence,
+        effects: &mut Vec<Effect>,
+    ) {
+        // Evidence nobody asked for, or for a challenge that was given up, is nobody's evidence: it
+        // grants nothing, and says nothing against a host that answers the current one.
+        let asked = self
+            .outstanding
+            .take_if(|outstanding| outstanding.challenge.nonce == nonce);
+        let Some(outstanding) = asked else {
+            return;
+        };
+        let Some((attestation, digest)) = self.attestation() else {
+            return;
+        };
+        if outstanding.challenge.policy != digest {
+            return;
+        }
+        let appraised = attest::appraise(
+            &evidence,
+            &outstanding.challenge,
+            &attestation.selection,
+            &attestation.reference,
+        );
+        let deadline = outstanding.at.after(attestation.lease);
+        match appraised {
+            Ok(result) if now.boot < deadline => {
+                let before = self.trust.name();
+                self.trust = self.trust.clone().appraised(now.boot, deadline);
+                let mut kinds = vec![records::appraisal(
+                    &evidence,
+                    &outstanding.challenge,
+                    outstanding.epoch,
+                    Ok((&result, deadline)),
+                )];
+                if self.trust.name() != before {
+                    kinds.push(records::trust_change(before, &self.trust));
+                }
+                let trusted = matches!(self.trust, Trust::Trusted(_));
+                if trusted && self.table_epochs != self.epochs {
+                    match self.table(now) {
+                        Ok(table) => {
+                            kinds.push(records::grant(&table, digest, self.epochs));
+                            effects.push(Effect::Append(kinds));
+                            effects.push(Effect::InstallTable(Box::new(table)));
+                        }
+                        Err(why) => {
+                            effects.push(Effect::Append(kinds));
+                            self.degrade(now, Cause::GateFault, why, effects);
+                            return;
+                        }
+                    }
+                } else {
+                    effects.push(Effect::Append(kinds));
+                }
+                if trusted {
+                    self.withdrawn = false;
+                    self.tpm_error = None;
+                    self.due = Some(deadline);
+                    effects.push(Effect::SetLease {
+                        deadline: deadline.0,
+                        trips: outstanding.challenge.trips,
+                        epoch: outstanding.epoch,
+                    });
+                    self.accepted = Some((Arc::new(evidence), outstanding));
+                }
+            }
+            Ok(_) => self.degrade(
+                now,
+                Cause::QuoteLate,
+                "the quote came after the lease it could have granted".into(),
+                effects,
+            ),
+            Err(rejection) => {
+                let cause = Cause::EvidenceRejected(rejection.code().to_owned());
+                let known = self.trust.has(&cause);
+                self.degrade(now, cause, rejection.to_string(), effects);
+                if !known {
+                    effects.push(Effect::Append(vec![records::appraisal(
+                        &evidence,
+                        &outstanding.challenge,
+                        outstanding.epoch,
+                        Err(&rejection.to_string()),
+                    )]));
+                }
+            }
+        }
+    }
+
+    /// A TPM that fails is asked again; the lease is what it has for answering. The failure of a
+    /// challenge that was given up does not end the one that stands.
+    pub(super) fn quote_failed(
+        &mut self,
+        now: ClockReading,
+        nonce: Option<Nonce>,
+        why: String,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.outstanding
+            .take_if(|outstanding| nonce.is_none_or(|nonce| outstanding.challenge.nonce == nonce));
+        if self.tpm_error.as_ref() != Some(&why) {
+            effects.push(Effect::Append(vec![records::lost("request-quote", &why)]));
+        }
+        self.tpm_error = Some(why.clone());
+        if !matches!(self.trust, Trust::Trusted(_)) && !self.trust.has(&Cause::TpmUnavailable) {
+            let before = self.trust.name();
+            self.doubt(now, Cause::TpmUnavailable, why);
+            effects.push(Effect::Append(vec![records::trust_change(
+                before,
+                &self.trust,
+            )]));
+        }
+    }
+
+    pub(super) fn pcrs_read(
+        &mut self,
+        now: ClockReading,
+        values: &BTreeMap<u8, Digest>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some((attestation, _)) = self.attestation() else {
+            return;
+        };
+        let reference = Arc::clone(&attestation.reference);
+        for (pcr, value) in values {
+            if attestation_quotes(self, *pcr) && reference.pcr(*pcr) != Some(value) {
+                let cause = Cause::PcrDiffers(*pcr);
+                if !self.trust.has(&cause) {
+                    let detail = format!("PCR {pcr} is `{value}`");
+                    self.degrade(now, cause, detail, effects);
+                }
+            }
+        }
+    }
+}
+
+fn attestation_quotes(engine: &Engine, pcr: u8) -> bool {
+    engine
+        .watched()
+        .is_some_and(|selection| selection.contains(pcr))
+}
