@@ -7,7 +7,7 @@
 use toml::de::DeTable;
 
 use super::{
-    attestation,
+    attestation, bounds,
     bundle::{POLICY, RawBundle},
     document::{self, At, Table},
     error::Diagnostics,
@@ -45,7 +45,7 @@ fn read<'a>(document: &'a DeTable<'a>, files: &'a RawBundle, report: &mut Report
     let root = Table::root(document, ROOT, report);
     let mut sets = Sets::read(&root, files, report);
     root.require(&["policy"], report);
-    let (name, serial, validity) = header(&root, report);
+    let (name, serial, validity, clock_step) = header(&root, report);
     let governor = governor(&root, &mut sets, report);
     let zones = zones::read(&root, report);
     let attestation = attestation::read(&root, files, &zones, report);
@@ -55,6 +55,7 @@ fn read<'a>(document: &'a DeTable<'a>, files: &'a RawBundle, report: &mut Report
     };
     let workloads = workloads::read(&root, &context, &mut sets, report);
     let risks = risks::read(&root, report);
+    let losses = bounds::losses(&root, report);
     let survival = survival(&root, &mut sets, report);
     sets.warn_of_unused(report);
     if !report.failed() {
@@ -75,20 +76,23 @@ fn read<'a>(document: &'a DeTable<'a>, files: &'a RawBundle, report: &mut Report
             .map(|(name, found)| (name, found.value))
             .collect(),
         risks,
+        clock_step,
+        losses,
         survival,
         sets: sets.into_sets(),
         warnings: Vec::new(),
     }
 }
 
-fn header(root: &Table<'_>, report: &mut Report<'_>) -> (String, u64, Validity) {
+fn header(root: &Table<'_>, report: &mut Report<'_>) -> (String, u64, Validity, Span) {
     let keys = ["format", "name", "serial", "not_before", "not_after"];
+    let known = [&keys[..], &["clock_step"]].concat();
     let nothing = Validity {
         from: WallTime(0),
         until: WallTime(0),
     };
-    let Some(table) = root.table("policy", &keys, report) else {
-        return (String::new(), 0, nothing);
+    let Some(table) = root.table("policy", &known, report) else {
+        return (String::new(), 0, nothing, bounds::CLOCK_STEP);
     };
     table.require(&keys, report);
     if let Some(format) = table.integer("format", report)
@@ -121,6 +125,7 @@ fn header(root: &Table<'_>, report: &mut Report<'_>) -> (String, u64, Validity) 
         name.map_or("", |name| name.value).to_owned(),
         serial,
         validity,
+        bounds::clock_step(&table, report),
     )
 }
 
@@ -205,6 +210,7 @@ const ROOT: &[&str] = &[
     "zone",
     "workload",
     "risk",
+    "events",
     "set",
     "survival",
 ];

@@ -6,6 +6,7 @@
 //! nothing. Refuses to look at a clock: the caller says what time it is.
 
 mod attestation;
+mod bounds;
 mod bundle;
 mod check;
 mod compile;
@@ -28,6 +29,7 @@ mod whole;
 mod workloads;
 mod zones;
 
+pub use bounds::CLOCK_STEP;
 pub use bundle::{
     BundleError, MANIFEST, MAX_FILE, MAX_FILES, MAX_NAME, MAX_TOTAL, POLICY, RawBundle, SIGNATURE,
 };
@@ -38,8 +40,8 @@ pub use error::{Diagnostic, Diagnostics, PolicyError, Severity};
 pub use ids::Ids;
 pub use manifest::write as write_manifest;
 pub use model::{
-    Attestation, Governor, Memory, Mode, OnRevoke, Policy, Requires, Risk, RiskEvent, Starter,
-    Survival, Validity, Workload, Zone,
+    Attestation, Governor, Losses, Memory, Mode, OnRevoke, Policy, Requires, Risk, RiskEvent,
+    Starter, Survival, Validity, Workload, Zone,
 };
 pub use sets::Set;
 pub use signature::{

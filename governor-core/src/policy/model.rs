@@ -172,9 +172,22 @@ pub enum RiskEvent {
     DeniedMap,
     DeniedSocket,
     DeniedConnect,
+    /// Reaching for the gate, or for what it leans on.
+    DeniedGuard,
+    /// An execution that was allowed.
+    Spawn,
+    /// A connection that was allowed.
+    Connect,
 }
 
-/// `[risk.NAME]`. Checked and kept; nothing acts on it in this version.
+/// `[events]`: how many denials may be lost before the host is not trusted any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Losses {
+    pub denials: u64,
+    pub within: Span,
+}
+
+/// `[risk.NAME]`: how often a workload may do something before it is stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Risk {
     pub count: u32,
@@ -214,6 +227,8 @@ pub struct Policy {
     pub(super) zones: BTreeMap<String, Zone>,
     pub(super) workloads: BTreeMap<String, Workload>,
     pub(super) risks: BTreeMap<String, Risk>,
+    pub(super) clock_step: Span,
+    pub(super) losses: Option<Losses>,
     pub(super) survival: Survival,
     pub(super) sets: BTreeMap<String, Set>,
     pub(super) warnings: Vec<Diagnostic>,
@@ -261,6 +276,16 @@ impl Policy {
 
     pub fn risks(&self) -> &BTreeMap<String, Risk> {
         &self.risks
+    }
+
+    /// How far the wall clock may be set back.
+    pub fn clock_step(&self) -> Span {
+        self.clock_step
+    }
+
+    /// How many denials may be lost; none: the host's trust does not hang on it.
+    pub fn losses(&self) -> Option<Losses> {
+        self.losses
     }
 
     pub fn survival(&self) -> &Survival {

@@ -1,6 +1,4 @@
-//! `[risk.NAME]`: how many denials in what time are answered how.
-//!
-//! Checked and kept, so that a policy written today is read by the version that acts on it.
+//! `[risk.NAME]`: how many of what in what time are answered how.
 
 use std::collections::BTreeMap;
 
@@ -54,4 +52,7 @@ const RISK_EVENTS: &[(&str, RiskEvent)] = &[
     ("denied-map", RiskEvent::DeniedMap),
     ("denied-socket", RiskEvent::DeniedSocket),
     ("denied-connect", RiskEvent::DeniedConnect),
+    ("denied-guard", RiskEvent::DeniedGuard),
+    ("spawn", RiskEvent::Spawn),
+    ("connect", RiskEvent::Connect),
 ];

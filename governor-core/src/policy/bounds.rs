@@ -1,0 +1,51 @@
+//! What the host itself may do before it is not trusted any more: `clock_step` and `[events]`.
+
+use super::{
+    check::timespan,
+    document::Table,
+    model::Losses,
+    report::{Complaint, Report},
+};
+use crate::time::Span;
+
+/// How far the wall clock may be set back where policy says nothing. Within it nothing is won: the
+/// moments of a policy are held against the latest wall clock that was seen.
+pub const CLOCK_STEP: Span = Span::seconds(60);
+
+/// `[policy] clock_step`.
+pub(super) fn clock_step(table: &Table<'_>, report: &mut Report<'_>) -> Span {
+    let Some(step) = timespan(table, "clock_step", report) else {
+        return CLOCK_STEP;
+    };
+    if step.value < Span::seconds(1) || step.value > Span::seconds(86_400) {
+        let complaint = Complaint::new("`clock_step` must be from 1 s to 24 h");
+        report.error(step.at, complaint);
+    }
+    step.value
+}
+
+/// `[events]`.
+pub(super) fn losses(root: &Table<'_>, report: &mut Report<'_>) -> Option<Losses> {
+    let keys = ["losses", "within"];
+    let table = root.table("events", &keys, report)?;
+    table.require(&keys, report);
+    let complaint =
+        Complaint::new("a workload that floods the gate with denials can take trust away");
+    report.warn(
+        table.at,
+        complaint
+            .hint("leave [events] out unless missing evidence is worse than a host that stands"),
+    );
+    let denials = table.integer("losses", report).and_then(|losses| {
+        let number = u64::try_from(losses.value).ok();
+        if number.is_none() {
+            report.error(losses.at, Complaint::new("`losses` cannot be negative"));
+        }
+        number
+    });
+    let within = timespan(&table, "within", report);
+    denials.zip(within).map(|(denials, within)| Losses {
+        denials,
+        within: within.value,
+    })
+}
