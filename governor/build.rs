@@ -33,6 +33,7 @@ fn control_protocol() -> Result<(), Box<dyn std::error::Error>> {
         "ReattestReply",
         "ReloadReply",
         "RevokeReply",
+        "UnlockReply",
         "StatusReply",
         "Trust",
         "TrustReason",

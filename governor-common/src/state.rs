@@ -26,8 +26,12 @@ pub enum Word {
     RevokedAll = 5,
 }
 
+/// Where the array keeps how many records the ledger had and, in the four words after it, its head.
+/// Two places, of which one is always whole. A size of zero: nothing is kept there.
+pub const LEDGER_PLACES: [u32; 2] = [6, 11];
+
 /// How many words the array has.
-pub const WORDS: u32 = 8;
+pub const WORDS: u32 = 16;
 
 /// The state as one verdict saw it.
 #[repr(C)]

@@ -47,6 +47,8 @@ impl BootTime {
 pub struct ClockReading {
     pub wall: WallTime,
     pub boot: BootTime,
+    /// How much of the boot time the host slept through (CLOCK_BOOTTIME less CLOCK_MONOTONIC).
+    pub suspended: Span,
 }
 
 impl ClockReading {
@@ -77,6 +79,7 @@ mod tests {
         let now = ClockReading {
             wall: WallTime(1_000),
             boot: BootTime(5_000_000_000),
+            suspended: Span(0),
         };
         assert_eq!(now.boot_time_of(WallTime(1_001)), BootTime(6_000_000_000));
         assert_eq!(now.boot_time_of(WallTime(900)), BootTime(0));

@@ -14,13 +14,14 @@ use governor_common::{
 };
 use governor_core::{
     policy::{CompileError, Compiled, Epochs, Ids, Policy, compile},
-    time::{BootTime, ClockReading},
+    time::{BootTime, ClockReading, Span},
 };
 use proptest::prelude::*;
 
 const CLOCK: ClockReading = ClockReading {
     wall: NOW,
     boot: BootTime(1_000_000_000_000),
+    suspended: Span(0),
 };
 const EPOCHS: Epochs = Epochs {
     attested: 11,

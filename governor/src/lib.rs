@@ -4,6 +4,7 @@
 //! `gate` names the BPF library, only `attester` names the TPM library, and effects are performed
 //! in one place.
 
+mod anchor;
 pub mod attester;
 pub mod bundle;
 pub mod cgroups;

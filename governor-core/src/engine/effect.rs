@@ -4,8 +4,10 @@
 //! step that grants, and carries on through failures of one that takes away; either way the failure
 //! comes back as an input.
 
+use std::collections::BTreeMap;
+
 use governor_common::{
-    Row, RowKey,
+    Row, RowKey, Signal,
     net::{EgressKey, EgressRow},
     row::TombstoneKey,
 };
@@ -61,6 +63,11 @@ pub enum Effect {
         workload: Option<u32>,
         action: OnRevoke,
     },
+    /// Take note in the kernel that signals were dealt with. Only once the record before it in the
+    /// same step is durable.
+    AcknowledgeSignals(BTreeMap<Signal, u64>),
+    /// Put the ledger aside that takes no more records and begin another with these.
+    BeginLedger(Vec<Kind>),
     /// Issue a nonce and have the TPM quote.
     RequestQuote {
         selection: PcrSelection,
@@ -69,14 +76,17 @@ pub enum Effect {
 }
 
 impl Effect {
-    /// Whether this can make the kernel allow something it did not allow before.
-    pub const fn grants(&self) -> bool {
+    /// Whether this can make the kernel allow something it did not allow before, or lets trust be had
+    /// again: a lock that could not be written off still stands.
+    pub fn grants(&self) -> bool {
         match self {
-            Self::InstallTable(_)
+            Self::Append(kinds) => kinds.iter().any(|kind| matches!(kind, Kind::Unlocked(_))),
+            Self::BeginLedger(_)
+            | Self::InstallTable(_)
             | Self::SetLease { .. }
             | Self::KeepPolicy(_)
             | Self::MarkRevokedAll(false) => true,
-            Self::Append(_)
+            Self::AcknowledgeSignals(_)
             | Self::DropLease
             | Self::MarkRevokedAll(true)
             | Self::RaiseEpoch { .. }
@@ -97,6 +107,8 @@ impl Effect {
             | Self::RemoveRows(_)
             | Self::Stop { .. } => true,
             Self::Append(_)
+            | Self::AcknowledgeSignals(_)
+            | Self::BeginLedger(_)
             | Self::KeepPolicy(_)
             | Self::MarkRevokedAll(false)
             | Self::InstallTable(_)
@@ -118,6 +130,8 @@ impl Effect {
             Self::AddTombstone(_) => "add-tombstone",
             Self::RemoveRows(_) => "remove-rows",
             Self::Stop { .. } => "stop",
+            Self::AcknowledgeSignals(_) => "acknowledge-signals",
+            Self::BeginLedger(_) => "begin-ledger",
             Self::RequestQuote { .. } => "request-quote",
         }
     }

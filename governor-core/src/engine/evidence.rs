@@ -5,7 +5,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Cause, Effect, Engine, Trust, records};
+use super::{
+    Cause, Effect, Engine, Outstanding, Trust,
+    clocks::{self, ClockDoubt},
+    records,
+};
 use crate::{
     attest::{self, Evidence, Nonce},
     digest::Digest,
@@ -41,8 +45,21 @@ impl Engine {
             &attestation.reference,
         );
         let deadline = outstanding.at.after(attestation.lease);
+        if let Ok(result) = &appraised
+            && let Err(doubt) = self.clocks.judge(&clocks::of(result))
+        {
+            let (cause, why) = match doubt {
+                ClockDoubt::Reset(why) => (Cause::TpmReset, why),
+                ClockDoubt::Backwards(why) => {
+                    (Cause::EvidenceRejected("tpm-clock-backwards".into()), why)
+                }
+            };
+            self.rejected(now, cause, &why, &evidence, &outstanding, effects);
+            return;
+        }
         match appraised {
             Ok(result) if now.boot < deadline => {
+                self.clocks.accept(clocks::of(&result));
                 let before = self.trust.name();
                 self.trust = self.trust.clone().appraised(now.boot, deadline);
                 let mut kinds = vec![records::appraisal(
@@ -91,17 +108,30 @@ impl Engine {
             ),
             Err(rejection) => {
                 let cause = Cause::EvidenceRejected(rejection.code().to_owned());
-                let known = self.trust.has(&cause);
-                self.degrade(now, cause, rejection.to_string(), effects);
-                if !known {
-                    effects.push(Effect::Append(vec![records::appraisal(
-                        &evidence,
-                        &outstanding.challenge,
-                        outstanding.epoch,
-                        Err(&rejection.to_string()),
-                    )]));
-                }
+                let why = rejection.to_string();
+                self.rejected(now, cause, &why, &evidence, &outstanding, effects);
             }
+        }
+    }
+
+    fn rejected(
+        &mut self,
+        now: ClockReading,
+        cause: Cause,
+        why: &str,
+        evidence: &Evidence,
+        outstanding: &Outstanding,
+        effects: &mut Vec<Effect>,
+    ) {
+        let known = self.trust.has(&cause);
+        self.degrade(now, cause, why.to_owned(), effects);
+        if !known {
+            effects.push(Effect::Append(vec![records::appraisal(
+                evidence,
+                &outstanding.challenge,
+                outstanding.epoch,
+                Err(why),
+            )]));
         }
     }
 

@@ -5,9 +5,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use governor_common::Signal;
+
 use crate::{
     attest::{Challenge, Evidence, Nonce},
     digest::Digest,
+    lineage::Broken,
     policy::VerifiedPolicy,
     time::{BootTime, Span},
 };
@@ -54,6 +57,12 @@ pub enum Input {
         reason: String,
         uid: u32,
     },
+    /// What the kernel counted against the gate beyond what was acknowledged.
+    Signals(BTreeMap<Signal, u64>),
+    /// The ledger is gone, or not the one that was written.
+    LedgerBroken(Broken),
+    /// An operator has looked at what locked the host.
+    Unlock { reason: String, uid: u32 },
     /// Quote now instead of when it is due.
     Reattest,
     /// Verdicts that left the rings, as bytes, and how many denials were lost since the last batch.

@@ -65,6 +65,8 @@ impl Engine {
         self.observed.retain(|zone, _| policy.zone(zone).is_some());
         self.highest = Some((policy.serial(), verified.digest()));
         self.expiry_recorded = false;
+        self.risks.begin_anew();
+        self.losses = None;
         // What an operator revoked is not granted by a daemon that merely starts again.
         let stays = uid.is_none() && self.trust.has(&Cause::OperatorRevoked);
         self.trust = self

@@ -10,15 +10,19 @@
 
 mod budget;
 mod cause;
+mod clocks;
 mod effect;
 mod evidence;
 mod input;
 mod loading;
 mod operator;
 mod records;
+mod risk;
+mod signals;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod window;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,15 +32,18 @@ use std::{
 use governor_common::{names::ZONE_UNKNOWN, row::TombstoneKey};
 
 use budget::Budget;
-pub use cause::{Cause, Clears};
+pub use cause::{Cause, Causes, Clears};
+use clocks::Clocks;
 pub use effect::{Class, Effect, Table};
 pub use input::{Input, Refused, Target};
-pub use trust::{Causes, Doubted, Trust, Trusted};
+use risk::Risks;
+pub use trust::{Doubted, Trust, Trusted};
+use window::Window;
 
 use crate::{
     attest::{Challenge, Evidence, PcrSelection, ReferenceValues},
     digest::Digest,
-    lineage::{Kind, Recovered},
+    lineage::{Broken, Kind, Recovered},
     policy::{self, Epochs, Ids, Mode, Requires, VerifiedPolicy},
     time::{BootTime, ClockReading, Span},
 };
@@ -58,6 +65,8 @@ pub struct KernelView {
     pub lease: Option<BootTime>,
     /// An operator revoked everything, and the record of it may not have been written.
     pub revoked_all: bool,
+    /// The id of this boot.
+    pub boot_id: [u8; 16],
 }
 
 /// Facts about this host and this daemon that never change while it runs.
@@ -132,6 +141,12 @@ pub struct Engine {
     unwritten: u64,
     /// What the TPM said last, for the reason that a late quote becomes.
     tpm_error: Option<String>,
+    clocks: Clocks,
+    risks: Risks,
+    /// Denials lost, for policies that bound them.
+    losses: Option<Window>,
+    /// The ledger takes no more records, and why; an operator begins another.
+    broken: Option<Broken>,
 }
 
 /// What comes of one input.
@@ -146,11 +161,16 @@ pub struct Step {
 impl Engine {
     /// The first step: what a new daemon makes of what it found. It only takes away.
     pub fn start(now: ClockReading, host: Host, recovered: Recovered, kernel: &KernelView) -> Step {
-        let trust = Trust::begin(now.boot, &recovered.locked).doubt(
+        let mut trust = Trust::begin(now.boot, cause::locking(&recovered.locked)).doubt(
             now.boot,
             Cause::NoPolicy,
             String::new(),
         );
+        if let Some(broken) = &recovered.broken {
+            let cause = Cause::of_ledger(broken.flaw);
+            trust = trust.doubt(now.boot, cause, broken.detail.clone());
+        }
+        let clocks = Clocks::begin(now, &recovered, &kernel.boot_id);
         let mut engine = Self {
             host,
             ids: Ids {
@@ -185,11 +205,20 @@ impl Engine {
             expiry_recorded: false,
             unwritten: 0,
             tpm_error: None,
+            clocks,
+            risks: Risks::default(),
+            losses: None,
+            broken: recovered.broken,
         };
         if recovered.revoked_all || kernel.revoked_all {
             engine.doubt(now, Cause::OperatorRevoked, String::new());
         }
         let mut effects = Vec::new();
+        if matches!(engine.trust, Trust::Locked(_)) {
+            // Whatever an earlier daemon was granted; what runs is stopped once a policy says how.
+            effects.push(Effect::DropLease);
+            effects.push(engine.raise(Class::Attested));
+        }
         for tombstone in engine.tombstones.difference(&kernel.tombstones) {
             effects.push(Effect::AddTombstone(*tombstone));
         }
@@ -204,6 +233,9 @@ impl Engine {
             effects.push(Effect::InstallTable(Box::new(engine.empty_table())));
         }
         let mut kinds = vec![records::start(&engine.host, &kernel.gate)];
+        if matches!(engine.trust, Trust::Locked(_)) {
+            kinds.push(records::trust_change("start", &engine.trust));
+        }
         let unrecorded: Vec<_> = kernel
             .tombstones
             .difference(&recovered.tombstones)
@@ -229,6 +261,22 @@ impl Engine {
     pub fn handle(&self, now: ClockReading, input: Input) -> Step {
         let mut next = self.clone();
         let mut effects = Vec::new();
+        match input {
+            Input::Verdicts { .. } | Input::EffectFailed { .. } | Input::Tick => {}
+            Input::PolicyOffered { .. }
+            | Input::PolicyRefused { .. }
+            | Input::NoPolicyKept
+            | Input::QuoteStarted { .. }
+            | Input::EvidenceArrived { .. }
+            | Input::QuoteFailed { .. }
+            | Input::PcrsRead(_)
+            | Input::Observe { .. }
+            | Input::Revoke { .. }
+            | Input::Signals(_)
+            | Input::LedgerBroken(_)
+            | Input::Unlock { .. }
+            | Input::Reattest => next.risks.forget_stops(),
+        }
         let answer = match input {
             Input::PolicyOffered { policy, users, uid } => {
                 next.policy_offered(now, policy, users, uid, &mut effects)
@@ -282,6 +330,18 @@ impl Engine {
                 let answer = next.revoke(now, &target, &reason, uid, &mut effects);
                 recorded(format!("revoke {target:?}"), answer, uid, &mut effects)
             }
+            Input::Signals(seen) => {
+                next.signalled(now, seen, &mut effects);
+                Ok(String::new())
+            }
+            Input::LedgerBroken(broken) => {
+                next.ledger_broken(now, broken, &mut effects);
+                Ok(String::new())
+            }
+            Input::Unlock { reason, uid } => {
+                let answer = next.unlock(now, &reason, uid, &mut effects);
+                recorded("unlock".into(), answer, uid, &mut effects)
+            }
             Input::Reattest => {
                 // One that is under way is as good as another.
                 next.next_quote = now.boot;
@@ -325,6 +385,8 @@ impl Engine {
         lost: u64,
         effects: &mut Vec<Effect>,
     ) {
+        self.count_risks(denied, effects);
+        self.count_risks(allowed, effects);
         let (some, others) = (
             self.budget.take(now.boot, denied.len()),
             self.budget_allowed.take(now.boot, allowed.len()),
@@ -338,6 +400,29 @@ impl Engine {
         }
         if !kinds.is_empty() {
             effects.push(Effect::Append(kinds));
+        }
+        self.count_losses(now, lost, effects);
+    }
+
+    /// A policy may say how many denials may be lost. Unless it does none are too many: whatever
+    /// fills a ring is governed work, which must not be able to take the host's trust.
+    fn count_losses(&mut self, now: ClockReading, lost: u64, effects: &mut Vec<Effect>) {
+        let Some(bound) = self
+            .policy()
+            .and_then(|verified| verified.policy().losses())
+        else {
+            self.losses = None;
+            return;
+        };
+        if lost == 0 {
+            return;
+        }
+        let window = self.losses.get_or_insert_with(|| Window::new(bound.within));
+        let sum = window.add(now.boot, lost);
+        if sum > bound.denials {
+            self.losses = None;
+            let detail = format!("{sum} within {} s", bound.within.as_seconds());
+            self.degrade(now, Cause::EventsLost, detail, effects);
         }
     }
 
@@ -360,6 +445,14 @@ impl Engine {
                 effects.push(self.raise(Class::Attested));
                 effects.push(self.raise(Class::Policy));
             }
+            if self.risks.asked_for(&effect) {
+                // What one workload brought about says nothing about the host.
+                if !self.owed.contains(&effect) {
+                    self.owed.push(effect);
+                    effects.push(Effect::Append(vec![records::lost(name, &error)]));
+                }
+                return;
+            }
             let cause = if matches!(effect, Effect::Stop { .. }) {
                 Cause::StopFailed
             } else {
@@ -376,15 +469,31 @@ impl Engine {
             return;
         }
         match effect {
+            Effect::BeginLedger(_) | Effect::AcknowledgeSignals(_) => {
+                // The lock stands on, and the signals come again.
+                effects.push(Effect::Append(vec![records::lost(name, &error)]));
+            }
             Effect::Append(kinds) => {
+                let unlocking = kinds.iter().any(|kind| matches!(kind, Kind::Unlocked(_)));
                 for kind in kinds {
                     match kind {
                         // What was taken away is written down sooner or later, in full.
-                        Kind::Revocation(_) | Kind::TrustChange(_) => self.owed_records.push(kind),
+                        Kind::Revocation(_) | Kind::TrustChange(_) | Kind::RiskMet(_)
+                            if !unlocking =>
+                        {
+                            self.owed_records.push(kind);
+                        }
+                        // These are still there to be asked for.
+                        Kind::Signalled(_) => {}
                         Kind::Gap(gap) if gap.what == LOST_RECORDS => {
                             self.unwritten = self.unwritten.saturating_add(gap.count);
                         }
                         Kind::Start(_)
+                        | Kind::Revocation(_)
+                        | Kind::TrustChange(_)
+                        | Kind::RiskMet(_)
+                        | Kind::Unlocked(_)
+                        | Kind::Begun(_)
                         | Kind::PolicyLoaded(_)
                         | Kind::PolicyRefused(_)
                         | Kind::Appraisal(_)
@@ -419,8 +528,13 @@ impl Engine {
             // If it fails again, that comes back.
             self.trust = self.trust.clone().cleared(Clears::Retry);
         }
+        self.watch_clocks(now, effects);
+        if matches!(self.trust, Trust::Locked(_)) && !self.withdrawn && self.active.is_some() {
+            self.withdraw(effects);
+        }
         effects.append(&mut self.owed);
-        if self.trust.has(&Cause::LedgerUnwritable) {
+        // A broken ledger is not tried again: an operator begins another.
+        if self.trust.has(&Cause::LedgerUnwritable) && self.broken.is_none() {
             // Trying is the only way to know. If it fails, that comes back like any failure.
             let mut kinds = vec![records::gap(LOST_RECORDS, self.unwritten)];
             kinds.append(&mut self.owed_records);
@@ -442,10 +556,10 @@ impl Engine {
             self.due = None;
         }
         self.end_observing(now, effects);
-        let expired = self
-            .active
-            .as_ref()
-            .is_some_and(|a| now.wall >= a.verified.policy().validity().until);
+        let expired = self.active.as_ref().is_some_and(|a| {
+            let now = self.clocks.corrected(now);
+            now.wall >= a.verified.policy().validity().until
+        });
         if expired && !self.expiry_recorded {
             self.expiry_recorded = true;
             self.degrade(now, Cause::PolicyExpired, String::new(), effects);
@@ -492,28 +606,13 @@ impl Engine {
         }
         let before = self.trust.name();
         let first = !self.withdrawn;
-        self.withdrawn = true;
-        self.doubt(now, cause, detail);
-        if let Trust::Unattested(doubted) = &self.trust {
-            self.trust = Trust::Degraded(doubted.clone());
-        }
+        self.trust = self.trust.clone().lose(now.boot, cause, detail);
         self.accepted = None;
         self.due = None;
         // Evidence from before this moment cannot speak about it.
         self.outstanding = None;
         if first {
-            effects.push(Effect::DropLease);
-            effects.push(self.raise(Class::Attested));
-            // A zone that is observed was never held back, and is not stopped either.
-            let observed: BTreeSet<String> = self.observed.keys().cloned().collect();
-            self.stop_all(
-                |name, zone| {
-                    zone.requires == Requires::Attestation
-                        && zone.mode == Mode::Enforce
-                        && !observed.contains(name)
-                },
-                effects,
-            );
+            self.withdraw(effects);
         }
         let mut kinds = vec![records::trust_change(before, &self.trust)];
         if first {
@@ -525,6 +624,23 @@ impl Engine {
             ));
         }
         effects.push(Effect::Append(kinds));
+    }
+
+    /// Takes every attested authorization, and stops what runs on one.
+    fn withdraw(&mut self, effects: &mut Vec<Effect>) {
+        self.withdrawn = true;
+        effects.push(Effect::DropLease);
+        effects.push(self.raise(Class::Attested));
+        // A zone that is observed was never held back, and is not stopped either.
+        let observed: BTreeSet<String> = self.observed.keys().cloned().collect();
+        self.stop_all(
+            |name, zone| {
+                zone.requires == Requires::Attestation
+                    && zone.mode == Mode::Enforce
+                    && !observed.contains(name)
+            },
+            effects,
+        );
     }
 
     fn doubt(&mut self, now: ClockReading, cause: Cause, detail: String) {
@@ -577,7 +693,7 @@ impl Engine {
             active.verified.policy(),
             &self.ids,
             &active.users,
-            now,
+            self.clocks.corrected(now),
             self.epochs,
             self.generation,
             &self.observed,
@@ -654,6 +770,17 @@ impl Engine {
     /// Whether a challenge is out that nobody answered yet.
     pub const fn is_waiting_for_evidence(&self) -> bool {
         self.outstanding.is_some()
+    }
+
+    /// `now` with the latest wall clock that was seen, which is the one that a policy's validity is
+    /// held against.
+    pub fn corrected(&self, now: ClockReading) -> ClockReading {
+        self.clocks.corrected(now)
+    }
+
+    /// Why the ledger takes no more records, if it does not.
+    pub const fn broken_ledger(&self) -> Option<&Broken> {
+        self.broken.as_ref()
     }
 
     /// Highest serial accepted, with its digest.

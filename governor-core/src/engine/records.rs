@@ -2,15 +2,16 @@
 //!
 //! Only shapes: which record is due, and when, is decided in the engine.
 
-use governor_common::{Plain, row::TombstoneKey};
+use governor_common::{Plain, Signal, row::TombstoneKey};
 
-use super::{Host, Table, Trust};
+use super::{Host, Table, Trust, cause, clocks};
 use crate::{
     attest::{AttestationResult, Challenge, Evidence},
     digest::Digest,
     lineage::{
-        Appraisal, Gap, Grant, Kind, Lost, ModeChange, Named, PolicyLoaded, PolicyRefused, Refusal,
-        Revocation, Start, TombstoneRecord, TrustChange, VerdictRecord,
+        Appraisal, Begun, Gap, Grant, Kind, Lost, ModeChange, Named, PolicyLoaded, PolicyRefused,
+        Refusal, Revocation, RiskMet, Signalled, Start, TombstoneRecord, TrustChange, Unlocked,
+        VerdictRecord,
     },
     policy::{Epochs, Ids, VerifiedPolicy},
     time::BootTime,
@@ -21,6 +22,7 @@ pub(super) fn start(host: &Host, gate: &str) -> Kind {
         version: host.version.clone(),
         gate: gate.to_owned(),
         object: host.object.bytes().to_vec(),
+        anchored: true,
     })
 }
 
@@ -82,6 +84,7 @@ pub(super) fn appraisal(
             .iter()
             .flat_map(|(pcr, value)| core::iter::once(*pcr).chain(*value.bytes()))
             .collect(),
+        clock: outcome.ok().map(|(result, _)| clocks::of(result)),
     })
 }
 
@@ -92,13 +95,7 @@ pub(super) fn trust_change(from: &str, to: &Trust) -> Kind {
         reasons: to
             .causes()
             .iter()
-            .map(|(cause, detail)| {
-                if detail.is_empty() {
-                    cause.code()
-                } else {
-                    format!("{}: {detail}", cause.code())
-                }
-            })
+            .map(|(cause, detail)| cause::written(cause, detail))
             .collect(),
     })
 }
@@ -170,4 +167,24 @@ pub(super) fn lost(effect: &str, error: &str) -> Kind {
         effect: effect.to_owned(),
         error: error.to_owned(),
     })
+}
+
+pub(super) fn signalled(signal: Signal, count: u64) -> Kind {
+    Kind::Signalled(Signalled {
+        signal: signal.name().to_owned(),
+        count,
+        alarm: signal.is_alarm(),
+    })
+}
+
+pub(super) const fn unlocked(unlocked: Unlocked) -> Kind {
+    Kind::Unlocked(unlocked)
+}
+
+pub(super) fn begun(begun: Begun) -> Kind {
+    Kind::Begun(Box::new(begun))
+}
+
+pub(super) const fn risk_met(met: RiskMet) -> Kind {
+    Kind::RiskMet(met)
 }

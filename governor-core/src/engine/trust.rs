@@ -1,17 +1,13 @@
 //! Trust, its reasons, and what clears each.
 //!
 //! A state is left by consuming it; there is no way back to `Trusted` but through
-//! [`Trust::appraised`]. A reason that a quote can contradict is cleared by an accepted appraisal;
-//! the others name the one thing that clears them. Time, restart and reload clear nothing that
-//! they do not themselves disprove.
+//! [`Trust::appraised`], and none out of `Locked` but an operator's word. A reason that a quote can
+//! contradict is cleared by an accepted appraisal; the others name the one thing that clears them.
+//! Time, restart and reload clear nothing that they do not themselves disprove. The whole of it is
+//! drawn in `docs/trust.md`, and a test holds the drawing against this file.
 
-use std::collections::BTreeMap;
-
-use super::cause::{Cause, Clears};
+use super::cause::{Cause, Causes, Clears};
 use crate::time::BootTime;
-
-/// Causes with the details an operator reads.
-pub type Causes = BTreeMap<Cause, String>;
 
 /// Whether the host is trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,14 +33,17 @@ pub struct Doubted {
 }
 
 impl Trust {
-    /// Where every start begins: whatever stood before, nothing has been shown yet.
-    pub fn begin(now: BootTime, locked: &[String]) -> Self {
+    /// Where every start begins: whatever stood before, nothing has been shown yet. What locked the
+    /// host stands on.
+    pub fn begin(now: BootTime, locked: Causes) -> Self {
         if locked.is_empty() {
             let causes = Causes::from([(Cause::NotAttested, String::new())]);
             Self::Unattested(Doubted { since: now, causes })
         } else {
-            let causes = Causes::from([(Cause::LedgerContradiction, locked.join(", "))]);
-            Self::Locked(Doubted { since: now, causes })
+            Self::Locked(Doubted {
+                since: now,
+                causes: locked,
+            })
         }
     }
 
@@ -80,31 +79,46 @@ impl Trust {
         }
     }
 
-    /// Something speaks against trust.
+    /// Something speaks against trust. What is an operator's to clear locks.
     #[must_use]
     pub fn doubt(self, now: BootTime, cause: Cause, detail: String) -> Self {
+        let locks = cause.locks();
+        let doubted = |doubted: Doubted| {
+            let Doubted { since, mut causes } = doubted;
+            causes.insert(cause, detail);
+            Doubted { since, causes }
+        };
+        let nothing = Doubted {
+            since: now,
+            causes: Causes::new(),
+        };
         match self {
-            Self::Trusted(_) => Self::Degraded(Doubted {
-                since: now,
-                causes: Causes::from([(cause, detail)]),
-            }),
-            Self::Unattested(mut doubted) => {
-                doubted.causes.insert(cause, detail);
-                Self::Unattested(doubted)
+            Self::Locked(before) => Self::Locked(doubted(before)),
+            Self::Trusted(_) if locks => Self::Locked(doubted(nothing)),
+            Self::Unattested(before) | Self::Degraded(before) if locks => {
+                let causes = before.causes;
+                Self::Locked(doubted(Doubted { since: now, causes }))
             }
-            Self::Degraded(mut doubted) => {
-                doubted.causes.insert(cause, detail);
-                Self::Degraded(doubted)
-            }
-            Self::Locked(mut doubted) => {
-                doubted.causes.insert(cause, detail);
-                Self::Locked(doubted)
-            }
+            Self::Trusted(_) => Self::Degraded(doubted(nothing)),
+            Self::Unattested(before) => Self::Unattested(doubted(before)),
+            Self::Degraded(before) => Self::Degraded(doubted(before)),
+        }
+    }
+
+    /// As [`Self::doubt`], by something that was seen on this host and takes its authorizations: it
+    /// is not merely that nothing was shown yet.
+    #[must_use]
+    pub fn lose(self, now: BootTime, cause: Cause, detail: String) -> Self {
+        match self.doubt(now, cause, detail) {
+            Self::Unattested(doubted) => Self::Degraded(doubted),
+            Self::Trusted(trusted) => Self::Trusted(trusted),
+            Self::Degraded(doubted) => Self::Degraded(doubted),
+            Self::Locked(doubted) => Self::Locked(doubted),
         }
     }
 
     /// What was shown ends every cause that it clears. Never ends in `Trusted`: when nothing is
-    /// left, evidence is what is missing.
+    /// left, evidence is what is missing. An operator's word ends the lock and nothing else.
     #[must_use]
     pub fn cleared(self, by: Clears) -> Self {
         let clear = |doubted: Doubted| {
@@ -122,7 +136,12 @@ impl Trust {
             Self::Trusted(trusted) => Self::Trusted(trusted),
             Self::Unattested(doubted) => Self::Unattested(clear(doubted)),
             Self::Degraded(doubted) => Self::Degraded(clear(doubted)),
-            Self::Locked(doubted) => Self::Locked(doubted),
+            Self::Locked(doubted) if by == Clears::Operator => {
+                let mut left = clear(doubted);
+                left.causes.insert(Cause::NotAttested, String::new());
+                Self::Degraded(left)
+            }
+            Self::Locked(doubted) => Self::Locked(clear(doubted)),
         }
     }
 
@@ -176,7 +195,7 @@ mod tests {
 
     #[test]
     fn only_an_appraisal_leads_to_trust() {
-        let trust = Trust::begin(NOW, &[]);
+        let trust = Trust::begin(NOW, Causes::new());
         for by in [
             Clears::Appraisal,
             Clears::Policy,
@@ -190,7 +209,7 @@ mod tests {
 
     #[test]
     fn an_appraisal_does_not_clear_what_it_cannot_see() {
-        let trust = Trust::begin(NOW, &[])
+        let trust = Trust::begin(NOW, Causes::new())
             .appraised(NOW, LATER)
             .doubt(NOW, Cause::OperatorRevoked, String::new())
             .appraised(NOW, LATER);
@@ -201,12 +220,24 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_an_operator_unlocks() {
-        let trust = Trust::begin(NOW, &["ledger-contradiction".into()]);
+    fn nothing_but_an_operator_unlocks_and_then_a_quote_is_missing() {
+        let trust = Trust::begin(NOW, Causes::new())
+            .appraised(NOW, LATER)
+            .doubt(NOW, Cause::PolicyExpired, String::new())
+            .doubt(NOW, Cause::LedgerMissing, "gone".into());
+        assert_eq!(trust.name(), "locked");
         let trust = trust
             .appraised(NOW, LATER)
             .cleared(Clears::Policy)
-            .cleared(Clears::Operator);
+            .cleared(Clears::Appraisal)
+            .cleared(Clears::Record)
+            .cleared(Clears::Table)
+            .cleared(Clears::Retry)
+            .lose(NOW, Cause::QuoteLate, String::new());
         assert_eq!(trust.name(), "locked");
+        let trust = trust.cleared(Clears::Operator);
+        assert_eq!(trust.name(), "degraded");
+        assert!(trust.has(&Cause::NotAttested) && trust.has(&Cause::QuoteLate));
+        assert_eq!(trust.appraised(NOW, LATER).name(), "trusted");
     }
 }

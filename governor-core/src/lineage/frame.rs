@@ -53,10 +53,23 @@ impl Head {
 pub struct Scanned {
     pub entries: Vec<Entry>,
     pub head: Head,
+    /// The chained digest after each record.
+    pub heads: Vec<Digest>,
     /// Bytes of the file that are good.
     pub length: u64,
     /// Bytes after them that were never acknowledged.
     pub torn: u64,
+}
+
+impl Scanned {
+    /// The head this ledger had when it had `size` records; none if it never had so many.
+    pub fn head_at(&self, size: u64) -> Option<Head> {
+        let Some(last) = size.checked_sub(1) else {
+            return Some(Head::EMPTY);
+        };
+        let digest = *self.heads.get(usize::try_from(last).ok()?)?;
+        Some(Head { size, digest })
+    }
 }
 
 /// Why a ledger file cannot be used.
@@ -109,6 +122,7 @@ pub fn scan(file: &[u8]) -> Result<Scanned, ScanError> {
             Ok(Scanned {
                 entries: Vec::new(),
                 head: Head::EMPTY,
+                heads: Vec::new(),
                 length: 0,
                 torn: file.len() as u64,
             })
@@ -119,6 +133,7 @@ pub fn scan(file: &[u8]) -> Result<Scanned, ScanError> {
     let mut scanned = Scanned {
         entries: Vec::new(),
         head: Head::EMPTY,
+        heads: Vec::new(),
         length: HEADER.len() as u64,
         torn: 0,
     };
@@ -153,6 +168,7 @@ fn learn(scanned: &mut Scanned, record: &[u8], offset: usize) -> Result<(), Scan
     }
     scanned.entries.push(entry);
     scanned.head = scanned.head.push(record);
+    scanned.heads.push(scanned.head.digest);
     Ok(())
 }
 

@@ -5,14 +5,17 @@
 //! Pure: reading and writing files is the daemon's part.
 
 mod frame;
+mod keep;
 mod record;
 mod recover;
 
 pub use frame::{
     FRAME_HEADER, HEADER, Head, MAX_BATCH, MAX_RECORD, ScanError, Scanned, encode, scan,
 };
+pub use keep::{Broken, Flaw, Found, Notes, hold};
 pub use record::{
-    Appraisal, Entry, Gap, Grant, Kind, Lost, ModeChange, Named, PolicyLoaded, PolicyRefused,
-    Refusal, Revocation, Start, TombstoneRecord, TrustChange, VerdictRecord,
+    Appraisal, Begun, Entry, Gap, Grant, Kind, Lost, ModeChange, Named, PolicyLoaded,
+    PolicyRefused, Refusal, Revocation, RiskMet, Signalled, Start, TombstoneRecord, TpmClock,
+    TrustChange, Unlocked, VerdictRecord,
 };
-pub use recover::Recovered;
+pub use recover::{Recovered, Walls};

@@ -25,7 +25,7 @@ pub struct Entry {
     pub wall: i64,
     #[prost(
         oneof = "Kind",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 30, 31, 32, 33"
     )]
     pub kind: Option<Kind>,
 }
@@ -58,6 +58,18 @@ pub enum Kind {
     Lost(Lost),
     #[prost(message, tag = "21")]
     Refusal(Refusal),
+    /// The kernel counted something done to the gate.
+    #[prost(message, tag = "30")]
+    Signalled(Signalled),
+    /// An operator cleared what locked the host.
+    #[prost(message, tag = "31")]
+    Unlocked(Unlocked),
+    /// This ledger follows another that can be used no more. Always the first record.
+    #[prost(message, tag = "32")]
+    Begun(Box<Begun>),
+    /// A workload did something more often than policy lets it, and was stopped.
+    #[prost(message, tag = "33")]
+    RiskMet(RiskMet),
 }
 
 /// The daemon started.
@@ -71,6 +83,9 @@ pub struct Start {
     /// SHA-256 of the kernel object it carries.
     #[prost(bytes = "vec", tag = "3")]
     pub object: Vec<u8>,
+    /// From here on there is an anchor beside this ledger.
+    #[prost(bool, tag = "4")]
+    pub anchored: bool,
 }
 
 /// A signed policy was accepted.
@@ -154,6 +169,26 @@ pub struct Appraisal {
     /// The quoted registers: number and value, 33 bytes each.
     #[prost(bytes = "vec", tag = "13")]
     pub pcrs: Vec<u8>,
+    /// The TPM's clock as the quote signs it, so that a restart goes on comparing.
+    #[prost(message, optional, tag = "14")]
+    pub clock: Option<TpmClock>,
+}
+
+/// The TPM's clock at a quote.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct TpmClock {
+    /// Name of the key that signed; counters of two keys cannot be compared.
+    #[prost(bytes = "vec", tag = "1")]
+    pub key: Vec<u8>,
+    /// Milliseconds powered.
+    #[prost(uint64, tag = "2")]
+    pub clock: u64,
+    #[prost(uint32, tag = "3")]
+    pub resets: u32,
+    #[prost(uint32, tag = "4")]
+    pub restarts: u32,
+    #[prost(bool, tag = "5")]
+    pub safe: bool,
 }
 
 /// Trust moved.
@@ -257,4 +292,76 @@ pub struct Refusal {
     pub why: String,
     #[prost(uint32, optional, tag = "3")]
     pub uid: Option<u32>,
+}
+
+/// Something done, or tried, to the gate itself.
+#[derive(Clone, PartialEq, Message)]
+pub struct Signalled {
+    #[prost(string, tag = "1")]
+    pub signal: String,
+    /// How often since it was last written down.
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+    /// It voided the lease.
+    #[prost(bool, tag = "3")]
+    pub alarm: bool,
+}
+
+/// A lock that an operator ended.
+#[derive(Clone, PartialEq, Message)]
+pub struct Unlocked {
+    #[prost(string, tag = "1")]
+    pub reason: String,
+    #[prost(uint32, optional, tag = "2")]
+    pub uid: Option<u32>,
+    /// The causes that it cleared, by code.
+    #[prost(string, repeated, tag = "3")]
+    pub cleared: Vec<String>,
+}
+
+/// What went before this ledger, and what of it goes on.
+#[derive(Clone, PartialEq, Message)]
+pub struct Begun {
+    /// What was wrong with the old one.
+    #[prost(string, tag = "1")]
+    pub why: String,
+    /// The last size and head that were known of it.
+    #[prost(uint64, tag = "2")]
+    pub size: u64,
+    #[prost(bytes = "vec", tag = "3")]
+    pub head: Vec<u8>,
+    /// Highest serial accepted, with its digest; 0: none known.
+    #[prost(uint64, tag = "4")]
+    pub serial: u64,
+    #[prost(bytes = "vec", tag = "5")]
+    pub policy: Vec<u8>,
+    #[prost(message, repeated, tag = "6")]
+    pub zones: Vec<Named>,
+    #[prost(message, repeated, tag = "7")]
+    pub workloads: Vec<Named>,
+    #[prost(message, repeated, tag = "8")]
+    pub tombstones: Vec<TombstoneRecord>,
+    #[prost(bool, tag = "9")]
+    pub revoked_all: bool,
+    #[prost(uint32, tag = "10")]
+    pub generation: u32,
+}
+
+/// A `[risk]` of the policy that a workload met.
+#[derive(Clone, PartialEq, Message)]
+pub struct RiskMet {
+    #[prost(string, tag = "1")]
+    pub risk: String,
+    #[prost(uint32, tag = "2")]
+    pub zone: u32,
+    #[prost(uint32, tag = "3")]
+    pub workload: u32,
+    /// What was done to it: the strictest of zone, workload and risk.
+    #[prost(string, tag = "4")]
+    pub action: String,
+    /// How many there were in how many nanoseconds.
+    #[prost(uint64, tag = "5")]
+    pub count: u64,
+    #[prost(uint64, tag = "6")]
+    pub within: u64,
 }

@@ -1,14 +1,14 @@
 //! What a restarted daemon learns from its ledger.
 //!
 //! Folds records in order. Nothing recovered grants anything: serials only forbid older policies,
-//! numbers only keep their names, tombstones only take away, and a lock stays until an operator
-//! starts a new ledger.
+//! numbers only keep their names, tombstones only take away, clocks only forbid earlier ones, and a
+//! lock stays until an operator unlocks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use governor_common::row::TombstoneKey;
 
-use super::{Entry, Kind};
+use super::{Broken, Entry, Kind, Named, TombstoneRecord, TpmClock};
 use crate::digest::Digest;
 
 /// The part of the engine's state that outlives a boot.
@@ -29,6 +29,33 @@ pub struct Recovered {
     pub locked: Vec<String>,
     /// How the last run ended, as far as trust goes.
     pub last_trust: Option<String>,
+    /// The TPM's clock at the last accepted quote, and the boot it was quoted in.
+    pub tpm: Option<(TpmClock, Vec<u8>)>,
+    /// How far the wall clock had come.
+    pub walls: Walls,
+    /// This ledger takes no more records; filled in by whoever read the file.
+    pub broken: Option<Broken>,
+}
+
+/// The wall clock as records have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Walls {
+    /// The latest moment that was ever written, in seconds since 1970.
+    pub latest: Option<i64>,
+    /// The boot of the last record, and by how many nanoseconds the wall clock was ahead of the time
+    /// since boot in it, at most.
+    pub ahead: Option<(Vec<u8>, i128)>,
+}
+
+impl Walls {
+    fn learn(&mut self, entry: &Entry) {
+        let ahead = i128::from(entry.wall) * 1_000_000_000 - i128::from(entry.boot_ns);
+        self.latest = self.latest.max(Some(entry.wall));
+        self.ahead = Some(match self.ahead.take() {
+            Some((boot, most)) if boot == entry.boot_id => (boot, most.max(ahead)),
+            Some(_) | None => (entry.boot_id.clone(), ahead),
+        });
+    }
 }
 
 impl Recovered {
@@ -42,6 +69,7 @@ impl Recovered {
     }
 
     fn learn(&mut self, entry: &Entry) {
+        self.walls.learn(entry);
         match &entry.kind {
             Some(Kind::PolicyLoaded(loaded)) => {
                 if let Ok(bytes) = <[u8; 32]>::try_from(loaded.digest.as_slice())
@@ -54,25 +82,12 @@ impl Recovered {
                 if loaded.uid.is_some() {
                     self.revoked_all = false;
                 }
-                for named in &loaded.zones {
-                    self.zones.insert(named.name.clone(), named.number);
-                }
-                for named in &loaded.workloads {
-                    self.workloads.insert(named.name.clone(), named.number);
-                }
+                learn_names(&mut self.zones, &loaded.zones);
+                learn_names(&mut self.workloads, &loaded.workloads);
             }
             Some(Kind::Revocation(revocation)) => {
                 self.revoked_all |= revocation.target == "all";
-                for tombstone in &revocation.tombstones {
-                    if let Ok(digest) = <[u8; 32]>::try_from(tombstone.digest.as_slice()) {
-                        let key = TombstoneKey {
-                            zone: tombstone.zone,
-                            reserved: 0,
-                            digest,
-                        };
-                        self.tombstones.insert(key);
-                    }
-                }
+                self.bury(&revocation.tombstones);
             }
             Some(Kind::Grant(grant)) => self.generation = self.generation.max(grant.generation),
             Some(Kind::TrustChange(change)) => {
@@ -81,10 +96,36 @@ impl Recovered {
                     self.locked.clone_from(&change.reasons);
                 }
             }
+            Some(Kind::Unlocked(unlocked)) => {
+                self.locked.clear();
+                if unlocked.cleared.iter().any(|code| code == "clock-stepped") {
+                    // The operator took the clock as it stood.
+                    self.walls = Walls::default();
+                    self.walls.learn(entry);
+                }
+            }
+            Some(Kind::Begun(begun)) => {
+                if let Ok(bytes) = <[u8; 32]>::try_from(begun.policy.as_slice())
+                    && begun.serial > 0
+                {
+                    self.highest = Some((begun.serial, Digest::new(bytes)));
+                }
+                learn_names(&mut self.zones, &begun.zones);
+                learn_names(&mut self.workloads, &begun.workloads);
+                self.bury(&begun.tombstones);
+                self.revoked_all |= begun.revoked_all;
+                self.generation = self.generation.max(begun.generation);
+            }
+            Some(Kind::Appraisal(appraisal)) => {
+                if let Some(clock) = appraisal.clock.clone().filter(|_| appraisal.accepted) {
+                    self.tpm = Some((clock, entry.boot_id.clone()));
+                }
+            }
             Some(
                 Kind::Start(_)
                 | Kind::PolicyRefused(_)
-                | Kind::Appraisal(_)
+                | Kind::Signalled(_)
+                | Kind::RiskMet(_)
                 | Kind::Verdict(_)
                 | Kind::Gap(_)
                 | Kind::ModeChange(_)
@@ -94,12 +135,30 @@ impl Recovered {
             | None => {}
         }
     }
+
+    fn bury(&mut self, tombstones: &[TombstoneRecord]) {
+        for tombstone in tombstones {
+            if let Ok(digest) = <[u8; 32]>::try_from(tombstone.digest.as_slice()) {
+                self.tombstones.insert(TombstoneKey {
+                    zone: tombstone.zone,
+                    reserved: 0,
+                    digest,
+                });
+            }
+        }
+    }
+}
+
+fn learn_names(known: &mut BTreeMap<String, u32>, listed: &[Named]) {
+    for named in listed {
+        known.insert(named.name.clone(), named.number);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lineage::{Named, PolicyLoaded, Revocation, TombstoneRecord};
+    use crate::lineage::{Begun, PolicyLoaded, Revocation, TrustChange, Unlocked};
 
     fn entry(kind: Kind) -> Entry {
         Entry {
@@ -144,5 +203,66 @@ mod tests {
             digest: [9; 32],
         };
         assert!(recovered.tombstones.contains(&key));
+    }
+
+    fn locked(reason: &str) -> Entry {
+        entry(Kind::TrustChange(TrustChange {
+            from: "trusted".into(),
+            to: "locked".into(),
+            reasons: vec![reason.into()],
+        }))
+    }
+
+    #[test]
+    fn a_lock_stays_until_an_operator_unlocks() {
+        let degraded = entry(Kind::TrustChange(TrustChange {
+            from: "locked".into(),
+            to: "degraded".into(),
+            reasons: Vec::new(),
+        }));
+        let entries = [locked("ledger-missing: gone"), degraded, loaded(7, 1)];
+        let recovered = Recovered::from_entries(&entries);
+        assert_eq!(recovered.locked, ["ledger-missing: gone"]);
+        let unlocked = entry(Kind::Unlocked(Unlocked::default()));
+        let entries = [locked("ledger-missing"), unlocked];
+        assert!(Recovered::from_entries(&entries).locked.is_empty());
+    }
+
+    #[test]
+    fn a_ledger_that_follows_another_forgets_nothing() {
+        let begun = Begun {
+            serial: 9,
+            policy: vec![4; 32],
+            zones: vec![Named {
+                name: "agents".into(),
+                number: 3,
+            }],
+            tombstones: vec![TombstoneRecord {
+                zone: 3,
+                digest: vec![9; 32],
+            }],
+            revoked_all: true,
+            generation: 6,
+            ..Begun::default()
+        };
+        let recovered = Recovered::from_entries(&[entry(Kind::Begun(Box::new(begun)))]);
+        assert_eq!(recovered.highest, Some((9, Digest::new([4; 32]))));
+        assert_eq!(recovered.zones.get("agents"), Some(&3));
+        assert_eq!(recovered.tombstones.len(), 1);
+        assert!(recovered.revoked_all && recovered.generation == 6);
+    }
+
+    #[test]
+    fn the_furthest_the_wall_clock_came_is_kept_for_the_last_boot() {
+        let at = |boot: u8, wall: i64, boot_ns: u64| Entry {
+            boot_id: vec![boot],
+            wall,
+            boot_ns,
+            ..Entry::default()
+        };
+        let entries = [at(1, 500, 0), at(2, 100, 0), at(2, 90, 1_000_000_000)];
+        let walls = Recovered::from_entries(&entries).walls;
+        assert_eq!(walls.latest, Some(500));
+        assert_eq!(walls.ahead, Some((vec![2], 100_000_000_000)));
     }
 }

@@ -16,6 +16,7 @@ mod render;
 mod revoke;
 mod run;
 mod status;
+mod unlock;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -69,6 +70,8 @@ enum Verb {
     Observe(observe::Args),
     /// Take authorizations away
     Revoke(revoke::Args),
+    /// Say that what locked the host was looked at
+    Unlock(unlock::Args),
     /// Evidence about this host
     #[command(subcommand)]
     Attest(attest::Verb),
@@ -100,6 +103,7 @@ impl Cli {
             Verb::Run(args) => run::run(&globals, args),
             Verb::Observe(args) => observe::observe(&globals, args),
             Verb::Revoke(args) => revoke::revoke(&globals, args),
+            Verb::Unlock(args) => unlock::unlock(&globals, args),
             Verb::Attest(verb) => attest::attest(&globals, verb),
             Verb::Events(args) => events::events(&globals, args),
         };
@@ -195,6 +199,7 @@ mod tests {
             "revoke --workload planner --reason drill",
             "revoke --zone agents --reason drill",
             "revoke --all --reason drill",
+            "unlock --reason looked",
             "attest baseline",
             "attest baseline --pcrs 0,7",
             "attest now",
@@ -228,6 +233,7 @@ mod tests {
             "observe --zone agents --for -1s",
             "revoke --reason drill",
             "revoke --all",
+            "unlock",
             "revoke --all --zone agents --reason drill",
             "revoke --digest abc --reason drill",
         ] {

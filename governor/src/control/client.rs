@@ -61,6 +61,7 @@ calls! {
     observe: ObserveRequest => ObserveReply within LONG;
     enter_zone: EnterZoneRequest => EnterZoneReply within LONG;
     revoke: RevokeRequest => RevokeReply within LONG;
+    unlock: UnlockRequest => UnlockReply within LONG;
     quote: QuoteRequest => QuoteReply within LONG;
     reattest: ReattestRequest => ReattestReply within LONG;
 }

@@ -52,6 +52,11 @@ pub enum Command {
         caller: Caller,
         reply: Answer<proto::RevokeReply>,
     },
+    Unlock {
+        reason: String,
+        caller: Caller,
+        reply: Answer<proto::UnlockReply>,
+    },
     /// A nonce has 32 bytes.
     Quote {
         nonce: Option<Vec<u8>>,

@@ -66,13 +66,17 @@ pub(super) fn target(message: proto::RevokeRequest) -> Result<(Target, String), 
             ));
         }
     };
-    let reason = text::strip(message.reason.trim()).into_owned();
+    Ok((target, reason(&message.reason)?))
+}
+
+pub(super) fn reason(text: &str) -> Result<String, Status> {
+    let reason = text::strip(text.trim()).into_owned();
     if reason.is_empty() || reason.chars().count() > MAX_REASON {
         return Err(invalid(format!(
             "a reason has 1 to {MAX_REASON} characters"
         )));
     }
-    Ok((target, reason))
+    Ok(reason)
 }
 
 pub(super) fn name(what: &str, name: String) -> Result<String, Status> {

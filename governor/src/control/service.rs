@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 use super::{
     command::{Answer, Command},
     connection::Peer,
-    parse::{fixed, invalid, name, question, target},
+    parse::{fixed, invalid, name, question, reason, target},
     peer::Caller,
     proto::{self, GateEvent, control_server::Control},
     server::until,
@@ -140,6 +140,17 @@ impl Control for Service {
         let (target, reason) = target(message)?;
         self.ask(|reply| Command::Revoke {
             target,
+            reason,
+            caller,
+            reply,
+        })
+        .await
+    }
+
+    async fn unlock(&self, request: Request<proto::UnlockRequest>) -> Outcome<proto::UnlockReply> {
+        let (caller, message) = accept(request)?;
+        let reason = reason(&message.reason)?;
+        self.ask(|reply| Command::Unlock {
             reason,
             caller,
             reply,

@@ -67,6 +67,14 @@ impl Daemon {
                 let answer = self.revoke(target, reason, &caller)?;
                 drop(reply.send(answer));
             }
+            Command::Unlock {
+                reason,
+                caller,
+                reply,
+            } => {
+                let answer = self.unlock(reason, &caller)?;
+                drop(reply.send(answer));
+            }
             Command::Quote { nonce, reply, .. } => self.quote(nonce, reply),
             Command::Reattest { reply, .. } => {
                 if self.engine.watched().is_none() {
@@ -144,7 +152,7 @@ impl Daemon {
     }
 
     /// Refuses a caller that carries a label, wherever its cgroup is now.
-    fn governs_nothing(&self, caller: &Caller) -> Result<(), Refusal> {
+    pub(super) fn governs_nothing(&self, caller: &Caller) -> Result<(), Refusal> {
         let label = match cgroups::pidfd(caller.pid) {
             Some(fd) => self.hands.gate.label_of(std::os::fd::AsFd::as_fd(&fd)),
             None => return Err(Refusal::Denied("the caller is gone".into())),
@@ -307,7 +315,7 @@ impl Daemon {
 }
 
 /// A refusal of the engine, or a grant that could not be made, in the protocol's words.
-fn settled(applied: Applied) -> Result<String, Refusal> {
+pub(super) fn settled(applied: Applied) -> Result<String, Refusal> {
     let answer = applied.answer.map_err(|refused| match refused {
         Refused::Denied(why) => Refusal::Denied(why),
         Refused::Invalid(why) => Refusal::Invalid(why),

@@ -53,6 +53,13 @@ impl Hands {
             if outcome.grant_failed && !effect.revokes() {
                 continue;
             }
+            let unwritten = |(failed, _): &(Effect, String)| matches!(failed, Effect::Append(_));
+            if matches!(effect, Effect::AcknowledgeSignals(_))
+                && outcome.failed.iter().any(unwritten)
+            {
+                // What is not written down is not dealt with; it comes again.
+                continue;
+            }
             if let Effect::RequestQuote { .. } = effect {
                 outcome.quotes.push(effect);
                 continue;
@@ -61,11 +68,14 @@ impl Hands {
                 if grants && !effect.revokes() {
                     outcome.grant_failed = true;
                 }
-                tracing::error!(
-                    effect = effect.name(),
-                    "could not {}: {error:#}",
-                    effect.name()
-                );
+                // A ledger that waits for an operator refuses every record; it was said once.
+                if !(matches!(effect, Effect::Append(_)) && self.ledger.refuses().is_some()) {
+                    tracing::error!(
+                        effect = effect.name(),
+                        "could not {}: {error:#}",
+                        effect.name()
+                    );
+                }
                 outcome.failed.push((effect, format!("{error:#}")));
             }
         }
@@ -79,7 +89,22 @@ impl Hands {
         outcome: &mut Outcome,
     ) -> Result<()> {
         match effect {
-            Effect::Append(kinds) => self.ledger.append(now, kinds),
+            Effect::Append(kinds) => {
+                self.ledger.append(now, kinds)?;
+                self.gate
+                    .note_ledger_head(self.ledger.head())
+                    .context("noting the ledger's head")
+            }
+            Effect::BeginLedger(kinds) => {
+                self.ledger.begin(now, kinds)?;
+                self.gate
+                    .note_new_ledger(self.ledger.head())
+                    .context("noting the ledger's head")
+            }
+            Effect::AcknowledgeSignals(dealt) => self
+                .gate
+                .acknowledge(dealt)
+                .context("acknowledging signals"),
             Effect::KeepPolicy(digest) => match self.offered.take() {
                 Some((offered, bundle)) if offered == *digest => self.store.keep(*digest, &bundle),
                 // A policy that was read back from the store is there already.

@@ -14,6 +14,7 @@ mod names;
 mod start;
 mod status;
 mod store;
+mod watch;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -125,6 +126,7 @@ async fn serve(config: Config) -> Result<()> {
             Some(command) = inbox.recv() => daemon.command(command)?,
             Some(answer) = from_tpm.recv() => daemon.tpm_answered(answer)?,
             _ = drain.tick() => {
+                daemon.watch()?;
                 daemon.drain()?;
                 daemon.apply(Input::Tick)?;
             }

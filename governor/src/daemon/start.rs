@@ -37,7 +37,11 @@ pub(super) fn start(
         Opened::Upgraded => "upgraded",
     }
     .to_owned();
-    let (ledger, recovered) = Ledger::open(&config.state.join("ledger"), boot_id)?;
+    let noted = gate.ledger_head().context("reading the ledger's head")?;
+    let (ledger, recovered) = Ledger::open(&config.state, boot_id, noted)?;
+    if let Some(why) = ledger.refuses() {
+        tracing::error!("the ledger `{}` is {why}", ledger.path().display());
+    }
     let store = Store::open(&config.state)?;
     let host = Host {
         id: host_id(&config.host)?,
@@ -64,6 +68,7 @@ pub(super) fn start(
             .context("reading the tombstones")?
             .into_keys()
             .collect(),
+        boot_id,
     };
     let step = Engine::start(now, host, recovered, &kernel);
     let mut daemon = Daemon {
@@ -103,6 +108,8 @@ pub(super) fn start(
             error,
         })?;
     }
+    // What happened while nobody looked, before anything is granted.
+    daemon.watch()?;
     daemon.resume()?;
     // The new maps know everything now; programs of an older layout may go.
     daemon
@@ -120,7 +127,7 @@ pub(super) fn start(
 
 impl Daemon {
     /// Goes on with the policy that was accepted last, if it still verifies.
-    fn resume(&mut self) -> Result<()> {
+    pub(super) fn resume(&mut self) -> Result<()> {
         let Some((serial, digest)) = self.engine.highest() else {
             self.apply(Input::NoPolicyKept)?;
             return Ok(());
@@ -165,7 +172,8 @@ impl Daemon {
     pub(super) fn verify(&self, bundle: &RawBundle) -> Result<VerifiedPolicy> {
         // Read at each use: a key that was taken out of the file stops counting at once.
         let keys = self.config.trusted_keys()?;
-        let now = clock::now()?;
+        // Set back or not: the latest wall clock that was seen.
+        let now = self.engine.corrected(clock::now()?);
         Ok(policy::open(bundle, &keys, now.wall)?)
     }
 }

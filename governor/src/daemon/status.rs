@@ -75,11 +75,11 @@ pub(crate) fn reply(daemon: &Daemon, now: ClockReading) -> proto::StatusReply {
             records: head.size,
             head: head.digest.bytes().to_vec(),
             path: daemon.hands.ledger.path().display().to_string(),
-            ok: daemon.hands.ledger.writable()
+            ok: daemon.hands.ledger.refuses().is_none()
                 && !engine
                     .trust()
                     .has(&governor_core::engine::Cause::LedgerUnwritable),
-            detail: String::new(),
+            detail: daemon.hands.ledger.refuses().unwrap_or_default(),
         }),
         daemon: Some(proto::Daemon {
             version: engine.host().version.clone(),

@@ -8,6 +8,7 @@
 
 mod btf;
 mod error;
+mod keep;
 mod load;
 #[cfg(feature = "bpf-log")]
 mod logs;

@@ -1,128 +1,167 @@
 //! The ledger file: the only code that writes it.
 //!
 //! Promises: `append` returns when every record of the batch is on disk (one `fdatasync`), or
-//! leaves the file as it was and says why; a torn tail is cut off at start, damage before it is
-//! refused. A ledger that could not be restored after a failed write takes no more records.
+//! leaves the file as it was and says why; a torn tail is cut off at start. A ledger that is gone,
+//! shorter than it was, changed or contradicting is never written again and never begun anew but by
+//! an operator; the old one is kept beside it. A ledger that could not be restored after a failed
+//! write takes no more records.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs::{self, File, OpenOptions},
+    io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use governor_core::{
-    lineage::{self, Entry, HEADER, Head, Kind, MAX_BATCH, MAX_RECORD, Recovered},
+    lineage::{
+        self, Broken, Entry, Flaw, Found, HEADER, Head, Kind, MAX_BATCH, MAX_RECORD, Notes,
+        Recovered,
+    },
     time::ClockReading,
 };
 use prost::Message as _;
 
-/// An open ledger.
+use crate::anchor::{Anchor, Anchored};
+
+/// An open ledger, or what is known of one that cannot be used.
 #[derive(Debug)]
 pub struct Ledger {
-    file: File,
+    /// None only while it is broken.
+    file: Option<File>,
     path: PathBuf,
     head: Head,
     length: u64,
+    /// When the file was last changed by us: seconds, nanoseconds.
+    changed: (i64, i64),
     boot_id: [u8; 16],
     /// A failed write could not be undone; the file's end is unknown.
     poisoned: bool,
+    anchor: Anchor,
+    /// The anchor is behind, because it could not be written.
+    owed: bool,
+    broken: Option<Broken>,
 }
 
 impl Ledger {
-    /// Opens or begins the ledger in `dir`, and says what it tells a restarted daemon.
-    pub fn open(dir: &Path, boot_id: [u8; 16]) -> Result<(Self, Recovered)> {
-        std::fs::create_dir_all(dir)
+    /// Opens or begins the ledger in the state directory, and says what it tells a restarted daemon.
+    /// `kernel`: what the kernel holds of it since this boot.
+    pub fn open(
+        state: &Path,
+        boot_id: [u8; 16],
+        kernel: Option<Head>,
+    ) -> Result<(Self, Recovered)> {
+        let dir = state.join("ledger");
+        fs::create_dir_all(&dir)
             .with_context(|| format!("creating the ledger's directory `{}`", dir.display()))?;
         let path = dir.join("ledger");
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-            .open(&path)
-            .with_context(|| format!("opening the ledger `{}`", path.display()))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)
-            .with_context(|| format!("reading the ledger `{}`", path.display()))?;
-        let scanned = lineage::scan(&bytes).with_context(|| {
-            format!(
-                "reading the ledger `{}`; keep it as evidence, move it away and restart",
-                path.display()
-            )
-        })?;
-        let recovered = Recovered::from_entries(&scanned.entries);
+        let anchor = Anchor::of(state);
+        let mut notes = Notes {
+            kernel,
+            policies: keeps_policies(state)?,
+            ..Notes::default()
+        };
+        match anchor.read() {
+            Ok(None) => {}
+            Ok(Some(anchored)) => {
+                notes.anchor = Some(anchored.head);
+                notes.broken = anchored.broken;
+            }
+            // It is replaced whole, so this is no accident of ours.
+            Err(error) => notes.broken = Some((Flaw::Contradicting, format!("{error:#}"))),
+        }
+        let bytes = read(&path)?;
+        let scanned = bytes.as_deref().map(lineage::scan);
+        drop(bytes);
+        let found = match &scanned {
+            None => Found::Missing,
+            Some(Err(error)) => Found::Unreadable(error),
+            Some(Ok(scanned)) => Found::Read(scanned),
+        };
+        let broken = lineage::hold(&found, &notes);
+        let scanned = scanned.and_then(Result::ok);
+        let mut recovered = scanned
+            .as_ref()
+            .map(|scanned| Recovered::from_entries(&scanned.entries))
+            .unwrap_or_default();
+        recovered.broken.clone_from(&broken);
         let mut ledger = Self {
-            file,
+            file: None,
             path,
-            head: scanned.head,
-            length: scanned.length,
+            head: scanned.as_ref().map_or(Head::EMPTY, |scanned| scanned.head),
+            length: scanned.as_ref().map_or(0, |scanned| scanned.length),
+            changed: (0, 0),
             boot_id,
             poisoned: false,
+            anchor,
+            owed: false,
+            broken: None,
         };
-        if scanned.torn > 0 || scanned.length == 0 {
-            ledger.begin_at(scanned.length)?;
+        if let Some(broken) = broken {
+            ledger.give_up(broken);
+            return Ok((ledger, recovered));
         }
-        File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .with_context(|| format!("making `{}` durable", dir.display()))?;
+        if notes.anchor.is_none() {
+            // Before the first record that says there is one.
+            ledger.write_anchor()?;
+        }
+        ledger.file = Some(
+            OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+                .open(&ledger.path)
+                .with_context(|| format!("opening the ledger `{}`", ledger.path.display()))?,
+        );
+        if scanned.is_none_or(|scanned| scanned.torn > 0 || scanned.length == 0) {
+            ledger.begin_at(ledger.length)?;
+        }
+        ledger.note_change()?;
+        sync(&dir)?;
         Ok((ledger, recovered))
     }
 
     /// Cuts a torn tail off; writes the header of a new file.
     fn begin_at(&mut self, length: u64) -> Result<()> {
         let context = || format!("preparing the ledger `{}`", self.path.display());
-        self.file.set_len(length).with_context(context)?;
+        let mut file = self.file.as_ref().with_context(context)?;
+        file.set_len(length).with_context(context)?;
         if length == 0 {
-            self.file.seek(SeekFrom::Start(0)).with_context(context)?;
-            self.file.write_all(HEADER).with_context(context)?;
+            file.seek(SeekFrom::Start(0)).with_context(context)?;
+            file.write_all(HEADER).with_context(context)?;
             self.length = HEADER.len() as u64;
         }
-        self.file.sync_all().with_context(context)
+        file.sync_all().with_context(context)
     }
 
     /// Makes `kinds` durable, in order, all or none.
     pub fn append(&mut self, now: ClockReading, kinds: &[Kind]) -> Result<()> {
+        self.check();
+        if let Some(broken) = &self.broken {
+            bail!(
+                "the ledger `{}` is {} ({}); `governor unlock --reason R` begins a new one",
+                self.path.display(),
+                broken.flaw.name(),
+                broken.detail
+            );
+        }
         ensure!(
             !self.poisoned,
             "the ledger `{}` is in an unknown state after a failed write; restart the daemon",
             self.path.display()
         );
-        let mut head = self.head;
-        let mut records = Vec::new();
-        for kind in kinds {
-            let entry = Entry {
-                schema: 1,
-                sequence: head.size,
-                boot_id: self.boot_id.to_vec(),
-                boot_ns: now.boot.0,
-                wall: now.wall.0,
-                kind: Some(kind.clone()),
-            };
-            let bytes = entry.encode_to_vec();
-            ensure!(
-                bytes.len() <= MAX_RECORD,
-                "a record of {} bytes is too long",
-                bytes.len()
-            );
-            head = head.push(&bytes);
-            records.push(bytes);
+        if self.owed {
+            self.write_anchor()?;
+            self.owed = false;
         }
-        let frame = lineage::encode(&records);
-        ensure!(
-            frame.len() <= MAX_BATCH,
-            "a batch of {} bytes is too long",
-            frame.len()
-        );
-        if let Err(error) = self.write(&frame) {
+        let (frame, head) = encode(self.head, self.boot_id, now, kinds)?;
+        let written = self.write(&frame);
+        if let Err(error) = written {
             // What is on disk beyond the last good record must not be taken for one later.
-            let undone = self
-                .file
-                .set_len(self.length)
-                .and_then(|()| self.file.sync_data());
+            let undone = self.undo();
             if let Err(undo) = undone {
                 self.poisoned = true;
                 bail!(
@@ -135,16 +174,136 @@ impl Ledger {
         }
         self.length += frame.len() as u64;
         self.head = head;
+        self.note_change()?;
+        let only_verdicts = kinds
+            .iter()
+            .all(|kind| matches!(kind, Kind::Verdict(_) | Kind::Gap(_)));
+        if !only_verdicts && let Err(error) = self.write_anchor() {
+            // These records are durable; the next ones wait for the anchor.
+            tracing::error!("{error:#}");
+            self.owed = true;
+        }
         Ok(())
     }
 
-    fn write(&mut self, frame: &[u8]) -> std::io::Result<()> {
-        self.file.seek(SeekFrom::Start(self.length))?;
-        self.file.write_all(frame)?;
-        self.file.sync_data()
+    fn write(&self, frame: &[u8]) -> std::io::Result<()> {
+        let mut file = self.opened()?;
+        file.seek(SeekFrom::Start(self.length))?;
+        file.write_all(frame)?;
+        file.sync_data()
     }
 
-    /// Size and digest now.
+    fn undo(&mut self) -> std::io::Result<()> {
+        self.opened()?.set_len(self.length)?;
+        self.opened()?.sync_data()?;
+        self.note_change().map_err(std::io::Error::other)
+    }
+
+    fn opened(&self) -> std::io::Result<&File> {
+        let closed = || std::io::Error::other("the ledger is not open");
+        self.file.as_ref().ok_or_else(closed)
+    }
+
+    fn note_change(&mut self) -> Result<()> {
+        let metadata = self.opened().and_then(File::metadata);
+        let metadata =
+            metadata.with_context(|| format!("looking at the ledger `{}`", self.path.display()))?;
+        self.changed = (metadata.mtime(), metadata.mtime_nsec());
+        Ok(())
+    }
+
+    fn write_anchor(&self) -> Result<()> {
+        self.anchor.write(&Anchored {
+            head: self.head,
+            broken: None,
+        })
+    }
+
+    /// Looks whether the file is still the one that was written. What is wrong with it, the first
+    /// time that it is seen.
+    pub fn check(&mut self) -> Option<&Broken> {
+        if self.broken.is_some() || self.poisoned {
+            return None;
+        }
+        let (flaw, detail) = self.flaw()?;
+        let last = self.head;
+        self.give_up(Broken { flaw, detail, last });
+        self.broken.as_ref()
+    }
+
+    fn flaw(&self) -> Option<(Flaw, String)> {
+        let missing = |detail: &str| Some((Flaw::Missing, detail.to_owned()));
+        let Ok(ours) = self.opened().and_then(File::metadata) else {
+            return missing("it cannot be looked at any more");
+        };
+        if ours.nlink() == 0 {
+            return missing("it was removed while the daemon ran");
+        }
+        match fs::symlink_metadata(&self.path) {
+            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => {}
+            Ok(_) => return missing("another file was put in its place"),
+            Err(_) => return missing("it was moved away while the daemon ran"),
+        }
+        if ours.size() < self.length {
+            let detail = format!("it was cut from {} to {} bytes", self.length, ours.size());
+            return Some((Flaw::RolledBack, detail));
+        }
+        let changed = (ours.mtime(), ours.mtime_nsec()) != self.changed;
+        if changed || ours.size() > self.length {
+            let detail = "somebody else wrote to it while the daemon ran".to_owned();
+            return Some((Flaw::Contradicting, detail));
+        }
+        None
+    }
+
+    /// From here on it takes no records, also after a restart.
+    fn give_up(&mut self, broken: Broken) {
+        let kept = self.anchor.write(&Anchored {
+            head: broken.last,
+            broken: Some((broken.flaw, broken.detail.clone())),
+        });
+        if let Err(error) = kept {
+            tracing::error!(
+                "keeping that the ledger is {}: {error:#}",
+                broken.flaw.name()
+            );
+        }
+        self.file = None;
+        self.head = broken.last;
+        self.broken = Some(broken);
+    }
+
+    /// Puts the old ledger aside, if there is one, and begins another with `kinds`.
+    pub fn begin(&mut self, now: ClockReading, kinds: &[Kind]) -> Result<()> {
+        let context = || format!("beginning a new ledger `{}`", self.path.display());
+        let (frame, head) = encode(Head::EMPTY, self.boot_id, now, kinds)?;
+        let dir = self.path.parent().with_context(context)?.to_owned();
+        let mut file = tempfile::NamedTempFile::new_in(&dir).with_context(context)?;
+        file.write_all(HEADER).with_context(context)?;
+        file.write_all(&frame).with_context(context)?;
+        file.as_file().sync_all().with_context(context)?;
+        let aside = (1..).map(|n: u32| dir.join(format!("ledger.broken-{n}")));
+        if let Some(aside) = aside.into_iter().find(|path| !path.exists()) {
+            match fs::rename(&self.path, &aside) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(error).with_context(context);
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        let file = file.persist(&self.path).with_context(context)?;
+        sync(&dir)?;
+        self.anchor.write(&Anchored { head, broken: None })?;
+        self.length = (HEADER.len() + frame.len()) as u64;
+        self.head = head;
+        self.file = Some(file);
+        self.broken = None;
+        self.poisoned = false;
+        self.owed = false;
+        self.note_change()
+    }
+
+    /// Size and digest now; of a broken one, what was last known.
     pub const fn head(&self) -> Head {
         self.head
     }
@@ -154,79 +313,93 @@ impl Ledger {
         &self.path
     }
 
-    /// Whether it takes records.
-    pub const fn writable(&self) -> bool {
-        !self.poisoned
+    /// Why it takes no records, if it does not.
+    pub fn refuses(&self) -> Option<String> {
+        match &self.broken {
+            Some(broken) => Some(format!("{}: {}", broken.flaw.name(), broken.detail)),
+            None if self.poisoned => Some("a failed write could not be undone".to_owned()),
+            None => None,
+        }
     }
+}
+
+/// The batch as it goes on disk, and the head after it.
+fn encode(
+    mut head: Head,
+    boot_id: [u8; 16],
+    now: ClockReading,
+    kinds: &[Kind],
+) -> Result<(Vec<u8>, Head)> {
+    let mut records = Vec::new();
+    for kind in kinds {
+        let entry = Entry {
+            schema: 1,
+            sequence: head.size,
+            boot_id: boot_id.to_vec(),
+            boot_ns: now.boot.0,
+            wall: now.wall.0,
+            kind: Some(kind.clone()),
+        };
+        let bytes = entry.encode_to_vec();
+        ensure!(
+            bytes.len() <= MAX_RECORD,
+            "a record of {} bytes is too long",
+            bytes.len()
+        );
+        head = head.push(&bytes);
+        records.push(bytes);
+    }
+    let frame = lineage::encode(&records);
+    ensure!(
+        frame.len() <= MAX_BATCH,
+        "a batch of {} bytes is too long",
+        frame.len()
+    );
+    Ok((frame, head))
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    let context = || format!("reading the ledger `{}`", path.display());
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(path);
+    let mut file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(context),
+    };
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).with_context(context)?;
+    Ok(Some(bytes))
+}
+
+/// Whether an earlier daemon kept a policy here, which it does only with a record of it.
+fn keeps_policies(state: &Path) -> Result<bool> {
+    let dir = state.join("policy");
+    let context = || format!("listing `{}`", dir.display());
+    let entries = match fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error).with_context(context),
+    };
+    for entry in entries {
+        let name = entry.with_context(context)?.file_name();
+        if Path::new(&name)
+            .extension()
+            .is_some_and(|end| end == "bundle")
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn sync(dir: &Path) -> Result<()> {
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .with_context(|| format!("making `{}` durable", dir.display()))
 }
 
 #[cfg(test)]
-mod tests {
-    use governor_core::{
-        lineage::Gap,
-        time::{BootTime, WallTime},
-    };
-
-    use super::*;
-
-    const NOW: ClockReading = ClockReading {
-        wall: WallTime(1),
-        boot: BootTime(2),
-    };
-
-    fn gap(count: u64) -> Kind {
-        Kind::Gap(Gap {
-            what: "test".into(),
-            count,
-        })
-    }
-
-    #[test]
-    fn records_survive_and_torn_tails_do_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut ledger, _) = Ledger::open(dir.path(), [7; 16]).unwrap();
-        ledger.append(NOW, &[gap(1), gap(2)]).unwrap();
-        let head = ledger.head();
-        let path = ledger.path().to_owned();
-        drop(ledger);
-        OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .unwrap()
-            .write_all(&[9, 0, 0, 0, 1])
-            .unwrap();
-        let (mut ledger, _) = Ledger::open(dir.path(), [7; 16]).unwrap();
-        assert_eq!(ledger.head(), head);
-        ledger.append(NOW, &[gap(3)]).unwrap();
-        drop(ledger);
-        let (ledger, _) = Ledger::open(dir.path(), [7; 16]).unwrap();
-        assert_eq!(ledger.head().size, 3);
-    }
-
-    #[test]
-    fn damage_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut ledger, _) = Ledger::open(dir.path(), [7; 16]).unwrap();
-        // Two batches: what is wrong in the last one alone looks like a write that was cut short.
-        ledger.append(NOW, &[gap(1)]).unwrap();
-        ledger.append(NOW, &[gap(2)]).unwrap();
-        let path = ledger.path().to_owned();
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes[30] ^= 1;
-        std::fs::write(&path, bytes).unwrap();
-        let error = Ledger::open(dir.path(), [7; 16]).unwrap_err();
-        assert!(format!("{error:#}").contains("checksum"), "{error:#}");
-    }
-
-    #[test]
-    fn a_full_disk_changes_nothing() {
-        // /dev/full fails every write with ENOSPC and is a file like any other until then.
-        let dir = tempfile::tempdir().unwrap();
-        let (mut ledger, _) = Ledger::open(dir.path(), [7; 16]).unwrap();
-        ledger.append(NOW, &[gap(1)]).unwrap();
-        let head = ledger.head();
-        ledger.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        assert!(ledger.append(NOW, &[gap(2)]).is_err());
-        assert_eq!(ledger.head(), head);
-    }
-}
+mod tests;

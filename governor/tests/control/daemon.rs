@@ -134,6 +134,10 @@ fn answer(command: Command) {
                 ..Default::default()
             })));
         }
+        Command::Unlock { reason, reply, .. } => drop(reply.send(Ok(proto::UnlockReply {
+            cleared: format!("cleared for `{reason}`"),
+            record: 3,
+        }))),
         Command::Quote { reply, .. } => drop(reply.send(Ok(proto::QuoteReply::default()))),
         Command::Reattest { reply, .. } => drop(reply.send(Ok(proto::ReattestReply::default()))),
         Command::RecentEvents { reply } => {

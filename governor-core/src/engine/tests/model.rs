@@ -11,7 +11,7 @@ use std::{
 
 use ssh_key::{HashAlg, LineEnding, PrivateKey, private::Ed25519Keypair};
 
-use governor_common::names::SCOPE_START;
+use governor_common::{Signal, names::SCOPE_START};
 
 use super::super::*;
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
 };
 
 pub(super) const SECOND: u64 = 1_000_000_000;
+pub(super) const BOOT: [u8; 16] = [7; 16];
 pub(super) const WALL: i64 = 1_800_000_000;
 pub(super) const LEASE: u64 = 30 * SECOND;
 /// Sequences of moves tried; each takes some milliseconds.
@@ -33,6 +34,7 @@ pub(super) fn clock(boot: u64) -> ClockReading {
     ClockReading {
         wall: WallTime(WALL + i64::try_from(boot / SECOND).unwrap()),
         boot: BootTime(boot),
+        suspended: Span(0),
     }
 }
 
@@ -133,6 +135,8 @@ pub(super) struct Kernel {
     pub(super) revoked_all: bool,
     pub(super) table: Option<Table>,
     pub(super) tombstones: BTreeSet<TombstoneKey>,
+    /// What was counted and not acknowledged.
+    pub(super) signals: BTreeMap<Signal, u64>,
 }
 
 pub(super) struct Host {
@@ -168,6 +172,7 @@ impl Host {
             tombstones: BTreeSet::new(),
             lease: None,
             revoked_all: false,
+            boot_id: BOOT,
         };
         let step = Engine::start(clock(0), host, Recovered::default(), &kernel);
         let mut made = Self {
@@ -198,6 +203,7 @@ impl Host {
             tombstones: self.kernel.tombstones.clone(),
             lease: self.kernel.lease.map(|(deadline, _, _)| BootTime(deadline)),
             revoked_all: self.kernel.revoked_all,
+            boot_id: BOOT,
         };
         let host = self.engine.host().clone();
         let step = Engine::start(clock(self.now), host, Recovered::default(), &kernel);
@@ -246,6 +252,18 @@ impl Host {
             }
             match effect {
                 Effect::Append(kinds) => self.records.extend(kinds),
+                Effect::BeginLedger(kinds) => self.records = kinds,
+                Effect::AcknowledgeSignals(dealt) => {
+                    if !failed
+                        .iter()
+                        .any(|(effect, _)| matches!(effect, Effect::Append(_)))
+                    {
+                        for (signal, count) in dealt {
+                            let left = self.kernel.signals.entry(signal).or_default();
+                            *left = left.saturating_sub(count);
+                        }
+                    }
+                }
                 Effect::KeepPolicy(_) | Effect::Stop { .. } => {}
                 Effect::InstallTable(table) => self.kernel.table = Some(*table),
                 Effect::SetLease {
@@ -396,6 +414,8 @@ pub(super) fn check_order(effects: &[Effect]) {
             }
             Effect::InstallTable(_)
             | Effect::Append(_)
+            | Effect::AcknowledgeSignals(_)
+            | Effect::BeginLedger(_)
             | Effect::KeepPolicy(_)
             | Effect::DropLease
             | Effect::MarkRevokedAll(_)

@@ -1,0 +1,153 @@
+//! What locks a host, and the operator's word that ends it.
+//!
+//! Promises: an alarm of the kernel takes every attested authorization and locks; what was only tried
+//! and refused is written down and nothing else; a signal is acknowledged after the record of it and
+//! never before, so that what was not dealt with comes again. Unlocking is written down before it
+//! counts, clears what is an operator's to clear, and grants nothing: a fresh quote is due.
+
+use std::collections::BTreeMap;
+
+use governor_common::Signal;
+
+use super::{Cause, Clears, Effect, Engine, Refused, Trust, records};
+use crate::{
+    digest::Digest,
+    lineage::{Begun, Broken, Flaw, Named, TombstoneRecord, Unlocked},
+    time::ClockReading,
+};
+
+/// Tombstones that fit into one record.
+const TOMBSTONES_PER_RECORD: usize = 1024;
+
+impl Cause {
+    /// The cause that a flaw of the ledger is.
+    pub(super) const fn of_ledger(flaw: Flaw) -> Self {
+        match flaw {
+            Flaw::Missing => Self::LedgerMissing,
+            Flaw::RolledBack => Self::LedgerRolledBack,
+            Flaw::Contradicting => Self::LedgerContradiction,
+        }
+    }
+}
+
+impl Engine {
+    /// Signals beyond what was acknowledged.
+    pub(super) fn signalled(
+        &mut self,
+        now: ClockReading,
+        seen: BTreeMap<Signal, u64>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut dealt = BTreeMap::new();
+        for (signal, count) in seen.into_iter().filter(|(_, count)| *count > 0) {
+            let cause = Cause::Tampered(signal);
+            let news = signal.is_alarm() && !self.trust.has(&cause);
+            if news {
+                self.degrade(now, cause, format!("{count} times"), effects);
+            }
+            // Beyond the budget it stays unacknowledged, adds up in the kernel and comes again.
+            if news || self.budget.take(now.boot, 1) == 1 {
+                dealt.insert(signal, count);
+            }
+        }
+        if dealt.is_empty() {
+            return;
+        }
+        let kinds = dealt.iter().map(|(s, n)| records::signalled(*s, *n));
+        effects.push(Effect::Append(kinds.collect()));
+        effects.push(Effect::AcknowledgeSignals(dealt));
+    }
+
+    /// The ledger is not the one that was written.
+    pub(super) fn ledger_broken(
+        &mut self,
+        now: ClockReading,
+        broken: Broken,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (cause, detail) = (Cause::of_ledger(broken.flaw), broken.detail.clone());
+        self.broken = Some(broken);
+        self.degrade(now, cause, detail, effects);
+    }
+
+    /// An operator has looked.
+    pub(super) fn unlock(
+        &mut self,
+        now: ClockReading,
+        reason: &str,
+        uid: u32,
+        effects: &mut Vec<Effect>,
+    ) -> Result<String, Refused> {
+        if !matches!(self.trust, Trust::Locked(_)) {
+            let why = "the host is not locked; `governor status` says what clears what stands";
+            return Err(Refused::Invalid(why.into()));
+        }
+        let before = self.trust.name();
+        let standing = self.trust.causes().into_keys();
+        let cleared: Vec<String> = standing.filter(Cause::locks).map(|c| c.code()).collect();
+        if self.trust.has(&Cause::ClockStepped) {
+            self.clocks.take(now);
+        }
+        self.trust = self.trust.clone().cleared(Clears::Operator);
+        let mut kinds = vec![
+            records::unlocked(Unlocked {
+                reason: reason.to_owned(),
+                uid: Some(uid),
+                cleared: cleared.clone(),
+            }),
+            records::trust_change(before, &self.trust),
+        ];
+        if let Some(broken) = self.broken.take() {
+            let mut first = self.follow(&broken);
+            first.append(&mut kinds);
+            effects.push(Effect::BeginLedger(first));
+        } else {
+            effects.push(Effect::Append(kinds));
+        }
+        self.next_quote = now.boot;
+        self.request_quote_if_due(now, effects);
+        Ok(format!("cleared {}", cleared.join(", ")))
+    }
+
+    /// The first records of a ledger that follows a broken one: what was known goes on.
+    fn follow(&self, broken: &Broken) -> Vec<crate::lineage::Kind> {
+        let named = |map: &BTreeMap<String, u32>| {
+            let named = map.iter().map(|(name, number)| Named {
+                name: name.clone(),
+                number: *number,
+            });
+            named.collect::<Vec<_>>()
+        };
+        let tombstones: Vec<TombstoneRecord> = self
+            .tombstones
+            .iter()
+            .map(|key| TombstoneRecord {
+                zone: key.zone,
+                digest: key.digest.to_vec(),
+            })
+            .collect();
+        let (serial, policy) = self.highest.unwrap_or((0, Digest::new([0; 32])));
+        let mut chunks = tombstones.chunks(TOMBSTONES_PER_RECORD);
+        let begun = |tombstones: &[TombstoneRecord]| Begun {
+            why: format!("{}: {}", broken.flaw.name(), broken.detail),
+            size: broken.last.size,
+            head: broken.last.digest.bytes().to_vec(),
+            tombstones: tombstones.to_vec(),
+            ..Begun::default()
+        };
+        let first = Begun {
+            serial,
+            policy: policy.bytes().to_vec(),
+            zones: named(&self.ids.zones),
+            workloads: named(&self.ids.workloads),
+            revoked_all: self.trust.has(&Cause::OperatorRevoked),
+            generation: self.generation,
+            ..begun(chunks.next().unwrap_or_default())
+        };
+        let others = chunks.map(begun);
+        core::iter::once(first)
+            .chain(others)
+            .map(records::begun)
+            .collect()
+    }
+}

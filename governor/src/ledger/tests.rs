@@ -1,0 +1,202 @@
+//! The ledger on a real file system: what survives, and what is noticed.
+
+use governor_core::{
+    lineage::Gap,
+    time::{BootTime, Span, WallTime},
+};
+
+use super::*;
+
+const NOW: ClockReading = ClockReading {
+    wall: WallTime(1),
+    boot: BootTime(2),
+    suspended: Span(0),
+};
+
+fn gap(count: u64) -> Kind {
+    Kind::Gap(Gap {
+        what: "test".into(),
+        count,
+    })
+}
+
+fn start() -> Kind {
+    Kind::Start(lineage::Start {
+        anchored: true,
+        ..lineage::Start::default()
+    })
+}
+
+fn open(dir: &Path) -> (Ledger, Recovered) {
+    Ledger::open(dir, [7; 16], None).unwrap()
+}
+
+fn flaw(recovered: &Recovered) -> Option<Flaw> {
+    recovered.broken.as_ref().map(|broken| broken.flaw)
+}
+
+#[test]
+fn records_survive_and_torn_tails_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ledger, _) = open(dir.path());
+    ledger.append(NOW, &[start(), gap(2)]).unwrap();
+    let head = ledger.head();
+    let path = ledger.path().to_owned();
+    drop(ledger);
+    OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .unwrap()
+        .write_all(&[9, 0, 0, 0, 1])
+        .unwrap();
+    let (mut ledger, recovered) = open(dir.path());
+    assert_eq!((ledger.head(), flaw(&recovered)), (head, None));
+    ledger.append(NOW, &[gap(3)]).unwrap();
+    drop(ledger);
+    assert_eq!(open(dir.path()).0.head().size, 3);
+}
+
+#[test]
+fn a_full_disk_changes_nothing() {
+    // /dev/full fails every write with ENOSPC and is a file like any other until then.
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ledger, _) = open(dir.path());
+    ledger.append(NOW, &[gap(1)]).unwrap();
+    let head = ledger.head();
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let frame = encode(head, [7; 16], NOW, &[gap(2)]).unwrap().0;
+    let good = ledger.file.replace(full);
+    assert!(ledger.write(&frame).is_err());
+    ledger.file = good;
+    assert_eq!(ledger.head(), head);
+    ledger.append(NOW, &[gap(2)]).unwrap();
+}
+
+/// What somebody does to the files while the daemon runs, and what it is.
+#[test]
+fn what_is_done_to_the_file_while_it_is_open_is_noticed_and_kept() {
+    type Deed = fn(&Path);
+    let deeds: [(Deed, Flaw); 6] = [
+        (|path| fs::remove_file(path).unwrap(), Flaw::Missing),
+        (
+            |path| fs::rename(path, path.with_extension("away")).unwrap(),
+            Flaw::Missing,
+        ),
+        (
+            |path| {
+                let bytes = fs::read(path).unwrap();
+                fs::remove_file(path).unwrap();
+                fs::write(path, bytes).unwrap();
+            },
+            Flaw::Missing,
+        ),
+        (
+            |path| {
+                let file = OpenOptions::new().write(true).open(path).unwrap();
+                file.set_len(20).unwrap();
+            },
+            Flaw::RolledBack,
+        ),
+        (
+            |path| {
+                let mut file = OpenOptions::new().append(true).open(path).unwrap();
+                file.write_all(b"x").unwrap();
+            },
+            Flaw::Contradicting,
+        ),
+        (
+            |path| {
+                let file = OpenOptions::new().write(true).open(path).unwrap();
+                let long_ago = std::time::SystemTime::UNIX_EPOCH;
+                file.set_modified(long_ago).unwrap();
+            },
+            Flaw::Contradicting,
+        ),
+    ];
+    for (number, (deed, expected)) in deeds.into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut ledger, _) = open(dir.path());
+        ledger.append(NOW, &[start()]).unwrap();
+        assert!(ledger.check().is_none(), "deed {number}: nothing was done");
+        let copy = fs::read(ledger.path()).unwrap();
+        deed(ledger.path());
+        assert_eq!(ledger.check().map(|b| b.flaw), Some(expected), "{number}");
+        assert!(ledger.check().is_none(), "it is news once");
+        assert!(ledger.append(NOW, &[gap(1)]).is_err());
+        let path = ledger.path().to_owned();
+        drop(ledger);
+        // Putting it back does not make it good.
+        fs::write(&path, copy).unwrap();
+        assert_eq!(flaw(&open(dir.path()).1), Some(expected), "{number}");
+    }
+}
+
+#[test]
+fn a_ledger_put_back_or_taken_away_between_daemons_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ledger, _) = open(dir.path());
+    ledger.append(NOW, &[start()]).unwrap();
+    let path = ledger.path().to_owned();
+    let old = fs::read(&path).unwrap();
+    ledger.append(NOW, &[start()]).unwrap();
+    let head = ledger.head();
+    drop(ledger);
+    let anchor = dir.path().join("anchor");
+    let noted = fs::read(&anchor).unwrap();
+    let found = |kernel| {
+        let (_, recovered) = Ledger::open(dir.path(), [7; 16], kernel).unwrap();
+        fs::write(&anchor, &noted).unwrap();
+        flaw(&recovered)
+    };
+    assert_eq!(found(Some(head)), None);
+    fs::write(&path, old).unwrap();
+    assert_eq!(found(None), Some(Flaw::RolledBack), "by the anchor");
+    fs::remove_file(&path).unwrap();
+    assert_eq!(found(None), Some(Flaw::Missing), "by the anchor");
+    fs::remove_file(&anchor).unwrap();
+    assert_eq!(found(Some(head)), Some(Flaw::Missing), "by the kernel");
+    fs::remove_file(&anchor).unwrap();
+    fs::create_dir(dir.path().join("policy")).unwrap();
+    fs::write(dir.path().join("policy/ab.bundle"), "").unwrap();
+    assert_eq!(found(None), Some(Flaw::Missing), "by the kept policy");
+}
+
+#[test]
+fn damage_gives_it_up_and_an_operator_begins_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ledger, _) = open(dir.path());
+    // Two batches: what is wrong in the last one alone looks like a write that was cut short.
+    ledger.append(NOW, &[start()]).unwrap();
+    ledger.append(NOW, &[gap(2)]).unwrap();
+    let path = ledger.path().to_owned();
+    drop(ledger);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[30] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let (mut ledger, recovered) = open(dir.path());
+    let broken = recovered.broken.unwrap();
+    assert_eq!(broken.flaw, Flaw::Contradicting);
+    assert!(broken.detail.contains("checksum"), "{}", broken.detail);
+    ledger.begin(NOW, &[start()]).unwrap();
+    ledger.append(NOW, &[gap(4)]).unwrap();
+    let aside = path.with_file_name("ledger.broken-1");
+    assert_eq!(fs::read(aside).unwrap(), bytes, "the old one is kept");
+    let head = ledger.head();
+    drop(ledger);
+    let (ledger, recovered) = open(dir.path());
+    assert_eq!((ledger.head(), flaw(&recovered)), (head, None));
+}
+
+#[test]
+fn an_anchor_that_cannot_be_written_stops_the_records_after_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ledger, _) = open(dir.path());
+    ledger.append(NOW, &[start()]).unwrap();
+    ledger.anchor = Anchor::of(Path::new("/proc/self/nowhere"));
+    ledger.append(NOW, &[start()]).unwrap();
+    let size = ledger.head().size;
+    assert!(ledger.append(NOW, &[start()]).is_err());
+    assert_eq!(ledger.head().size, size);
+    ledger.anchor = Anchor::of(dir.path());
+    ledger.append(NOW, &[start()]).unwrap();
+}
