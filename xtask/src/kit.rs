@@ -47,6 +47,10 @@ pub(crate) struct Spec {
     pub(crate) planner: String,
     pub(crate) serial: Option<u64>,
     pub(crate) memory: &'static str,
+    /// When the policy ends.
+    pub(crate) until: String,
+    /// Tables beside the others.
+    pub(crate) tables: &'static str,
 }
 
 impl Default for Spec {
@@ -60,6 +64,8 @@ impl Default for Spec {
             planner: String::new(),
             serial: None,
             memory: "w^x",
+            until: "2090-01-01T00:00:00Z".into(),
+            tables: "",
         }
     }
 }
@@ -196,12 +202,16 @@ impl Kit {
         let policy = dir.join("policy.toml");
         let text = std::fs::read_to_string(&policy)
             .with_context(|| format!("reading `{}`", policy.display()))?;
+        // Serials only grow, also past those that this guest has seen.
+        self.serial.set(self.serial.get() + 1);
+        let serial = format!("serial = {}", self.serial.get());
         let lasting: Vec<&str> = text
             .lines()
             .filter(|line| !line.starts_with("valid ="))
-            .map(|line| match line.starts_with("not_after") {
-                true => "not_after = 2090-01-01T00:00:00Z",
-                false => line,
+            .map(|line| match line {
+                line if line.starts_with("not_after") => "not_after = 2090-01-01T00:00:00Z",
+                line if line.starts_with("serial =") => &serial,
+                line => line,
             })
             .collect();
         put("policy.toml", &lasting.join("\n"))?;
@@ -280,6 +290,8 @@ fn policy(spec: &Spec, serial: u64) -> String {
         lease,
         every,
         memory,
+        until,
+        tables,
         ..
     } = spec;
     format!(
@@ -288,7 +300,7 @@ format = 1
 name = "test"
 serial = {serial}
 not_before = 2020-01-01T00:00:00Z
-not_after = 2090-01-01T00:00:00Z
+not_after = {until}
 
 [governor]
 exec = []
@@ -334,6 +346,8 @@ libraries = ["os-libraries"]
 started_by = ["operator"]
 user = ["{USER}"]
 on_revoke = "deny"
+
+{tables}
 
 [set]
 planner = "sets/planner.sha256"

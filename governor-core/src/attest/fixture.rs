@@ -17,6 +17,9 @@ pub(crate) struct AttestDraft {
     pub(crate) kind: u16,
     pub(crate) signer: Vec<u8>,
     pub(crate) extra: Vec<u8>,
+    pub(crate) clock: u64,
+    pub(crate) reset_count: u32,
+    pub(crate) restart_count: u32,
     pub(crate) safe: u8,
     pub(crate) banks: Vec<(u16, Vec<u8>)>,
     pub(crate) digest: Vec<u8>,
@@ -57,6 +60,9 @@ impl AttestDraft {
             kind: super::TYPE_QUOTE,
             signer: [&[0, 0xb][..], &[0x7c; 32]].concat(),
             extra: challenge().extra_data().bytes().to_vec(),
+            clock: 5_994,
+            reset_count: 7,
+            restart_count: 2,
             safe: 1,
             banks: vec![(0x000b, vec![0x81, 0, 0x80])],
             digest: composite(&selection(), &pcrs()).unwrap().bytes().to_vec(),
@@ -68,9 +74,9 @@ impl AttestDraft {
         bytes.extend(self.kind.to_be_bytes());
         put_sized(&mut bytes, &self.signer);
         put_sized(&mut bytes, &self.extra);
-        bytes.extend(5_994_u64.to_be_bytes());
-        bytes.extend(7_u32.to_be_bytes());
-        bytes.extend(2_u32.to_be_bytes());
+        bytes.extend(self.clock.to_be_bytes());
+        bytes.extend(self.reset_count.to_be_bytes());
+        bytes.extend(self.restart_count.to_be_bytes());
         bytes.push(self.safe);
         bytes.extend(0x2016_0511_0016_2800_u64.to_be_bytes());
         bytes.extend(u32::try_from(self.banks.len()).unwrap().to_be_bytes());

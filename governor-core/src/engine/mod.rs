@@ -528,11 +528,14 @@ impl Engine {
             // If it fails again, that comes back.
             self.trust = self.trust.clone().cleared(Clears::Retry);
         }
+        effects.append(&mut self.owed);
         self.watch_clocks(now, effects);
         if matches!(self.trust, Trust::Locked(_)) && !self.withdrawn && self.active.is_some() {
+            // Locked since before this daemon: only now a policy says what to stop, and how.
             self.withdraw(effects);
+            let record = records::revocation("class attested", &self.reasons(), &[], None);
+            effects.push(Effect::Append(vec![record]));
         }
-        effects.append(&mut self.owed);
         // A broken ledger is not tried again: an operator begins another.
         if self.trust.has(&Cause::LedgerUnwritable) && self.broken.is_none() {
             // Trying is the only way to know. If it fails, that comes back like any failure.

@@ -8,6 +8,7 @@ mod gate;
 mod platform;
 mod quickstart;
 mod story;
+mod trust;
 
 use crate::guest::{BootOptions, Guest};
 use crate::image::Kernel;
@@ -39,6 +40,7 @@ pub(crate) fn suites() -> Vec<Suite> {
         daemon::SUITE,
         daemon::WITHOUT_BPF,
         daemon::WITHOUT_A_HOOK,
+        trust::SUITE,
     ]
 }
 

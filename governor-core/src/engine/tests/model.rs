@@ -44,6 +44,11 @@ pub(super) fn pcrs(changed: bool) -> BTreeMap<u8, Digest> {
 }
 
 pub(super) fn signed_policy(serial: u64) -> Arc<VerifiedPolicy> {
+    signed_policy_with(serial, "")
+}
+
+/// The same with further tables.
+pub(super) fn signed_policy_with(serial: u64, tables: &str) -> Arc<VerifiedPolicy> {
     let scene = Scene::ecc();
     let mut bundle = BTreeMap::new();
     let ak = format!("000b{}", Digest::of(&scene.evidence.ak_public));
@@ -78,6 +83,7 @@ pub(super) fn signed_policy(serial: u64) -> Arc<VerifiedPolicy> {
          started_by = [\"operator\"]\nuser = [\"1000\"]\non_revoke = \"freeze\"\n\
          [workload.helper]\nzone = \"tools\"\nexec = [\"helper\"]\n\
          started_by = [\"operator\"]\nuser = [\"1000\"]\n\
+         {tables}\
          [set]\nplanner = \"planner.sha256\"\nhelper = \"helper.sha256\"\n"
     );
     bundle.insert("policy.toml".into(), text.into_bytes());
@@ -105,6 +111,11 @@ pub(super) fn policy_of(serial: u64) -> Arc<VerifiedPolicy> {
 }
 
 pub(super) fn evidence(challenge: &Challenge, changed: bool) -> Evidence {
+    evidence_of(challenge, changed, AttestDraft::genuine())
+}
+
+/// The same, with what `draft` says of the TPM's clock.
+pub(super) fn evidence_of(challenge: &Challenge, changed: bool, draft: AttestDraft) -> Evidence {
     let key = TestKey::ecc();
     let selection = PcrSelection::new([0, 7]).unwrap();
     let draft = AttestDraft {
@@ -114,7 +125,7 @@ pub(super) fn evidence(challenge: &Challenge, changed: bool) -> Evidence {
             .unwrap()
             .bytes()
             .to_vec(),
-        ..AttestDraft::genuine()
+        ..draft
     };
     let quote = draft.bytes();
     Evidence {
@@ -350,6 +361,13 @@ impl Host {
     pub(super) fn attest(&mut self, changed: bool) {
         assert!(self.begin_quote(), "no quote was asked for");
         self.answer_quote(changed);
+    }
+
+    /// Waits until a quote is due, and answers it.
+    pub(super) fn attest_when_due(&mut self) {
+        self.now += 11 * SECOND;
+        self.feed(Input::Tick).unwrap();
+        self.attest(false);
     }
 
     pub(super) fn load(&mut self, serial: u64, uid: Option<u32>) -> Result<String, Refused> {

@@ -5,7 +5,9 @@ use super::*;
 pub(super) fn full_disk(guest: &mut Guest) -> Result<()> {
     let kit = loaded(guest)?;
     guest
-        .sh("systemctl stop governor && mount -t tmpfs -o size=2m tmpfs /var/lib/governor/ledger && \
+        .sh("systemctl stop governor && cd /var/lib/governor && \
+             size=$(( $(stat -c %s ledger/ledger) / 1024 + 2048 )) && cp ledger/ledger /root/ledger && \
+             mount -t tmpfs -o size=${size}k tmpfs ledger && cp /root/ledger ledger/ledger && \
              systemctl start governor")?
         .ok()
         .context("putting the ledger on a small disk")?;
@@ -60,7 +62,10 @@ pub(super) fn full_disk(guest: &mut Guest) -> Result<()> {
         Ok(())
     })();
     guest
-        .sh("systemctl stop governor && umount /var/lib/governor/ledger && systemctl start governor")?
+        .sh(
+            "systemctl stop governor && cd /var/lib/governor && cp ledger/ledger /root/ledger && \
+             umount ledger && cp /root/ledger ledger/ledger && systemctl start governor",
+        )?
         .ok()
         .context("taking the small disk away")?;
     outcome
@@ -97,20 +102,29 @@ pub(super) fn damaged_ledger(guest: &mut Guest) -> Result<()> {
              printf x | dd of={file} bs=1 seek=100 conv=notrunc status=none; \
              systemctl start governor"
     ))?;
-    let state = guest
-        .sh("systemctl show -p Result --value governor; journalctl -u governor -n 30 -o cat")?;
-    let denied = in_zone(guest, AGENTS_SLICE, &["/usr/bin/id"])?.code;
+    let said = status::of(guest)?;
+    let denied = hello(guest)?;
     guest
         .sh(&format!(
             "systemctl stop governor; cp /root/ledger {file}; systemctl start governor"
         ))?
         .ok()?;
-    ensure!(state.text().contains("checksum"), "{}", state.text());
+    let put_back = status::of(guest)?;
+    guest
+        .run(&["governor", "unlock", "--reason", "drill"])?
+        .ok()?;
     ensure!(
-        denied == 203,
-        "an unknown program while the daemon is down: {denied}"
+        said.reasons().contains("ledger-contradiction") && said.reasons().contains("checksum"),
+        "{}",
+        said.reasons()
     );
-    kit.trusted(guest)
+    ensure!(denied == 203, "the workload on a damaged ledger: {denied}");
+    ensure!(
+        put_back.reasons().contains("ledger-contradiction"),
+        "putting it back cleared it: {}",
+        put_back.reasons()
+    );
+    kit.load(guest, &Spec::default())
 }
 
 pub(super) fn refuses_to_pretend(guest: &mut Guest) -> Result<()> {

@@ -48,7 +48,7 @@ pub(crate) const SUITE: Suite = Suite {
             run: lacking::no_tpm,
         },
         Case {
-            name: "a_damaged_ledger_is_refused",
+            name: "a_damaged_ledger_locks_until_an_operator_looks",
             run: lacking::damaged_ledger,
         },
         Case {
@@ -108,7 +108,7 @@ fn only_the_package(guest: &mut Guest) -> Result<()> {
         .map(drop)
 }
 
-pub(super) fn prepare(guest: &mut Guest) -> Result<()> {
+pub(crate) fn prepare(guest: &mut Guest) -> Result<()> {
     install::package(guest, &paths::target().join("dist/governor.deb"))?;
     let kit = Kit::new(guest)?;
     guest.keep(Rc::new(kit));
@@ -126,7 +126,7 @@ pub(super) fn hello(guest: &mut Guest) -> Result<i32> {
 }
 
 /// Waits for something that has no event to wait on, looking twice a second, for a minute.
-pub(super) fn wait_until(guest: &mut Guest, condition: &str) -> Result<()> {
+pub(crate) fn wait_until(guest: &mut Guest, condition: &str) -> Result<()> {
     let script = format!(
         "for i in $(seq 120); do if ( {condition} ) >/dev/null 2>&1; then exit 0; fi; sleep 0.5; done; exit 1"
     );

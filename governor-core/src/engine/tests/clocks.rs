@@ -1,0 +1,181 @@
+//! Clocks that go wrong: sleep, a wall clock set back, a TPM that is reset.
+
+use super::{
+    model::{Host, *},
+    trust::{reading, recovered, restarted, trusted, unlock},
+};
+use crate::{
+    attest::{Quote, fixture::AttestDraft},
+    engine::*,
+    lineage::TpmClock,
+};
+
+fn tick(host: &mut Host, now: ClockReading) -> Vec<Effect> {
+    let step = host.engine.handle(now, Input::Tick);
+    let effects = step.effects.clone();
+    let (failed, _) = host.perform(step.effects);
+    assert!(!failed);
+    host.engine = step.next;
+    effects
+}
+
+#[test]
+fn sleep_ends_the_lease_at_once_and_stops_only_what_no_quote_vouches_for() {
+    let mut host = trusted();
+    // Longer than the lease: boot time goes on in sleep.
+    host.now += 2 * LEASE;
+    let slept = Span(2 * LEASE);
+    let now = reading(&host, 0, slept);
+    let effects = tick(&mut host, now);
+    let asked = |effect: &Effect| matches!(effect, Effect::RequestQuote { .. });
+    assert!(effects.iter().any(asked), "no quote was asked for");
+    let stopped = |effect: &Effect| matches!(effect, Effect::Stop { .. });
+    assert!(!effects.iter().any(stopped), "stopped before it was asked");
+    assert!(!host.allows(b"p"));
+    assert!(host.engine.trust().has(&Cause::Suspended));
+    host.now += LEASE;
+    let now = reading(&host, 0, slept);
+    let effects = tick(&mut host, now);
+    assert!(effects.iter().any(stopped), "nobody vouched for it");
+}
+
+#[test]
+fn a_quote_after_sleep_brings_trust_back() {
+    let mut host = trusted();
+    host.now += 5 * SECOND;
+    let now = reading(&host, 0, Span(200_000_000));
+    tick(&mut host, now);
+    assert!(!host.allows(b"p"));
+    host.attest(false);
+    assert!(host.allows(b"p"));
+    host.now += SECOND;
+    let now = reading(&host, 0, Span(250_000_000));
+    tick(&mut host, now);
+    assert!(host.allows(b"p"), "clocks are not read at one instant");
+}
+
+#[test]
+fn a_clock_set_back_within_the_bound_wins_nothing_and_beyond_it_locks() {
+    let mut host = trusted();
+    let until = |host: &Host| {
+        let table = host.kernel.table.as_ref().unwrap();
+        table.rows.iter().map(|row| row.not_after).max()
+    };
+    let end = until(&host);
+    host.now += SECOND;
+    let now = reading(&host, 59, Span(0));
+    tick(&mut host, now);
+    assert_eq!(host.engine.trust().name(), "trusted");
+    let step = host.engine.handle(
+        now,
+        Input::Observe {
+            zone: "agents".into(),
+            span: Span::seconds(5),
+            uid: 0,
+        },
+    );
+    host.perform(step.effects);
+    let moved = until(&host).unwrap().abs_diff(end.unwrap());
+    assert!(moved <= SECOND, "the end moved by {moved}");
+    let now = reading(&host, 61, Span(0));
+    tick(&mut host, now);
+    assert!(host.engine.trust().has(&Cause::ClockStepped));
+    assert!(!host.allows(b"p"));
+    let now = reading(&host, 0, Span(0));
+    tick(&mut host, now);
+    assert_eq!(
+        host.engine.trust().name(),
+        "locked",
+        "setting it right is not enough"
+    );
+}
+
+#[test]
+fn an_operator_takes_the_clock_as_it_stands() {
+    let mut host = trusted();
+    let now = reading(&host, 100, Span(0));
+    tick(&mut host, now);
+    let reason = "looked".into();
+    let step = host.engine.handle(now, Input::Unlock { reason, uid: 0 });
+    assert!(step.answer.is_ok());
+    host.engine = step.next;
+    host.perform(step.effects);
+    tick(&mut host, now);
+    assert!(!host.engine.trust().has(&Cause::ClockStepped));
+    assert_eq!(host.engine.corrected(now), now);
+}
+
+fn quote(host: &mut Host, clock: (u64, u32, u32)) {
+    host.now += 11 * SECOND;
+    host.feed(Input::Tick).unwrap();
+    assert!(host.begin_quote());
+    let challenge = host.outstanding.take().unwrap();
+    let draft = AttestDraft {
+        clock: clock.0,
+        reset_count: clock.1,
+        restart_count: clock.2,
+        ..AttestDraft::genuine()
+    };
+    let evidence = Box::new(evidence_of(&challenge, false, draft));
+    let nonce = challenge.nonce;
+    host.feed(Input::EvidenceArrived { nonce, evidence })
+        .unwrap();
+}
+
+#[test]
+fn a_tpm_reset_under_the_running_host_locks_until_a_reboot() {
+    let mut host = trusted();
+    let genuine = AttestDraft::genuine();
+    let (clock, resets) = (genuine.clock + 1, genuine.reset_count + 1);
+    quote(&mut host, (clock, resets, 0));
+    assert!(host.engine.trust().has(&Cause::TpmReset));
+    assert!(!host.allows(b"p"));
+    unlock(&mut host).unwrap();
+    quote(&mut host, (clock, resets, 0));
+    assert!(
+        host.engine.trust().has(&Cause::TpmReset),
+        "unlocking does not make the registers good"
+    );
+    let known = recovered(&host);
+    assert_eq!(
+        known.tpm.map(|(tpm, _)| tpm.resets),
+        Some(genuine.reset_count)
+    );
+}
+
+#[test]
+fn a_quote_older_than_one_that_was_accepted_is_rejected_also_by_the_next_daemon() {
+    let mut host = trusted();
+    let genuine = AttestDraft::genuine();
+    let older = (
+        genuine.clock - 1,
+        genuine.reset_count,
+        genuine.restart_count,
+    );
+    quote(&mut host, older);
+    let code = Cause::EvidenceRejected("tpm-clock-backwards".into());
+    assert!(host.engine.trust().has(&code));
+    let mut host = trusted();
+    let known = recovered(&host);
+    let clock: Option<&TpmClock> = known.tpm.as_ref().map(|(tpm, _)| tpm);
+    assert_eq!(clock.map(|clock| clock.clock), Some(genuine.clock));
+    let step = restarted(&host, known);
+    host.engine = step.next;
+    host.load(1, None).unwrap();
+    quote(&mut host, older);
+    assert!(host.engine.trust().has(&code));
+}
+
+#[test]
+fn an_appraisal_can_be_made_again_from_its_record() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    host.attest(false);
+    let is_appraisal = |kind: &&Kind| matches!(kind, Kind::Appraisal(_));
+    let Some(Kind::Appraisal(recorded)) = host.records.iter().find(is_appraisal) else {
+        panic!("no appraisal was recorded");
+    };
+    assert!(Quote::parse(&recorded.quote).is_ok());
+    assert_eq!(recorded.pcrs.len(), 2 * 33);
+    assert!(!recorded.signature.is_empty() && !recorded.ak_public.is_empty());
+}

@@ -1,0 +1,297 @@
+//! Risks: what counts, for whom, and what comes of it.
+
+use std::sync::LazyLock;
+
+use governor_common::{Event, Label, Operation, Plain as _, Verdict, names::WORKLOAD_NONE};
+use proptest::prelude::*;
+
+use super::model::{Host, *};
+use crate::{engine::*, lineage::RiskMet, policy::OnRevoke};
+
+const WITHIN: u64 = 60 * SECOND;
+const TABLES: &str = r#"
+[risk.probing]
+count = 3
+of = "denied-exec"
+within = "60s"
+action = "freeze"
+
+[risk.storm]
+count = 2
+of = "spawn"
+within = "10s"
+action = "quarantine"
+
+[workload.idle]
+zone = "tools"
+on_revoke = "deny"
+
+[events]
+losses = 10
+within = "60s"
+"#;
+
+fn host() -> Host {
+    let mut host = Host::new();
+    static POLICY: LazyLock<Arc<VerifiedPolicy>> = LazyLock::new(|| signed_policy_with(1, TABLES));
+    let policy = Arc::clone(&POLICY);
+    host.feed(Input::PolicyOffered {
+        policy,
+        users: BTreeMap::new(),
+        uid: Some(0),
+    })
+    .unwrap();
+    host.attest(false);
+    host
+}
+
+fn event(host: &Host, workload: &str, operation: Operation, verdict: Verdict, at: u64) -> Vec<u8> {
+    let ids = host.engine.ids();
+    let label = ids
+        .workloads
+        .get(workload)
+        .map_or_else(Label::default, |number| Label {
+            zone: ids.zones[workload.split('/').next().unwrap()],
+            workload: *number,
+            ..Label::default()
+        });
+    raw(label, operation, verdict, at)
+}
+
+fn raw(label: Label, operation: Operation, verdict: Verdict, at: u64) -> Vec<u8> {
+    let zeros = vec![0; size_of::<Event>()];
+    let mut event = Event::read(&zeros).unwrap();
+    event.verdict = verdict as u32;
+    event.facts.operation = operation as u32;
+    event.facts.label = label;
+    event.facts.now = at;
+    event.bytes().to_vec()
+}
+
+fn feed(host: &mut Host, denied: Vec<Vec<u8>>, allowed: Vec<Vec<u8>>, lost: u64) -> Vec<Effect> {
+    let input = Input::Verdicts {
+        denied,
+        allowed,
+        lost,
+    };
+    let effects = host.engine.handle(clock(host.now), input.clone()).effects;
+    host.feed(input).unwrap();
+    effects
+}
+
+fn stops(effects: &[Effect]) -> Vec<(Option<u32>, OnRevoke)> {
+    let mut stops = Vec::new();
+    for effect in effects {
+        if let Effect::Stop {
+            workload, action, ..
+        } = effect
+        {
+            stops.push((*workload, *action));
+        }
+    }
+    stops
+}
+
+fn met(effects: &[Effect]) -> Vec<RiskMet> {
+    let mut all = Vec::new();
+    for effect in effects {
+        if let Effect::Append(kinds) = effect {
+            for kind in kinds {
+                if let Kind::RiskMet(met) = kind {
+                    all.push(met.clone());
+                }
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn the_third_denial_stops_that_workload_and_the_host_stays_trusted() {
+    let mut host = host();
+    let probe = |host: &Host| {
+        let at = host.now;
+        event(host, "tools/idle", Operation::Execute, Verdict::Deny, at)
+    };
+    for _ in 0..2 {
+        let denied = vec![probe(&host)];
+        assert!(stops(&feed(&mut host, denied, Vec::new(), 0)).is_empty());
+    }
+    let denied = vec![probe(&host)];
+    let effects = feed(&mut host, denied, Vec::new(), 0);
+    let idle = host.engine.ids().workload("tools", "idle");
+    assert_eq!(stops(&effects), [(idle, OnRevoke::Freeze)]);
+    let [recorded] = &met(&effects)[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!((recorded.risk.as_str(), recorded.count), ("probing", 3));
+    let stop = effects
+        .iter()
+        .position(|e| matches!(e, Effect::Stop { .. }));
+    let record = effects.iter().position(|e| matches!(e, Effect::Append(_)));
+    assert!(stop < record, "the kernel before the record");
+    assert_eq!(host.engine.trust().name(), "trusted");
+    let denied = vec![probe(&host), probe(&host)];
+    assert!(
+        met(&feed(&mut host, denied, Vec::new(), 0)).is_empty(),
+        "it begins anew"
+    );
+    assert!(host.kernel.tombstones.is_empty());
+}
+
+#[test]
+fn the_strictest_of_zone_workload_and_risk_decides() {
+    let mut host = host();
+    let planner = event(&host, "agents/planner", Operation::Script, Verdict::Deny, 5);
+    let effects = feed(&mut host, vec![planner; 3], Vec::new(), 0);
+    let number = host.engine.ids().workload("agents", "planner");
+    assert_eq!(stops(&effects), [(number, OnRevoke::Kill)], "its zone's");
+    let spawned = event(&host, "tools/idle", Operation::Execute, Verdict::Allow, 5);
+    let effects = feed(&mut host, Vec::new(), vec![spawned; 2], 0);
+    let number = host.engine.ids().workload("tools", "idle");
+    assert_eq!(stops(&effects), [(number, OnRevoke::Quarantine)]);
+}
+
+#[test]
+fn what_is_not_a_workloads_own_refused_doing_counts_for_nobody() {
+    let mut host = host();
+    let of =
+        |host: &Host, workload, operation, verdict| event(host, workload, operation, verdict, 5);
+    let nobody = raw(
+        Label {
+            zone: 1,
+            workload: WORKLOAD_NONE,
+            ..Label::default()
+        },
+        Operation::Execute,
+        Verdict::Deny,
+        5,
+    );
+    let others = [
+        of(&host, "tools/idle", Operation::Map, Verdict::Deny),
+        of(&host, "tools/idle", Operation::Execute, Verdict::WouldDeny),
+        of(&host, "no/body", Operation::Execute, Verdict::Deny),
+        nobody,
+        vec![1, 2, 3],
+    ];
+    for other in others {
+        let effects = feed(&mut host, vec![other; 9], Vec::new(), 0);
+        assert!(met(&effects).is_empty(), "{effects:?}");
+    }
+}
+
+#[test]
+fn a_zone_that_is_observed_is_left_alone() {
+    let mut host = host();
+    host.feed(Input::Observe {
+        zone: "agents".into(),
+        span: Span::seconds(30),
+        uid: 0,
+    })
+    .unwrap();
+    let denied = event(
+        &host,
+        "agents/planner",
+        Operation::Execute,
+        Verdict::Deny,
+        5,
+    );
+    assert!(met(&feed(&mut host, vec![denied; 9], Vec::new(), 0)).is_empty());
+}
+
+#[test]
+fn a_stop_that_fails_is_tried_again_and_says_nothing_about_the_host() {
+    let mut host = host();
+    let denied = event(&host, "tools/idle", Operation::Execute, Verdict::Deny, 5);
+    host.fail = BTreeSet::from([host.performed]);
+    feed(&mut host, vec![denied; 3], Vec::new(), 0);
+    assert_eq!(host.engine.trust().name(), "trusted");
+    let step = host.engine.handle(clock(host.now), Input::Tick);
+    assert_eq!(stops(&step.effects).len(), 1);
+    host.fail = BTreeSet::from([host.performed]);
+    host.feed(Input::Tick).unwrap();
+    assert_eq!(
+        host.engine.trust().name(),
+        "trusted",
+        "also the second time"
+    );
+    let (target, reason) = (Target::All, "drill".into());
+    host.feed(Input::Revoke {
+        target,
+        reason,
+        uid: 0,
+    })
+    .unwrap();
+    assert!(
+        host.engine.risks.asked_for(&step.effects[0]).eq(&false),
+        "somebody else may ask for the same now"
+    );
+}
+
+#[test]
+fn losses_count_only_where_a_policy_bounds_them() {
+    let mut without = Host::new();
+    without.load(1, Some(0)).unwrap();
+    without.attest(false);
+    feed(&mut without, Vec::new(), Vec::new(), 1_000_000);
+    assert_eq!(without.engine.trust().name(), "trusted");
+    let mut host = host();
+    feed(&mut host, Vec::new(), Vec::new(), 10);
+    assert_eq!(host.engine.trust().name(), "trusted");
+    host.now += WITHIN / 2;
+    feed(&mut host, Vec::new(), Vec::new(), 1);
+    assert!(host.engine.trust().has(&Cause::EventsLost), "more than ten");
+    assert!(!host.allows(b"p"));
+    host.attest_when_due();
+    assert_eq!(host.engine.trust().name(), "trusted");
+    feed(&mut host, Vec::new(), Vec::new(), 10);
+    host.now += 2 * WITHIN;
+    host.attest_when_due();
+    feed(&mut host, Vec::new(), Vec::new(), 10);
+    assert!(
+        !host.engine.trust().has(&Cause::EventsLost),
+        "they are long ago"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    /// Whatever is told in whatever batches, and however little of it is recorded: the same stops, as
+    /// often as somebody counting every event by hand finds, and no more than that.
+    #[test]
+    fn counting_sees_every_event_and_only_those(
+        steps in proptest::collection::vec((0u64..40, any::<bool>()), 1..120),
+        batch in 1usize..20,
+    ) {
+        let mut host = host();
+        let trust = host.engine.trust().clone();
+        let mut at = 0;
+        let mut events = Vec::new();
+        let (mut window, mut expected): (Vec<u64>, usize) = (Vec::new(), 0);
+        let part = WITHIN.div_ceil(256);
+        for (passed, ours) in &steps {
+            // In whole parts of the window, so that by hand and by parts is the same.
+            at += passed * part * 4;
+            let workload = if *ours { "tools/idle" } else { "agents/planner" };
+            let operation = if *ours { Operation::Execute } else { Operation::Map };
+            events.push(event(&host, workload, operation, Verdict::Deny, at));
+            if *ours {
+                window.push(at);
+                window.retain(|then| at - then <= 256 * part);
+                if window.len() == 3 {
+                    window.clear();
+                    expected += 1;
+                }
+            }
+        }
+        // Nothing is left of what may be recorded one by one.
+        feed(&mut host, vec![vec![0; 4]; 1_000], Vec::new(), 0);
+        let mut found = 0;
+        for events in events.chunks(batch) {
+            found += met(&feed(&mut host, events.to_vec(), Vec::new(), 0)).len();
+        }
+        prop_assert_eq!(found, expected);
+        prop_assert_eq!(host.engine.trust(), &trust);
+    }
+}

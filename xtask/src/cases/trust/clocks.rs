@@ -1,0 +1,90 @@
+//! Time: a policy that ends, a wall clock that is set back, a host that slept.
+
+use super::*;
+
+pub(super) fn policy_ends(guest: &mut Guest) -> Result<()> {
+    let until = guest
+        .run(&["date", "-u", "-d", "+25 seconds", "+%Y-%m-%dT%H:%M:%SZ"])?
+        .ok()?
+        .text();
+    let spec = Spec {
+        until,
+        ..Spec::default()
+    };
+    let kit = loaded(guest, &spec)?;
+    reason(guest, "policy-expired")?;
+    let denied = hello(guest)?;
+    ensure!(denied == 203, "after the policy's end: {denied}");
+    let asked = guest.run(&["governor", "attest", "now"])?.code;
+    ensure!(asked != 0, "a quote was enough");
+    kit.load(guest, &Spec::default())?;
+    ensure!(hello(guest)? == 0, "a policy that is valid was not enough");
+    Ok(())
+}
+
+pub(super) fn set_back(guest: &mut Guest) -> Result<()> {
+    let until = guest
+        .run(&["date", "-u", "-d", "+20 seconds", "+%Y-%m-%dT%H:%M:%SZ"])?
+        .ok()?
+        .text();
+    let kit = loaded(guest, &Spec::default())?;
+    guest
+        .sh("date -s \"$(date -d '-10 minutes')\" && hwclock --systohc 2>/dev/null; true")?
+        .ok()?;
+    let outcome = (|| {
+        locked_over_a_restart(guest, "clock-stepped")?;
+        // By the clock that was set it has ten minutes; by the latest that was seen, none.
+        super::super::daemon::wait_until(
+            guest,
+            &format!("test $(( $(date +%s) + 600 )) -gt $(date -d {until} +%s)"),
+        )?;
+        let over = kit.signed(&Spec {
+            until,
+            ..Spec::default()
+        })?;
+        let answer = kit.offer(guest, &over)?;
+        ensure!(
+            answer.code != 0,
+            "a policy that was over was revived: {}",
+            answer.text()
+        );
+        Ok(())
+    })();
+    guest
+        .sh("date -s \"$(date -d '+10 minutes')\" && hwclock --systohc 2>/dev/null; true")?
+        .ok()?;
+    outcome?;
+    locked(guest, "clock-stepped").context("with the clock set right again")?;
+    unlocked(guest, &kit)
+}
+
+/// To idle, which needs no firmware, with the real-time clock to wake it.
+pub(super) fn sleep(guest: &mut Guest) -> Result<()> {
+    let kit = loaded(
+        guest,
+        &Spec {
+            every: "10s",
+            lease: "30s",
+            ..Spec::default()
+        },
+    )?;
+    let epoch = |guest: &mut Guest| -> Result<u64> {
+        Ok(status::of(guest)?.number(&["epochs", "attested"]))
+    };
+    let before = epoch(guest)?;
+    guest
+        .sh(
+            "echo 0 > /sys/class/rtc/rtc0/wakealarm; echo +3 > /sys/class/rtc/rtc0/wakealarm && \
+             echo freeze > /sys/power/state",
+        )?
+        .ok()
+        .context("putting the guest to sleep")?;
+    super::super::daemon::wait_until(
+        guest,
+        &format!("test $(governor status --json | sed -n 's/.*\"attested\": \"*\\([0-9]*\\).*/\\1/p') -gt {before}"),
+    )
+    .context("waiting for the epoch to be raised")?;
+    kit.trusted(guest)?;
+    ensure!(hello(guest)? == 0, "work does not go on after a quote");
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! What takes a lease, and what takes a workload and leaves the host alone.
+
+use super::*;
+
+/// Unbinds the TPM's driver, so that every command fails, and binds it again.
+pub(super) fn no_tpm(guest: &mut Guest) -> Result<()> {
+    let spec = Spec {
+        lease: "6s",
+        every: "1s",
+        ..Spec::default()
+    };
+    let kit = loaded(guest, &spec)?;
+    guest
+        .sh("device=$(readlink -f /sys/class/tpm/tpm0/device) && \
+             readlink -f $device/driver > /root/driver && basename $device > /root/device && \
+             cat /root/device > $(cat /root/driver)/unbind")?
+        .ok()
+        .context("taking the TPM away")?;
+    let outcome = (|| {
+        reason(guest, "quote-late")?;
+        let denied = hello(guest)?;
+        ensure!(denied == 203, "attested work without a TPM: {denied}");
+        let said = status::of(guest)?;
+        ensure!(
+            said.reasons().contains("before the lease ran out: "),
+            "status does not say what the TPM said: {}",
+            said.reasons()
+        );
+        Ok(())
+    })();
+    guest
+        .sh("cat /root/device > $(cat /root/driver)/bind")?
+        .ok()
+        .context("putting the TPM back")?;
+    super::super::daemon::wait_until(guest, "governor attest now")
+        .context("waiting for trust to come back")?;
+    outcome?;
+    ensure!(hello(guest)? == 0, "work does not go on");
+    kit.load(guest, &Spec::default())
+}
+
+/// One that goes on, and one that tries what it may not: both are the same workload.
+pub(super) fn risk(guest: &mut Guest) -> Result<()> {
+    let spec = Spec {
+        tables: "[risk.probing]\ncount = 5\nof = \"denied-exec\"\nwithin = \"10m\"\naction = \"kill\"",
+        on_revoke: "deny",
+        ..Spec::default()
+    };
+    let kit = loaded(guest, &spec)?;
+    guest
+        .sh(&format!(
+            "systemd-run --quiet --unit=holding --slice={AGENTS_SLICE} --uid=agent -- {AGENT} hold"
+        ))?
+        .ok()?;
+    for attempt in 1..=5 {
+        let holding = guest.sh("systemctl is-active --quiet holding")?.code;
+        ensure!(holding == 0, "stopped before attempt {attempt}");
+        let denied = in_zone(guest, AGENTS_SLICE, &[AGENT, "spawn", "/usr/bin/id"])?;
+        ensure!(denied.code != 0, "attempt {attempt} was allowed");
+    }
+    super::super::daemon::wait_until(guest, "! systemctl is-active --quiet holding")
+        .context("waiting for the workload to be stopped")?;
+    let said = status::of(guest)?;
+    ensure!(
+        said.trust() == "TRUST_STATE_TRUSTED",
+        "a workload took the host's trust: {}",
+        said.reasons()
+    );
+    ensure!(hello(guest)? == 0, "it may not be started again");
+    kit.load(guest, &Spec::default())
+}
