@@ -79,7 +79,7 @@ pub(super) fn never_armed(guest: &mut Guest) -> Result<()> {
         ))?
         .ok()?;
     ensure!(
-        said.trust() == "TRUST_STATE_UNATTESTED",
+        said.trust() == "unattested",
         "{}: {}",
         said.trust(),
         said.reasons()

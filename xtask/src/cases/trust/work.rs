@@ -62,7 +62,7 @@ pub(super) fn risk(guest: &mut Guest) -> Result<()> {
         .context("waiting for the workload to be stopped")?;
     let said = status::of(guest)?;
     ensure!(
-        said.trust() == "TRUST_STATE_TRUSTED",
+        said.trust() == "trusted",
         "a workload took the host's trust: {}",
         said.reasons()
     );
