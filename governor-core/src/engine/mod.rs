@@ -445,11 +445,13 @@ impl Engine {
                 effects.push(self.raise(Class::Attested));
                 effects.push(self.raise(Class::Policy));
             }
-            if self.risks.asked_for(&effect) {
+            if let Some(first) = self.risks.failed(&effect) {
                 // What one workload brought about says nothing about the host.
+                if first {
+                    effects.push(Effect::Append(vec![records::lost(name, &error)]));
+                }
                 if !self.owed.contains(&effect) {
                     self.owed.push(effect);
-                    effects.push(Effect::Append(vec![records::lost(name, &error)]));
                 }
                 return;
             }
@@ -469,9 +471,14 @@ impl Engine {
             return;
         }
         match effect {
-            Effect::BeginLedger(_) | Effect::AcknowledgeSignals(_) => {
-                // The lock stands on, and the signals come again.
-                effects.push(Effect::Append(vec![records::lost(name, &error)]));
+            // The lock stands on, and whoever asked is told.
+            Effect::BeginLedger(_) => {}
+            Effect::AcknowledgeSignals(_) => {
+                // They come again, and are dealt with again.
+                if !self.trust.has(&Cause::GateFault) {
+                    effects.push(Effect::Append(vec![records::lost(name, &error)]));
+                }
+                self.doubt(now, Cause::GateFault, error);
             }
             Effect::Append(kinds) => {
                 let unlocking = kinds.iter().any(|kind| matches!(kind, Kind::Unlocked(_)));

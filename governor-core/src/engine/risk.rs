@@ -22,9 +22,9 @@ use crate::{
 pub(super) struct Risks {
     /// By name of the risk and number of the workload.
     windows: BTreeMap<(String, u32), Window>,
-    /// Stops that a risk asked for since anybody else did: one of these that fails is tried again
+    /// Stops that a risk asked for since anybody else did, and whether one failed: it is tried again
     /// and says nothing about the host.
-    asked: Vec<Effect>,
+    asked: Vec<(Effect, bool)>,
 }
 
 impl Risks {
@@ -38,9 +38,11 @@ impl Risks {
         self.asked.clear();
     }
 
-    /// Whether a risk, and nobody else, asked for this.
-    pub(super) fn asked_for(&self, effect: &Effect) -> bool {
-        self.asked.contains(effect)
+    /// A stop failed. Whether it is the first time, if a risk and nobody else asked for it.
+    pub(super) fn failed(&mut self, effect: &Effect) -> Option<bool> {
+        let mut asked = self.asked.iter_mut();
+        let (_, failed) = asked.find(|(asked, _)| asked == effect)?;
+        Some(!core::mem::replace(failed, true))
     }
 }
 
@@ -120,9 +122,8 @@ impl Engine {
                 workload: Some(workload),
                 action,
             };
-            if !self.risks.asked.contains(&stop) {
-                self.risks.asked.push(stop.clone());
-            }
+            self.risks.asked.retain(|(asked, _)| *asked != stop);
+            self.risks.asked.push((stop.clone(), false));
             effects.push(stop);
         }
         effects.push(Effect::Append(vec![records::risk_met(RiskMet {

@@ -42,6 +42,8 @@ pub struct Ledger {
     /// The anchor is behind, because it could not be written.
     owed: bool,
     broken: Option<Broken>,
+    /// It was found broken, and nobody was told.
+    news: bool,
 }
 
 impl Ledger {
@@ -97,6 +99,7 @@ impl Ledger {
             anchor,
             owed: false,
             broken: None,
+            news: false,
         };
         if let Some(broken) = broken {
             ledger.give_up(broken);
@@ -139,7 +142,7 @@ impl Ledger {
 
     /// Makes `kinds` durable, in order, all or none.
     pub fn append(&mut self, now: ClockReading, kinds: &[Kind]) -> Result<()> {
-        self.check();
+        self.look();
         if let Some(broken) = &self.broken {
             bail!(
                 "the ledger `{}` is {} ({}); `governor unlock --reason R` begins a new one",
@@ -219,16 +222,22 @@ impl Ledger {
         })
     }
 
-    /// Looks whether the file is still the one that was written. What is wrong with it, the first
-    /// time that it is seen.
+    /// Looks whether the file is still the one that was written. What is wrong with it, once.
     pub fn check(&mut self) -> Option<&Broken> {
+        self.look();
+        let news = std::mem::take(&mut self.news);
+        self.broken.as_ref().filter(|_| news)
+    }
+
+    fn look(&mut self) {
         if self.broken.is_some() || self.poisoned {
-            return None;
+            return;
         }
-        let (flaw, detail) = self.flaw()?;
-        let last = self.head;
-        self.give_up(Broken { flaw, detail, last });
-        self.broken.as_ref()
+        if let Some((flaw, detail)) = self.flaw() {
+            let last = self.head;
+            self.give_up(Broken { flaw, detail, last });
+            self.news = true;
+        }
     }
 
     fn flaw(&self) -> Option<(Flaw, String)> {

@@ -200,3 +200,14 @@ fn an_anchor_that_cannot_be_written_stops_the_records_after_the_next() {
     ledger.anchor = Anchor::of(dir.path());
     ledger.append(NOW, &[start()]).unwrap();
 }
+
+#[test]
+fn what_a_failing_record_found_is_still_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ledger, _) = open(dir.path());
+    ledger.append(NOW, &[start()]).unwrap();
+    fs::remove_file(ledger.path()).unwrap();
+    assert!(ledger.append(NOW, &[start()]).is_err());
+    assert_eq!(ledger.check().map(|b| b.flaw), Some(Flaw::Missing));
+    assert!(ledger.check().is_none());
+}
