@@ -5,7 +5,7 @@ mod common;
 
 use common::{edited, example_text, with_text};
 use governor_core::{
-    policy::{CLOCK_STEP, Memory, Mode, OnRevoke, POLICY, Requires, RiskEvent, Severity, Starter},
+    policy::{Memory, Mode, OnRevoke, POLICY, Requires, RiskEvent, Severity, Starter},
     time::Span,
 };
 
@@ -485,48 +485,4 @@ fn all_mistakes_are_reported_at_once_and_in_order() {
 
     let list = with_text("[policy\n[zone.a]\nx = = 1\n").expect_err("refused");
     assert!(list.errors() >= 2, "{list}");
-}
-
-#[test]
-fn clocks_and_losses_are_bounded() {
-    let plain = edited("format = 1", "format = 1").expect("lints");
-    assert_eq!((plain.clock_step(), plain.losses()), (CLOCK_STEP, None));
-    let step = |step: &str| format!("format = 1\nclock_step = \"{step}\"");
-    let strict = edited("format = 1", &step("5s")).expect("lints");
-    assert_eq!(strict.clock_step(), Span::seconds(5));
-    for bad in ["999ms", "25h"] {
-        assert!(refused("format = 1", &step(bad)).contains("`clock_step` must be from"));
-    }
-    let events = "[events]\nlosses = 0\nwithin = \"1m\"\n[risk.probing]";
-    assert!(warned("[risk.probing]", events).contains("floods the gate"));
-    let losses = edited("[risk.probing]", events).expect("lints").losses();
-    assert_eq!(losses.map(|losses| losses.denials), Some(0));
-    for (table, said) in [
-        ("[events]\nlosses = 1\n", "has no `within`"),
-        (
-            "[events]\nlosses = -1\nwithin = \"1m\"\n",
-            "cannot be negative",
-        ),
-        (
-            "[events]\nlosses = 1\nwithin = \"1m\"\nof = 1\n",
-            "unknown key",
-        ),
-    ] {
-        let text = format!("{table}[risk.probing]");
-        assert!(refused("[risk.probing]", &text).contains(said), "{table}");
-    }
-}
-
-#[test]
-fn a_risk_counts_one_of_a_closed_list() {
-    let of = |word: &str| edited("of = \"denied-exec\"", &format!("of = \"{word}\""));
-    for (word, event) in [
-        ("denied-guard", RiskEvent::DeniedGuard),
-        ("spawn", RiskEvent::Spawn),
-        ("connect", RiskEvent::Connect),
-    ] {
-        let policy = of(word).expect("lints");
-        assert_eq!(policy.risks()["probing"].of, event);
-    }
-    assert!(of("denied-fork").is_err());
 }

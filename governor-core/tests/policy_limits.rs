@@ -5,7 +5,8 @@ mod common;
 use common::{bundle, edited, example, example_text, with_text};
 use governor_core::{
     digest::Digest,
-    policy::{POLICY, parse},
+    policy::{CLOCK_STEP, Diagnostic, Diagnostics, POLICY, Policy, RiskEvent, parse},
+    time::Span,
 };
 use proptest::prelude::*;
 
@@ -197,4 +198,57 @@ proptest! {
             Err(list) => prop_assert!(list.all().iter().all(|d| d.line >= 1 && d.column >= 1)),
         }
     }
+}
+
+fn said(refused: Result<Policy, Diagnostics>) -> String {
+    refused.expect_err("must be refused").to_string()
+}
+
+#[test]
+fn clocks_and_losses_are_bounded() {
+    let plain = edited("format = 1", "format = 1").expect("lints");
+    assert_eq!((plain.clock_step(), plain.losses()), (CLOCK_STEP, None));
+    let step = |step: &str| format!("format = 1\nclock_step = \"{step}\"");
+    let strict = edited("format = 1", &step("5s")).expect("lints");
+    assert_eq!(strict.clock_step(), Span::seconds(5));
+    for bad in ["999ms", "25h"] {
+        assert!(said(edited("format = 1", &step(bad))).contains("`clock_step` must be from"));
+    }
+    let events = "[events]\nlosses = 0\nwithin = \"1m\"\n[risk.probing]";
+    let bounded = edited("[risk.probing]", events).expect("lints");
+    let warned = |warning: &Diagnostic| warning.to_string().contains("floods the gate");
+    assert!(bounded.warnings().iter().any(warned));
+    let losses = bounded.losses();
+    assert_eq!(losses.map(|losses| losses.denials), Some(0));
+    for (table, words) in [
+        ("[events]\nlosses = 1\n", "has no `within`"),
+        (
+            "[events]\nlosses = -1\nwithin = \"1m\"\n",
+            "cannot be negative",
+        ),
+        (
+            "[events]\nlosses = 1\nwithin = \"1m\"\nof = 1\n",
+            "unknown key",
+        ),
+    ] {
+        let text = format!("{table}[risk.probing]");
+        assert!(
+            said(edited("[risk.probing]", &text)).contains(words),
+            "{table}"
+        );
+    }
+}
+
+#[test]
+fn a_risk_counts_one_of_a_closed_list() {
+    let of = |word: &str| edited("of = \"denied-exec\"", &format!("of = \"{word}\""));
+    for (word, event) in [
+        ("denied-guard", RiskEvent::DeniedGuard),
+        ("spawn", RiskEvent::Spawn),
+        ("connect", RiskEvent::Connect),
+    ] {
+        let policy = of(word).expect("lints");
+        assert_eq!(policy.risks()["probing"].of, event);
+    }
+    assert!(of("denied-fork").is_err());
 }
