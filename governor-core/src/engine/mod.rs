@@ -638,7 +638,8 @@ impl Engine {
 
     /// Takes every attested authorization, and stops what runs on one.
     fn withdraw(&mut self, effects: &mut Vec<Effect>) {
-        self.withdrawn = true;
+        // Without a policy nothing says what to stop: it is done once there is one.
+        self.withdrawn = self.active.is_some();
         effects.push(Effect::DropLease);
         effects.push(self.raise(Class::Attested));
         // A zone that is observed was never held back, and is not stopped either.

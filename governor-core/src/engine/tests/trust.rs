@@ -240,6 +240,21 @@ fn a_lock_outlives_the_daemon_with_its_causes_and_their_details() {
 }
 
 #[test]
+fn what_happened_while_no_daemon_was_there_stops_what_runs_once_a_policy_says_how() {
+    let mut host = trusted();
+    host.restart();
+    signals(&mut host, Signal::LinkTouched, 1);
+    assert!(!host.allows(b"p"), "before anything is granted");
+    host.load(1, None).unwrap();
+    let step = host.engine.handle(clock(host.now), Input::Tick);
+    let stopped = |effect: &Effect| matches!(effect, Effect::Stop { .. });
+    assert!(step.effects.iter().any(stopped));
+    host.feed(Input::Tick).unwrap();
+    let step = host.engine.handle(clock(host.now), Input::Tick);
+    assert!(!step.effects.iter().any(stopped), "once");
+}
+
+#[test]
 fn a_new_ledger_names_the_old_and_knows_what_it_knew() {
     let mut host = trusted();
     let target = Target::Workload("helper".into());
