@@ -485,9 +485,7 @@ impl Engine {
                 for kind in kinds {
                     match kind {
                         // What was taken away is written down sooner or later, in full.
-                        Kind::Revocation(_) | Kind::TrustChange(_) | Kind::RiskMet(_)
-                            if !unlocking =>
-                        {
+                        Kind::Revocation(_) | Kind::TrustChange(_) if !unlocking => {
                             self.owed_records.push(kind);
                         }
                         // These are still there to be asked for.

@@ -89,14 +89,17 @@ impl Engine {
             self.clocks.take(now);
         }
         self.trust = self.trust.clone().cleared(Clears::Operator);
-        let mut kinds = vec![
+        // What is still owed comes first: a lock that is written down after its end would stand again
+        // at the next start.
+        let mut kinds = core::mem::take(&mut self.owed_records);
+        kinds.extend([
             records::unlocked(Unlocked {
                 reason: reason.to_owned(),
                 uid: Some(uid),
                 cleared: cleared.clone(),
             }),
             records::trust_change(before, &self.trust),
-        ];
+        ]);
         if let Some(broken) = self.broken.take() {
             let mut first = self.follow(&broken);
             first.append(&mut kinds);

@@ -266,8 +266,14 @@ fn a_new_ledger_names_the_old_and_knows_what_it_knew() {
     })
     .unwrap();
     let known = recovered(&host);
+    // It takes no more records.
+    host.fail = (host.performed..host.performed + 40).collect();
     host.feed(Input::LedgerBroken(broken())).unwrap();
+    host.fail.clear();
     unlock(&mut host).unwrap();
+    host.feed(Input::Tick).unwrap();
+    let late = |kind: &&Kind| matches!(kind, Kind::TrustChange(change) if change.to == "locked");
+    assert_eq!(host.records.iter().filter(late).count(), 1, "it is owed");
     let Some(Kind::Begun(begun)) = host.records.first() else {
         panic!("it begins with {:?}", host.records.first());
     };

@@ -30,20 +30,8 @@ pub(crate) const SUITE: Suite = Suite {
             run: kept::put_back,
         },
         Case {
-            name: "a_ledger_removed_under_the_daemon_locks_over_restart_and_reboot",
-            run: kept::removed,
-        },
-        Case {
-            name: "a_ledger_put_back_over_a_reboot_locks",
-            run: kept::put_back_over_a_reboot,
-        },
-        Case {
-            name: "a_state_directory_that_is_gone_whole_starts_clean_after_a_reboot",
+            name: "a_state_directory_that_is_gone_whole_starts_clean",
             run: kept::never_armed,
-        },
-        Case {
-            name: "a_tpm_that_goes_away_takes_the_lease_with_it",
-            run: work::no_tpm,
         },
         Case {
             name: "a_workload_that_probes_is_stopped_and_the_host_is_trusted",
@@ -60,6 +48,18 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "sleep_ends_the_lease_and_a_quote_brings_it_back",
             run: clocks::sleep,
+        },
+        Case {
+            name: "a_tpm_that_goes_away_takes_the_lease_with_it",
+            run: work::no_tpm,
+        },
+        Case {
+            name: "a_ledger_removed_under_the_daemon_locks_over_restart_and_reboot",
+            run: kept::removed,
+        },
+        Case {
+            name: "a_ledger_put_back_over_a_reboot_locks",
+            run: kept::put_back_over_a_reboot,
         },
     ],
 };

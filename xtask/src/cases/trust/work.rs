@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Unbinds the TPM's driver, so that every command fails, and binds it again.
+/// Unbinds the TPM's driver, so that every command fails. The kernel gives the number of a TPM that it
+/// used itself to no other, so only a reboot brings this one back.
 pub(super) fn no_tpm(guest: &mut Guest) -> Result<()> {
     let spec = Spec {
         lease: "6s",
@@ -12,8 +13,7 @@ pub(super) fn no_tpm(guest: &mut Guest) -> Result<()> {
     let kit = loaded(guest, &spec)?;
     guest
         .sh("device=$(readlink -f /sys/class/tpm/tpm0/device) && \
-             readlink -f $device/driver > /root/driver && basename $device > /root/device && \
-             cat /root/device > $(cat /root/driver)/unbind")?
+             basename $device > $(readlink -f $device/driver)/unbind")?
         .ok()
         .context("taking the TPM away")?;
     let outcome = (|| {
@@ -28,10 +28,7 @@ pub(super) fn no_tpm(guest: &mut Guest) -> Result<()> {
         );
         Ok(())
     })();
-    guest
-        .sh("cat /root/device > $(cat /root/driver)/bind")?
-        .ok()
-        .context("putting the TPM back")?;
+    guest.reboot()?;
     super::super::daemon::wait_until(guest, "governor attest now")
         .context("waiting for trust to come back")?;
     outcome?;
