@@ -8,6 +8,7 @@ use core::mem::size_of;
 use crate::{
     event::Event,
     facts::Label,
+    guard::{ListedKey, ProtectedKey},
     net::{EgressKey, EgressRow},
     row::{Row, RowKey, TombstoneKey},
 };
@@ -50,6 +51,10 @@ unsafe impl Plain for Row {}
 unsafe impl Plain for RowKey {}
 // SAFETY: as above.
 unsafe impl Plain for TombstoneKey {}
+// SAFETY: as above.
+unsafe impl Plain for ProtectedKey {}
+// SAFETY: as above.
+unsafe impl Plain for ListedKey {}
 
 #[cfg(test)]
 mod tests {
@@ -61,6 +66,8 @@ mod tests {
     fn layouts_have_no_padding() {
         assert_eq!(size_of::<RowKey>(), 4 + 4 + 32);
         assert_eq!(size_of::<TombstoneKey>(), 4 + 4 + 32);
+        assert_eq!(size_of::<ProtectedKey>(), 4 + 4 + 8);
+        assert_eq!(size_of::<ListedKey>(), 4 + 4 + 32);
         assert_eq!(size_of::<Row>(), 40 + 6 * 4 + 5 * 8 + 8 * 4 + 4 * 4);
         assert_eq!(size_of::<Label>(), 4 + 4 + 8 + 32);
         assert_eq!(size_of::<StateWords>(), 6 * 8);

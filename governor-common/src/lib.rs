@@ -10,6 +10,7 @@
 pub mod decide;
 pub mod event;
 pub mod facts;
+pub mod guard;
 pub mod names;
 pub mod net;
 pub mod reason;

@@ -20,6 +20,12 @@ pub const TRIPS: &str = "TRIPS";
 pub const SIGNALS: &str = "SIGNALS";
 /// The same counters as far as a daemon has dealt with them, and written it down.
 pub const HANDLED: &str = "HANDLED";
+/// Array of words indexed by [`crate::guard::GuardWord`].
+pub const GUARD: &str = "GUARD";
+/// What the guard keeps others from; [`crate::guard::ProtectedKey`].
+pub const PROTECTED: &str = "PROTECTED";
+/// Content that may be the daemon, a module, a kernel; [`crate::guard::ListedKey`].
+pub const LISTED: &str = "LISTED";
 /// Array with one word: how many executions were labelled since boot.
 pub const EXECS: &str = "EXECS";
 /// `{zone, digest}` that are revoked whatever the table says.
@@ -45,6 +51,10 @@ pub const TABLE_ROWS: u32 = 65_536;
 pub const TOMBSTONE_ROWS: u32 = 16_384;
 /// Zone cgroups that can exist at once.
 pub const CGROUP_ROWS: u32 = 1_024;
+/// Objects the guard keeps others from.
+pub const PROTECTED_ROWS: u32 = 4_096;
+/// Digests listed for the host itself.
+pub const LISTED_ROWS: u32 = 32_768;
 /// Zones that can be known at once.
 pub const ZONE_PATH_ROWS: u32 = 256;
 /// Destination prefixes over all workloads and the two generations of a reload.
@@ -66,6 +76,10 @@ pub const PORT_RANGES: usize = 16;
 /// The zone of a cgroup below the governed slice that no policy names. It has no row, so
 /// everything in it is denied.
 pub const ZONE_UNKNOWN: u32 = u32::MAX;
+/// The cgroup of the daemon's own service. Not governed; what PID 1 starts there may be the daemon.
+pub const ZONE_SELF: u32 = u32::MAX - 4;
+/// The canary's zone. It never has a row, so nothing may be executed in it.
+pub const ZONE_CANARY: u32 = u32::MAX - 5;
 /// Scope of a row that says what may be *started* in a zone, whoever it will then be.
 pub const SCOPE_START: u32 = u32::MAX;
 /// Scope of the row that describes the zone itself. It grants no role.
@@ -80,5 +94,7 @@ pub const STARTER_OPERATOR: u32 = u32::MAX - 3;
 pub const COUNT_LOST_DENIALS: u32 = 240;
 /// Index in [`COUNTS`] of events lost because a ring was full: the others.
 pub const COUNT_LOST_EVENTS: u32 = 241;
+/// Index in [`COUNTS`] of the canary's refusals, which are no denials.
+pub const COUNT_CANARY: u32 = 242;
 /// Length of [`COUNTS`]. Reasons use the indices below 240.
 pub const COUNT_SLOTS: u32 = 256;

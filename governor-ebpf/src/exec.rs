@@ -5,13 +5,17 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{helpers::generated::bpf_send_signal, macros::lsm, programs::LsmContext};
+use aya_ebpf::{
+    helpers::generated::{bpf_bprm_opts_set, bpf_send_signal},
+    macros::lsm,
+    programs::LsmContext,
+};
 use governor_common::{
     Facts, Label, Measured, Operation, Reason, Verdict, decide, names::WORKLOAD_NONE,
 };
 
 use crate::{
-    facts,
+    facts, guard,
     label::{self, Own, TaskState},
     maps, measure,
     offsets::{self, load},
@@ -26,14 +30,21 @@ pub fn bprm_creds_for_exec(ctx: LsmContext) -> i32 {
         return report::refused();
     }
     match label::own() {
-        Own::Nothing => 0,
-        Own::Broken => report::fault(),
+        Own::Nothing => {}
+        Own::Broken => return report::fault(),
         Own::Found(state) => {
             // SAFETY: this task's storage.
-            forget_pending(unsafe { &mut *state });
-            0
+            let state = unsafe { &mut *state };
+            forget_pending(state);
+            state.pending_mark = 0;
         }
     }
+    if guard::is_armed() && zone::is_own() {
+        // The loader takes nothing from the environment then. It cannot be turned on later.
+        // SAFETY: the hook's own argument and a flag.
+        unsafe { bpf_bprm_opts_set(ctx.arg(0), BPF_F_BPRM_SECUREEXEC) };
+    }
+    0
 }
 
 /// Each file of the chain.
@@ -42,12 +53,17 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
     if ctx.arg::<i32>(1) != 0 {
         return report::refused();
     }
+    let bprm: *const c_void = ctx.arg(0);
     let (zone, state) = match zone::place() {
-        Place::Outside => return 0,
+        Place::Outside => {
+            if guard::is_armed() && zone::is_own() {
+                return own(bprm);
+            }
+            return 0;
+        }
         Place::Inside(zone, state) => (zone, state),
         Place::Broken => return report::fault(),
     };
-    let bprm: *const c_void = ctx.arg(0);
     // SAFETY: a field of `linux_binprm`.
     let file: *mut c_void = unsafe { load(bprm, &offsets::OFF_BPRM_FILE) };
     let operation = if is_script(bprm) {
@@ -98,6 +114,18 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
     code
 }
 
+/// An exec in the cgroup of the daemon's service: perhaps the daemon.
+#[inline(always)]
+fn own(bprm: *const c_void) -> i32 {
+    match label::own_or_new() {
+        Some(state) => {
+            guard::admit(bprm, state, is_script(bprm));
+            0
+        }
+        None => report::fault(),
+    }
+}
+
 /// The point of no return: the pending label becomes the task's, if it still may.
 #[lsm(hook = "bprm_committed_creds", sleepable)]
 pub fn bprm_committed_creds(_ctx: LsmContext) -> i32 {
@@ -113,6 +141,10 @@ pub fn bprm_committed_creds(_ctx: LsmContext) -> i32 {
     };
     if state.pending_operation == COMMITTED {
         // While an upgrade is under way two sets of programs run, and the other was first.
+        return 0;
+    }
+    if guard::committed(state) {
+        state.pending_operation = COMMITTED;
         return 0;
     }
     if state.pending_operation == 0 {
@@ -210,5 +242,6 @@ fn kill() {
     unsafe { bpf_send_signal(SIGKILL) };
 }
 
+const BPF_F_BPRM_SECUREEXEC: u64 = 1;
 /// In `pending_operation`: the exec's label is in place. The next exec clears it.
 const COMMITTED: u32 = 1;

@@ -21,6 +21,10 @@ use crate::{facts, maps, offsets, report};
 #[repr(C)]
 pub(crate) struct TaskState {
     pub(crate) label: Label,
+    /// What it is to the gate itself, a [`governor_common::guard::Mark`]; user space writes it once.
+    pub(crate) mark: u32,
+    /// The mark that the exec in flight earns, if it commits.
+    pub(crate) pending_mark: u32,
     /// What the exec in flight makes of the task, if it commits.
     pub(crate) pending: Label,
     /// The operation that `pending` was judged as; zero: no exec was judged; one: it committed.
@@ -88,6 +92,19 @@ pub(crate) fn own_or_new() -> Option<*mut TaskState> {
     of(unsafe { bpf_get_current_task_btf() })
 }
 
+/// A task's storage, if it has any. Not made: a task without has no label and no mark.
+#[inline(always)]
+pub(crate) fn existing(task: *mut task_struct) -> Option<*mut TaskState> {
+    let map = ptr::from_ref(&LABELS).cast_mut().cast();
+    // SAFETY: the map and a task that the verifier trusts.
+    let state = unsafe { bpf_task_storage_get(map, task, ptr::null_mut(), 0) };
+    if state.is_null() {
+        None
+    } else {
+        Some(state.cast())
+    }
+}
+
 #[inline(always)]
 fn of(task: *mut task_struct) -> Option<*mut TaskState> {
     let map = ptr::from_ref(&LABELS).cast_mut().cast();
@@ -115,7 +132,7 @@ pub fn task_alloc(ctx: LsmContext) -> i32 {
     // SAFETY: this task's storage.
     let state = unsafe { &mut *state };
     if !state.label.present() {
-        return 0;
+        return same_daemon(state, ctx.arg(0), ctx.arg::<u64>(1));
     }
     let label = state.label;
     let facts = &mut state.facts;
@@ -135,3 +152,21 @@ pub fn task_alloc(ctx: LsmContext) -> i32 {
         None => report::fault(),
     }
 }
+
+/// A thread of the daemon is the daemon; a process that it starts is not.
+#[inline(always)]
+fn same_daemon(state: &TaskState, child: *mut task_struct, flags: u64) -> i32 {
+    if state.mark == 0 || flags & CLONE_THREAD == 0 {
+        return 0;
+    }
+    match of(child) {
+        Some(child) => {
+            // SAFETY: the child's storage; nothing else knows the child yet.
+            unsafe { (*child).mark = state.mark };
+            0
+        }
+        None => report::fault(),
+    }
+}
+
+const CLONE_THREAD: u64 = 0x1_0000;

@@ -14,6 +14,7 @@ mod cgroup;
 mod connect;
 mod exec;
 mod facts;
+mod guard;
 mod label;
 mod map;
 mod maps;

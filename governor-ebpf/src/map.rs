@@ -8,7 +8,7 @@ use aya_ebpf::{macros::lsm, programs::LsmContext};
 use governor_common::{Measured, Operation, decide};
 
 use crate::{
-    facts,
+    facts, guard,
     label::{self, Own, TaskState},
     measure::{self, HASH_ALGO_SHA256},
     offsets::{self, load},
@@ -29,16 +29,26 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
     if ctx.arg::<u64>(2) & PROT_EXEC == 0 {
         return 0;
     }
-    let state = match labelled() {
-        Ok(Some(state)) => state,
-        Ok(None) => return 0,
-        Err(code) => return code,
-    };
     let file: *mut c_void = ctx.arg(0);
     let anonymous = ctx.arg::<u64>(3) & MAP_ANONYMOUS != 0;
-    let mut digest = [0; 32];
     let prot: u64 = ctx.arg(2);
     let writable = prot & PROT_WRITE != 0;
+    let state = match label::own() {
+        Own::Nothing => return 0,
+        Own::Broken => return report::fault(),
+        Own::Found(state) => state,
+    };
+    match guard::mapped(state, file, !anonymous && !writable) {
+        guard::Maps::Other => {}
+        guard::Maps::Allowed => return 0,
+        guard::Maps::Refused => return report::fault(),
+    }
+    // SAFETY: this task's storage, which lives as long as the task runs this program.
+    let state = unsafe { &mut *state };
+    if !state.label.present() {
+        return 0;
+    }
+    let mut digest = [0; 32];
     let (measured, raw) = if anonymous {
         (Measured::Nothing, 0)
     } else if writable {
@@ -92,11 +102,21 @@ pub fn file_mprotect(ctx: LsmContext) -> i32 {
     if flags & VM_EXEC != 0 && prot & PROT_WRITE == 0 {
         return 0;
     }
-    let state = match labelled() {
-        Ok(Some(state)) => state,
-        Ok(None) => return 0,
-        Err(code) => return code,
+    let state = match label::own() {
+        Own::Nothing => return 0,
+        Own::Broken => return report::fault(),
+        Own::Found(state) => state,
     };
+    match guard::mapped(state, core::ptr::null_mut(), false) {
+        guard::Maps::Other => {}
+        guard::Maps::Allowed => return 0,
+        guard::Maps::Refused => return report::fault(),
+    }
+    // SAFETY: this task's storage, which lives as long as the task runs this program.
+    let state = unsafe { &mut *state };
+    if !state.label.present() {
+        return 0;
+    }
     // SAFETY: a pointer field, only compared with zero.
     let file: u64 = unsafe { load(vma, &offsets::OFF_VMA_FILE) };
     let label = state.label;

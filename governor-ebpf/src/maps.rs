@@ -12,10 +12,11 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use governor_common::{
-    Event, Row, RowKey,
+    Event, Row, RowKey, Signal,
+    guard::{GUARD_WORDS, GuardWord, ListedKey, ProtectedKey},
     names::{
-        CGROUP_ROWS, COUNT_SLOTS, EGRESS_ROWS, RING_BYTES, TOMBSTONE_ROWS, ZONE_PATH_LEN,
-        ZONE_PATH_ROWS,
+        CGROUP_ROWS, COUNT_SLOTS, EGRESS_ROWS, LISTED_ROWS, PROTECTED_ROWS, RING_BYTES,
+        TOMBSTONE_ROWS, ZONE_PATH_LEN, ZONE_PATH_ROWS,
     },
     net::{EgressKey, EgressRow},
     row::TombstoneKey,
@@ -41,6 +42,12 @@ static SIGNALS: Array<u64, { SIGNAL_SLOTS as usize }> = Array::new();
 /// User space alone writes and reads it; it is here so that it is made and pinned with the others.
 #[btf_map]
 static HANDLED: Array<u64, { SIGNAL_SLOTS as usize }> = Array::new();
+#[btf_map]
+static GUARD: Array<u64, { GUARD_WORDS as usize }> = Array::new();
+#[btf_map]
+static PROTECTED: HashMap<ProtectedKey, u32, { PROTECTED_ROWS as usize }> = HashMap::new();
+#[btf_map]
+static LISTED: HashMap<ListedKey, u32, { LISTED_ROWS as usize }> = HashMap::new();
 #[btf_map]
 static EXECS: Array<u64, 1> = Array::new();
 #[btf_map]
@@ -114,6 +121,59 @@ pub(crate) fn trips() -> Option<u64> {
     TRIPS
         .get(0)
         .map(|value| unsafe { ptr::from_ref(value).read_volatile() })
+}
+
+/// Raises the alarm counter: no lease that was granted holds any more.
+#[inline(always)]
+pub(crate) fn trip() {
+    if let Some(word) = TRIPS.get(0) {
+        fetch_add_one(ptr::from_ref(word).cast_mut());
+    }
+}
+
+/// Counts a signal.
+#[inline(always)]
+pub(crate) fn signal(signal: Signal) {
+    if let Some(word) = SIGNALS.get(signal as u32) {
+        fetch_add_one(ptr::from_ref(word).cast_mut());
+    }
+}
+
+/// One word of the guard's; zero also when the map is not what it should be.
+#[inline(always)]
+pub(crate) fn guard(word: GuardWord) -> u64 {
+    match GUARD.get(word as u32) {
+        // SAFETY: a map element, read whole.
+        Some(value) => unsafe { ptr::from_ref(value).read_volatile() },
+        None => 0,
+    }
+}
+
+/// Whether an object is the gate's own, or one it leans on.
+#[inline(always)]
+pub(crate) fn protected(kind: u32, dev: u32, id: u64) -> bool {
+    PROTECTED.get_ptr(&ProtectedKey { kind, dev, id }).is_some()
+}
+
+/// Whether policy lists this content for the host itself.
+#[inline(always)]
+pub(crate) fn listed(kind: u32, digest: &[u8; 32]) -> bool {
+    let key = ListedKey {
+        kind,
+        reserved: 0,
+        digest: *digest,
+    };
+    LISTED.get_ptr(&key).is_some()
+}
+
+/// The zone bound to a cgroup's id; zero: none.
+#[inline(always)]
+pub(crate) fn zone_of(id: u64) -> u32 {
+    match CGROUPS.get_ptr(&id) {
+        // SAFETY: a map element, read whole.
+        Some(zone) => unsafe { zone.read_volatile() },
+        None => 0,
+    }
 }
 
 /// Whether a tombstone stands on this content in this zone.

@@ -21,6 +21,12 @@ impl Measurement {
         self.raw >= 0
     }
 
+    /// The digest is one, of a file that has a name.
+    #[inline(always)]
+    pub(crate) fn is_stable(&self) -> bool {
+        self.measured as u32 == Measured::Sha256 as u32
+    }
+
     /// The digest is one, whatever else speaks against the file.
     #[inline(always)]
     pub(crate) fn is_sha256(&self) -> bool {

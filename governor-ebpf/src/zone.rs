@@ -1,12 +1,36 @@
 //! Which zone a task is in: its label's, else that of its deepest zone cgroup.
 
 use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
-use governor_common::names::CGROUP_LEVELS;
+use governor_common::names::{CGROUP_LEVELS, ZONE_SELF};
 
 use crate::{
     label::{self, Own, TaskState},
-    maps::CGROUPS,
+    maps,
 };
+
+/// The zone of the current task's cgroups that is governed; zero: none.
+#[inline(always)]
+pub(crate) fn governed() -> u32 {
+    let zone = of_cgroup();
+    if zone == ZONE_SELF { 0 } else { zone }
+}
+
+/// Whether the current task is governed, by its label or by its cgroup.
+#[inline(always)]
+pub(crate) fn is_governed() -> bool {
+    match label::own() {
+        // SAFETY: this task's storage.
+        Own::Found(state) if unsafe { (*state).label.present() } => true,
+        Own::Found(_) | Own::Nothing => governed() != 0,
+        Own::Broken => true,
+    }
+}
+
+/// Whether the current task is in the cgroup of the daemon's service, and has no label.
+#[inline(always)]
+pub(crate) fn is_own() -> bool {
+    of_cgroup() == ZONE_SELF
+}
 
 /// Where the current task stands.
 pub(crate) enum Place {
@@ -28,7 +52,7 @@ pub(crate) fn place() -> Place {
             let zone = if label.present() {
                 label.zone
             } else {
-                of_cgroup()
+                governed()
             };
             if zone == 0 {
                 Place::Outside
@@ -37,7 +61,7 @@ pub(crate) fn place() -> Place {
             }
         }
         Own::Nothing => {
-            let zone = of_cgroup();
+            let zone = governed();
             if zone == 0 {
                 return Place::Outside;
             }
@@ -60,9 +84,9 @@ fn of_cgroup() -> u32 {
         if id == 0 {
             break;
         }
-        if let Some(found) = CGROUPS.get_ptr(&id) {
-            // SAFETY: a map element, read whole.
-            zone = unsafe { found.read_volatile() };
+        let found = maps::zone_of(id);
+        if found != 0 {
+            zone = found;
         }
         level += 1;
     }

@@ -37,6 +37,7 @@ use crate::{
     attester::Attester,
     config::Config,
     control::{Refusal, proto},
+    gate::{Gate, Opened},
 };
 
 /// Events taken out of a ring at a time, so that a storm does not keep commands waiting.
@@ -78,20 +79,23 @@ enum FromTpm {
 
 /// Runs until the service manager says stop. What is pinned stays in force.
 pub fn run(config: Config) -> Result<()> {
+    // Before there are threads: what marks this process as the daemon is inherited by threads that come
+    // later, and by nothing else.
+    let attached = crate::gate::Gate::open_or_attach(&config.pins).context("attaching the gate")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, attached))
 }
 
-async fn serve(config: Config) -> Result<()> {
+async fn serve(config: Config, attached: (Gate, Opened)) -> Result<()> {
     let (commands, mut inbox) = mpsc::channel(64);
     let (tpm, mut from_tpm) = mpsc::channel(16);
     let (feed, _) = broadcast::channel(4096);
     let listener = crate::control::server::bind(&config.control.socket)?;
-    let mut daemon = start::start(config, tpm, feed.clone())?;
+    let mut daemon = start::start(config, attached, tpm, feed.clone())?;
     crate::memory::give_back();
     #[cfg(feature = "bpf-log")]
     daemon.hands.gate.follow_logs()?;

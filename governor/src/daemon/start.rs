@@ -26,11 +26,11 @@ use crate::{
 /// Everything up to the loop.
 pub(super) fn start(
     config: Config,
+    (gate, opened): (Gate, Opened),
     tpm: mpsc::Sender<FromTpm>,
     feed: broadcast::Sender<Arc<proto::GateEvent>>,
 ) -> Result<Daemon> {
     let boot_id = clock::boot_id()?;
-    let (gate, opened) = Gate::open_or_attach(&config.pins).context("attaching the gate")?;
     let opened = match opened {
         Opened::Fresh => "fresh",
         Opened::Adopted => "adopted",

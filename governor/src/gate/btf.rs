@@ -59,6 +59,27 @@ impl Types {
         Ok(u64::from(bits / 8))
     }
 
+    /// The number of `name` in the enumeration `enumeration`.
+    pub(super) fn enumerator(&self, enumeration: &str, name: &str) -> Result<u64, GateError> {
+        let found = || {
+            let header = self.header(self.find(ENUM, enumeration)?)?;
+            (0..header.count as usize).find_map(|index| {
+                let at = header.at + 12 + 8 * index;
+                let named = self.is_named(word(&self.data, at)?, name.as_bytes());
+                if named {
+                    word(&self.data, at + 4)
+                } else {
+                    None
+                }
+            })
+        };
+        found().map(u64::from).ok_or_else(|| {
+            GateError::Btf(format!(
+                "this kernel has no `{name}` in `enum {enumeration}`"
+            ))
+        })
+    }
+
     /// How many arguments the function takes; `None`: there is no such function.
     pub(super) fn arguments(&self, function: &str) -> Option<u32> {
         let id = self.find(FUNC, function)?;

@@ -20,6 +20,13 @@ pub enum GateError {
     NoCgroup2(PathBuf),
     #[error("reading `{path}`: {error}")]
     Read { path: PathBuf, error: io::Error },
+    #[error(
+        "the gate in this kernel is armed and does not take this process for its daemon: it must be a \
+         binary that the policy in force lists under [governor], with libraries listed there or mapped \
+         when the gate was armed, started by systemd in governor.service; start the listed one and \
+         load a policy that lists this one, or reboot"
+    )]
+    NotTheDaemon,
     #[error("kernel types: {0}")]
     Btf(String),
     #[error(

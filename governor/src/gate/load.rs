@@ -7,7 +7,7 @@ use std::path::Path;
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{Program, ProgramError, links::FdLink},
+    programs::{CgroupSysctl, Program, ProgramError, links::FdLink},
 };
 
 use super::{
@@ -26,6 +26,8 @@ pub(super) struct Hook {
 
 #[derive(Debug)]
 enum Kind {
+    /// A program at the root cgroup, called when a setting is read or written.
+    Sysctl,
     /// An LSM hook with this many arguments.
     Lsm(u32),
     Tracepoint,
@@ -46,6 +48,28 @@ pub(super) const HOOKS: &[Hook] = &[
     hook("bprm_check_security", Kind::Lsm(1)),
     hook("cgroup_mkdir", Kind::Tracepoint),
     hook("cgroup_rmdir", Kind::Tracepoint),
+    hook("sysctl", Kind::Sysctl),
+    hook("bpf_map", Kind::Lsm(2)),
+    hook("bpf_prog", Kind::Lsm(1)),
+    hook("bpf", Kind::Lsm(3)),
+    hook("task_kill", Kind::Lsm(4)),
+    hook("ptrace_access_check", Kind::Lsm(2)),
+    hook("task_setrlimit", Kind::Lsm(3)),
+    hook("inode_unlink", Kind::Lsm(2)),
+    hook("inode_create", Kind::Lsm(3)),
+    hook("inode_mkdir", Kind::Lsm(3)),
+    hook("inode_symlink", Kind::Lsm(3)),
+    hook("inode_rename", Kind::Lsm(4)),
+    hook("inode_rmdir", Kind::Lsm(2)),
+    hook("sb_umount", Kind::Lsm(2)),
+    hook("sb_mount", Kind::Lsm(5)),
+    hook("move_mount", Kind::Lsm(2)),
+    hook("sb_pivotroot", Kind::Lsm(2)),
+    hook("kernel_read_file", Kind::Lsm(3)),
+    hook("kernel_load_data", Kind::Lsm(2)),
+    hook("kernel_module_request", Kind::Lsm(1)),
+    hook("locked_down", Kind::Lsm(1)),
+    hook("file_open", Kind::Lsm(1)),
 ];
 
 const fn hook(name: &'static str, kind: Kind) -> Hook {
@@ -53,6 +77,11 @@ const fn hook(name: &'static str, kind: Kind) -> Hook {
 }
 
 impl Hook {
+    /// Whether the program hangs on the root cgroup instead of on a link.
+    pub(super) fn is_sysctl(&self) -> bool {
+        matches!(self.kind, Kind::Sysctl)
+    }
+
     /// Why this kernel cannot carry the hook; `None`: it can, as far as its types say.
     pub(super) fn unsupported(&self, types: &Types) -> Option<String> {
         match self.kind {
@@ -65,6 +94,8 @@ impl Hook {
             },
             Kind::Tracepoint if types.has_tracepoint(self.name) => None,
             Kind::Tracepoint => Some("this kernel has no such tracepoint".to_owned()),
+            // Whether settings can be guarded shows when the program is loaded.
+            Kind::Sysctl => None,
         }
     }
 }
@@ -88,10 +119,14 @@ impl Loaded {
                 Ok((*global, types.offset(structure, field, *size)?))
             })
             .collect::<Result<Vec<_>, GateError>>()?;
+        let numbers = ENUMERATORS
+            .iter()
+            .map(|(global, enumeration, name)| Ok((*global, types.enumerator(enumeration, name)?)))
+            .collect::<Result<Vec<_>, GateError>>()?;
         let btf = Btf::from_sys_fs().map_err(|error| GateError::Btf(whole(&error)))?;
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&btf)).allow_unsupported_maps();
-        for (global, offset) in &offsets {
+        for (global, offset) in offsets.iter().chain(&numbers) {
             loader.override_global(global, offset, true);
         }
         for name in pins::MAPS {
@@ -105,6 +140,19 @@ impl Loaded {
             types,
             btf,
         })
+    }
+
+    /// Loads the program that guards settings.
+    pub(super) fn sysctl(&mut self, name: &str) -> Result<&mut CgroupSysctl, String> {
+        let program = self
+            .programs
+            .program_mut(name)
+            .ok_or("the object has no such program")?;
+        let Program::CgroupSysctl(program) = program else {
+            return Err("the object's program is of another kind".to_owned());
+        };
+        program.load().map_err(|error| describe(&error))?;
+        Ok(program)
     }
 
     /// Loads and attaches one hook's program.
@@ -205,6 +253,29 @@ const OFFSETS: &[(&str, &str, &str, FieldSize)] = &[
         FieldSize::Exactly(8),
     ),
     ("OFF_TASK_STORAGE", "task_struct", "bpf_storage", POINTER),
+    ("OFF_TASK_TGID", "task_struct", "tgid", WORD),
+    ("OFF_TASK_PARENT", "task_struct", "real_parent", POINTER),
+    ("OFF_TASK_PTRACE", "task_struct", "ptrace", WORD),
+    ("OFF_TASK_NSPROXY", "task_struct", "nsproxy", POINTER),
+    ("OFF_NSPROXY_MNT", "nsproxy", "mnt_ns", POINTER),
+    ("OFF_MNTNS_NUMBER", "mnt_namespace", "ns.inum", WORD),
+    ("OFF_BPRM_UNSAFE", "linux_binprm", "unsafe", WORD),
+    ("OFF_FILE_MODE", "file", "f_mode", WORD),
+    ("OFF_FILE_DENTRY", "file", "f_path.dentry", POINTER),
+    ("OFF_INODE_NUMBER", "inode", "i_ino", POINTER),
+    ("OFF_INODE_MODE", "inode", "i_mode", FieldSize::Exactly(2)),
+    ("OFF_INODE_DEVICE", "inode", "i_rdev", WORD),
+    ("OFF_SB_DEVICE", "super_block", "s_dev", WORD),
+    ("OFF_SB_MAGIC", "super_block", "s_magic", POINTER),
+    ("OFF_DENTRY_INODE", "dentry", "d_inode", POINTER),
+    ("OFF_DENTRY_PARENT", "dentry", "d_parent", POINTER),
+    ("OFF_DENTRY_NAME", "dentry", "d_name.name", POINTER),
+    ("OFF_PATH_DENTRY", "path", "dentry", POINTER),
+    ("OFF_PATH_MNT", "path", "mnt", POINTER),
+    ("OFF_MNT_ROOT", "vfsmount", "mnt_root", POINTER),
+    ("OFF_MAP_ID", "bpf_map", "id", WORD),
+    ("OFF_PROG_AUX", "bpf_prog", "aux", POINTER),
+    ("OFF_AUX_ID", "bpf_prog_aux", "id", WORD),
     ("OFF_CGROUP_KN", "cgroup", "kn", POINTER),
     ("OFF_CGROUP_ROOT", "cgroup", "root", POINTER),
     ("OFF_KN_ID", "kernfs_node", "id", FieldSize::Exactly(8)),
@@ -216,4 +287,39 @@ const OFFSETS: &[(&str, &str, &str, FieldSize)] = &[
     ),
 ];
 
+/// The programs' globals and the enumerators they stand for.
+const ENUMERATORS: &[(&str, &str, &str)] = &[
+    ("ENUM_LOCKDOWN_NONE", "lockdown_reason", "LOCKDOWN_NONE"),
+    (
+        "ENUM_LOCKDOWN_MODULE_SIGNATURE",
+        "lockdown_reason",
+        "LOCKDOWN_MODULE_SIGNATURE",
+    ),
+    ("ENUM_LOCKDOWN_KEXEC", "lockdown_reason", "LOCKDOWN_KEXEC"),
+    (
+        "ENUM_LOCKDOWN_INTEGRITY_MAX",
+        "lockdown_reason",
+        "LOCKDOWN_INTEGRITY_MAX",
+    ),
+    ("ENUM_READING_MODULE", READ, "READING_MODULE"),
+    ("ENUM_READING_KEXEC_IMAGE", READ, "READING_KEXEC_IMAGE"),
+    (
+        "ENUM_READING_KEXEC_INITRAMFS",
+        READ,
+        "READING_KEXEC_INITRAMFS",
+    ),
+    ("ENUM_READING_POLICY", READ, "READING_POLICY"),
+    ("ENUM_LOADING_MODULE", LOAD, "LOADING_MODULE"),
+    ("ENUM_LOADING_KEXEC_IMAGE", LOAD, "LOADING_KEXEC_IMAGE"),
+    (
+        "ENUM_LOADING_KEXEC_INITRAMFS",
+        LOAD,
+        "LOADING_KEXEC_INITRAMFS",
+    ),
+    ("ENUM_LOADING_POLICY", LOAD, "LOADING_POLICY"),
+];
+
+const READ: &str = "kernel_read_file_id";
+const LOAD: &str = "kernel_load_data_id";
 const POINTER: FieldSize = FieldSize::Exactly(8);
+const WORD: FieldSize = FieldSize::Exactly(4);

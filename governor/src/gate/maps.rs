@@ -8,6 +8,7 @@ use std::path::Path;
 use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf};
 use governor_common::{
     Row, RowKey,
+    guard::{ListedKey, ProtectedKey},
     names::{self, ZONE_PATH_LEN},
     net::{EgressKey, EgressRow},
     row::TombstoneKey,
@@ -18,6 +19,8 @@ use super::GateError;
 pub(super) type RowKeyBytes = [u8; size_of::<RowKey>()];
 pub(super) type RowBytes = [u8; size_of::<Row>()];
 pub(super) type TombstoneBytes = [u8; size_of::<TombstoneKey>()];
+pub(super) type ProtectedBytes = [u8; size_of::<ProtectedKey>()];
+pub(super) type ListedBytes = [u8; size_of::<ListedKey>()];
 pub(super) type EgressKeyBytes = [u8; size_of::<EgressKey>()];
 pub(super) type EgressRowBytes = [u8; size_of::<EgressRow>()];
 pub(super) type PathBytes = [u8; ZONE_PATH_LEN];
@@ -31,6 +34,9 @@ pub(super) struct Maps {
     pub(super) trips: Array<MapData, u64>,
     pub(super) signals: Array<MapData, u64>,
     pub(super) handled: Array<MapData, u64>,
+    pub(super) guard: Array<MapData, u64>,
+    pub(super) protected: HashMap<MapData, ProtectedBytes, u32>,
+    pub(super) listed: HashMap<MapData, ListedBytes, u32>,
     pub(super) tombstones: HashMap<MapData, TombstoneBytes, u64>,
     pub(super) cgroups: HashMap<MapData, u64, u32>,
     pub(super) zone_paths: HashMap<MapData, PathBytes, u32>,
@@ -61,6 +67,9 @@ impl Maps {
             trips: typed(dir, names::TRIPS, 4, 8)?,
             signals: typed(dir, names::SIGNALS, 4, 8)?,
             handled: typed(dir, names::HANDLED, 4, 8)?,
+            guard: typed(dir, names::GUARD, 4, 8)?,
+            protected: typed(dir, names::PROTECTED, size_of::<ProtectedKey>(), 4)?,
+            listed: typed(dir, names::LISTED, size_of::<ListedKey>(), 4)?,
             tombstones: typed(dir, names::TOMBSTONES, size_of::<TombstoneKey>(), 8)?,
             cgroups: typed(dir, names::CGROUPS, 8, 4)?,
             zone_paths: typed(dir, names::ZONE_PATHS, ZONE_PATH_LEN, 4)?,

@@ -8,6 +8,8 @@
 
 mod btf;
 mod error;
+mod guard;
+mod hosts;
 mod keep;
 mod load;
 #[cfg(feature = "bpf-log")]
@@ -18,16 +20,25 @@ mod probe;
 mod rings;
 mod signals;
 mod state;
+mod sys;
 mod table;
 mod zones;
 
 use std::path::{Path, PathBuf};
 
-use aya::programs::links::{FdLink, PinnedLink};
+use aya::{
+    maps::{MapData, MapError},
+    programs::{
+        ProgramInfo,
+        links::{FdLink, PinnedLink},
+    },
+};
+use governor_common::names;
 use governor_core::digest::Digest;
 
 pub use error::GateError;
 use error::whole;
+pub use guard::Listed;
 pub use probe::{Requirement, probe};
 pub use rings::Drained;
 pub use table::EgressRule;
@@ -51,6 +62,11 @@ pub struct Gate {
     hooks: Vec<HookStatus>,
     /// Held besides the pins: a removed pin alone does not take a program off.
     links: Vec<FdLink>,
+    /// Ids of programs that hang on no link.
+    programs: Vec<u32>,
+    /// The cgroup of our own service, once the guard is armed.
+    own: Option<String>,
+    pinned_maps: PathBuf,
     /// The marker that governed units wait for.
     ready: PathBuf,
     /// Pins of an older layout, which enforce until `release_previous`.
@@ -95,6 +111,7 @@ impl Gate {
         }
         probe::digests_are_fresh()?;
         let pins = Pins::open(pin_dir, OBJECT)?;
+        guard_lets_us_in(&pins)?;
         let mut attach = Attach {
             pins: &pins,
             loaded: None,
@@ -103,6 +120,11 @@ impl Gate {
         let mut gate = match attach.all() {
             Ok(gate) => gate,
             Err(error) => {
+                // A guard that hangs on no link would stay; it does nothing, and goes all the same.
+                for pin in attach.made.iter().filter(|pin| pin.ends_with(SYSCTL)) {
+                    let info = ProgramInfo::from_pin(pin);
+                    let _gone_or_harmless = info.map(|info| guard::detach_sysctl(&info));
+                }
                 pins.take_back(&attach.made);
                 return Err(error);
             }
@@ -112,7 +134,7 @@ impl Gate {
         if other_maps.is_empty() {
             // Same maps and every hook, so the new programs enforce all that the old ones did.
             for dir in &other_links {
-                pins::remove(dir)?;
+                let_go(dir)?;
             }
         } else {
             gate.previous = other_links.into_iter().chain(other_maps).collect();
@@ -122,6 +144,11 @@ impl Gate {
             (true, false) => Opened::Upgraded,
             (false, _) => Opened::Fresh,
         };
+        if gate.is_armed()? {
+            gate.resume_guard()?;
+        } else {
+            gate.mark_self()?;
+        }
         Ok((gate, opened))
     }
 
@@ -150,7 +177,7 @@ impl Gate {
     /// tombstones are in the new maps: until then the old programs are the only ones that know any.
     pub fn release_previous(&mut self) -> Result<(), GateError> {
         while let Some(dir) = self.previous.first() {
-            pins::remove(dir)?;
+            let_go(dir)?;
             self.previous.remove(0);
         }
         Ok(())
@@ -169,10 +196,17 @@ struct Attach<'a> {
 impl Attach<'_> {
     /// Every hook, or the first one that cannot be attached.
     fn all(&mut self) -> Result<Gate, GateError> {
-        let (mut hooks, mut links) = (Vec::new(), Vec::new());
+        let (mut hooks, mut links, mut programs) = (Vec::new(), Vec::new(), Vec::new());
         for hook in HOOKS {
             let name = hook.name;
             let failed = |reason| GateError::Hook { name, reason };
+            if hook.is_sysctl() {
+                let prog_id = self.sysctl(hook)?.map_err(failed)?;
+                programs.push(prog_id);
+                let state = HookState::Attached { prog_id };
+                hooks.push(HookStatus { name, state });
+                continue;
+            }
             let link = self.hook(hook)?.map_err(failed)?;
             let prog_id = link
                 .info()
@@ -186,6 +220,9 @@ impl Attach<'_> {
             maps: Maps::open(&self.pins.maps)?,
             hooks,
             links,
+            programs,
+            own: None,
+            pinned_maps: self.pins.maps.clone(),
             ready: self.pins.ready.clone(),
             previous: Vec::new(),
             unreadable: (0, 0),
@@ -201,11 +238,7 @@ impl Attach<'_> {
                 pinned.map_err(|error| format!("its pin cannot be opened: {}", whole(&error)))
             );
         }
-        let loaded = match &mut self.loaded {
-            Some(loaded) => loaded,
-            none => none.insert(Loaded::with_maps(OBJECT, &self.pins.maps)?),
-        };
-        let link = match loaded.attach(hook) {
+        let link = match self.loaded()?.attach(hook) {
             Ok(link) => link,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -215,4 +248,64 @@ impl Attach<'_> {
         }
         Ok(pinned.map_err(|error| format!("it cannot be pinned: {}", whole(&error))))
     }
+
+    /// The guard of settings: its program is pinned, and hangs on the root cgroup.
+    fn sysctl(&mut self, hook: &Hook) -> Result<Result<u32, String>, GateError> {
+        let path = self.pins.links.join(hook.name);
+        if !path.exists() {
+            let program = match self.loaded()?.sysctl(hook.name) {
+                Ok(program) => program,
+                Err(reason) => return Ok(Err(reason)),
+            };
+            if let Err(error) = program.pin(&path) {
+                return Ok(Err(format!("it cannot be pinned: {}", whole(&error))));
+            }
+            self.made.push(path.clone());
+        }
+        let attached = match ProgramInfo::from_pin(&path) {
+            Ok(info) => guard::attach_sysctl(&info),
+            Err(error) => Err(format!("its pin cannot be opened: {}", whole(&error))),
+        };
+        Ok(attached)
+    }
+
+    fn loaded(&mut self) -> Result<&mut Loaded, GateError> {
+        match &mut self.loaded {
+            Some(loaded) => Ok(loaded),
+            none => Ok(none.insert(Loaded::with_maps(OBJECT, &self.pins.maps)?)),
+        }
+    }
 }
+
+/// Fails with a reason to act on when an armed guard does not take us for the daemon.
+fn guard_lets_us_in(pins: &Pins) -> Result<(), GateError> {
+    if !pins.had_maps {
+        return Ok(());
+    }
+    match MapData::from_pin(pins.maps.join(names::GUARD)) {
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::EPERM) =>
+        {
+            Err(GateError::NotTheDaemon)
+        }
+        // Another failure shows again where the map is needed.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Removes a directory of pins whose successors stand.
+fn let_go(dir: &Path) -> Result<(), GateError> {
+    let program = dir.join(SYSCTL);
+    if program.exists() {
+        let reason = |reason| GateError::Pin {
+            path: program.clone(),
+            reason,
+        };
+        let info = ProgramInfo::from_pin(&program).map_err(|error| reason(whole(&error)))?;
+        guard::detach_sysctl(&info).map_err(reason)?;
+    }
+    pins::remove(dir)
+}
+
+/// The guard of settings, by the name of its program and pin.
+const SYSCTL: &str = "sysctl";

@@ -9,12 +9,15 @@ use governor_common::{
     net::{AF_INET, EGRESS_EXACT_BITS, EgressKey, EgressRow},
 };
 
-use aya::maps::lpm_trie::Key;
+use std::os::fd::AsFd as _;
+
+use aya::maps::{IterableMap, lpm_trie::Key};
 
 use super::{
     Gate, GateError,
     maps::{EgressKeyBytes, Inner, RowBytes, RowKeyBytes},
     state::is_absent,
+    sys,
 };
 
 /// A destination rule: key, bits of the address that count, ports.
@@ -32,6 +35,8 @@ impl Gate {
                 limit,
             });
         };
+        let mut stored = rows.to_vec();
+        stored.sort_by_key(|row| row.key);
         let mut inner = Inner::create(size.max(1), 0)
             .map_err(GateError::map(names::TABLE, "making a new table"))?;
         for row in rows {
@@ -41,21 +46,31 @@ impl Gate {
                 "filling the new table (is a row there twice?)",
             ))?;
         }
+        // From here on only the kernel could change it: what is read back below stays as it is, also
+        // if somebody got hold of it while it was filled.
+        let data = IterableMap::map(&inner);
+        sys::freeze(data.fd().as_fd())
+            .map_err(|error| GateError::Invalid(format!("freezing a new table: {error}")))?;
+        if rows_of(&inner)? != stored {
+            return Err(differs(size));
+        }
+        let id = data
+            .info()
+            .map_err(GateError::map(names::TABLE, "reading a new table's id"))?
+            .id();
+        let before = self.inner_id();
+        self.protect_table(id)?;
         self.maps.table.set(0, &inner, 0).map_err(GateError::map(
             names::TABLE,
             "putting the new table in force",
         ))?;
-        let mut stored = rows.to_vec();
-        stored.sort_by_key(|row| row.key);
-        if self.table()? == stored {
-            Ok(())
-        } else {
-            let detail = format!("the table in force differs from the {size} rows stored");
-            Err(GateError::ReadBack {
-                name: names::TABLE,
-                detail,
-            })
+        if self.table()? != stored {
+            return Err(differs(size));
         }
+        if let Some(before) = before.filter(|before| *before != id) {
+            self.unprotect_table(before)?;
+        }
+        Ok(())
     }
 
     /// The rows in force, in order of key; none if there is no table.
@@ -63,45 +78,19 @@ impl Gate {
         let Some(inner) = self.inner()? else {
             return Ok(Vec::new());
         };
-        let mut rows = Vec::new();
-        for entry in inner.iter() {
-            let (_, value) =
-                entry.map_err(GateError::map(names::TABLE, "reading the rows in force"))?;
-            rows.extend(Row::read(&value));
-        }
-        rows.sort_by_key(|row| row.key);
-        Ok(rows)
+        rows_of(&inner)
     }
 
     /// Takes rows out of the table in force. Rows that are not there are no error.
     pub fn remove_rows(&mut self, keys: &[RowKey]) -> Result<(), GateError> {
-        let Some(mut inner) = self.inner()? else {
+        let mut rows = self.table()?;
+        let before = rows.len();
+        rows.retain(|row| !keys.contains(&row.key));
+        if rows.len() == before {
             return Ok(());
-        };
-        for key in keys {
-            let bytes = key_bytes(key)?;
-            match inner.remove(&bytes) {
-                Ok(()) => {}
-                Err(error) if is_absent(&error) => {}
-                Err(error) => return Err(GateError::map(names::TABLE, "removing a row")(error)),
-            }
-            match inner.get(&bytes, 0) {
-                Err(error) if is_absent(&error) => {}
-                Err(error) => {
-                    return Err(GateError::map(names::TABLE, "looking for a removed row")(
-                        error,
-                    ));
-                }
-                Ok(_) => {
-                    let detail = "a removed row is still there".to_owned();
-                    return Err(GateError::ReadBack {
-                        name: names::TABLE,
-                        detail,
-                    });
-                }
-            }
         }
-        Ok(())
+        // A table in force never changes: one without the rows takes its place.
+        self.swap_table(&rows)
     }
 
     /// Makes exactly these the destination rules of a generation. Rows of the table name the generation
@@ -172,6 +161,12 @@ impl Gate {
         Ok(())
     }
 
+    /// The id of the table in force, if there is one.
+    pub(super) fn inner_id(&self) -> Option<u32> {
+        let inner = self.inner().ok()??;
+        Some(IterableMap::map(&inner).info().ok()?.id())
+    }
+
     fn inner(&self) -> Result<Option<Inner>, GateError> {
         match self.maps.table.get(&0, 0) {
             Ok(inner) => Ok(Some(inner)),
@@ -180,6 +175,25 @@ impl Gate {
                 error,
             )),
         }
+    }
+}
+
+/// What a table holds, in order of key.
+fn rows_of(inner: &Inner) -> Result<Vec<Row>, GateError> {
+    let mut rows = Vec::new();
+    for entry in inner.iter() {
+        let (_, value) =
+            entry.map_err(GateError::map(names::TABLE, "reading the rows of a table"))?;
+        rows.extend(Row::read(&value));
+    }
+    rows.sort_by_key(|row| row.key);
+    Ok(rows)
+}
+
+fn differs(size: u32) -> GateError {
+    GateError::ReadBack {
+        name: names::TABLE,
+        detail: format!("the table differs from the {size} rows stored"),
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{
     fs,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd},
         unix::fs::MetadataExt,
     },
     path::Path,
@@ -14,17 +14,19 @@ use std::{
 
 use governor_common::{
     Label, Plain,
-    names::{self, ZONE_PATH_LEN, ZONE_PATH_ROWS},
+    names::{self, ZONE_PATH_LEN, ZONE_PATH_ROWS, ZONE_SELF},
 };
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
-use super::{Gate, GateError, maps::PathBytes, state::is_absent};
+use super::{Gate, GateError, maps::PathBytes, state::is_absent, sys};
 
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
 impl Gate {
     /// Makes exactly these paths (`/governed.slice/…`, below the cgroup root) zones.
     pub fn set_zone_paths(&mut self, zones: &[(String, u32)]) -> Result<(), GateError> {
+        let mut zones = zones.to_vec();
+        zones.extend(self.own.clone().map(|path| (path, ZONE_SELF)));
         let limit = ZONE_PATH_ROWS;
         if zones.len() > limit as usize {
             return Err(GateError::TooMany {
@@ -55,7 +57,7 @@ impl Gate {
         // Whatever is made from here on is seen by the kernel program; what it adds is not stale.
         let before = self.cgroup_ids()?;
         let mut found = Vec::new();
-        for (path, zone) in zones {
+        for (path, zone) in &zones {
             let dir = root.join(path.trim_start_matches('/'));
             // Not there now: the kernel program sees it when it is made.
             let Ok(metadata) = fs::metadata(&dir) else {
@@ -104,29 +106,27 @@ impl Gate {
         Ok(())
     }
 
+    /// The zones that are named now, without our own cgroup.
+    pub(super) fn zones_in_force(&self) -> Result<Vec<(String, u32)>, GateError> {
+        let mut zones = Vec::new();
+        for entry in self.maps.zone_paths.iter() {
+            let (path, zone) = entry.map_err(GateError::map(names::ZONE_PATHS, "listing zones"))?;
+            let end = path
+                .iter()
+                .position(|byte| *byte == 0)
+                .unwrap_or(path.len());
+            let path = path.get(..end).unwrap_or_default();
+            if zone != ZONE_SELF {
+                zones.push((String::from_utf8_lossy(path).into_owned(), zone));
+            }
+        }
+        Ok(zones)
+    }
+
     /// The label of the task behind a pidfd; `None`: it has none.
     pub fn label_of(&self, pidfd: BorrowedFd<'_>) -> Result<Option<Label>, GateError> {
         let mut value = vec![0u8; self.maps.labels_value.next_multiple_of(8)];
-        let key = pidfd.as_raw_fd();
-        let attr = LookupAttr {
-            map_fd: self.maps.labels.fd().as_fd().as_raw_fd(),
-            padding: 0,
-            key: (&raw const key) as u64,
-            value: value.as_mut_ptr() as u64,
-            flags: 0,
-        };
-        // SAFETY: `attr` is laid out as the kernel's union for this command; `key` and `value`
-        // outlive the call, and `value` has the size the map itself reported.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                BPF_MAP_LOOKUP_ELEM,
-                &raw const attr,
-                size_of::<LookupAttr>(),
-            )
-        };
-        if result != 0 {
-            let error = std::io::Error::last_os_error();
+        if let Err(error) = sys::lookup_by_fd(self.maps.labels.fd().as_fd(), pidfd, &mut value) {
             if error.raw_os_error() == Some(libc::ENOENT) {
                 return Ok(None);
             }
@@ -176,18 +176,6 @@ fn path_bytes(path: &str) -> Result<PathBytes, GateError> {
         .zip(path.bytes())
         .for_each(|(to, from)| *to = from);
     Ok(bytes)
-}
-
-const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
-
-/// The kernel's `union bpf_attr` for element commands.
-#[repr(C)]
-struct LookupAttr {
-    map_fd: i32,
-    padding: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
 }
 
 #[cfg(test)]

@@ -1,0 +1,61 @@
+//! Files that reach around the gate when they are opened for writing: control files of cgroups, block
+//! devices below mounted file systems, the integrity policy.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{macros::lsm, programs::LsmContext};
+use governor_common::{
+    Signal,
+    guard::{GuardWord, PROTECTED_DEVICE},
+};
+
+use super::{Init, cgroup, identity, is_armed, refuse};
+use crate::{
+    maps,
+    offsets::{self, load},
+    report,
+};
+
+const FMODE_WRITE: u32 = 2;
+const S_IFMT: u16 = 0o170_000;
+const S_IFBLK: u16 = 0o060_000;
+const SECURITYFS_MAGIC: u64 = 0x7363_6673;
+
+#[lsm(hook = "file_open")]
+pub fn file_open(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(1) != 0 {
+        return report::refused();
+    }
+    let file: *const c_void = ctx.arg(0);
+    // SAFETY: a field of `file`.
+    let mode: u32 = unsafe { load(file, &offsets::OFF_FILE_MODE) };
+    if mode & FMODE_WRITE == 0 || !is_armed() {
+        return 0;
+    }
+    // SAFETY: a field of `file`.
+    let inode: *const c_void = unsafe { load(file, &offsets::OFF_FILE_INODE) };
+    // SAFETY: a field of `inode`.
+    let kind: u16 = unsafe { load(inode, &offsets::OFF_INODE_MODE) };
+    if kind & S_IFMT == S_IFBLK {
+        // SAFETY: a field of `inode`.
+        let device: u32 = unsafe { load(inode, &offsets::OFF_INODE_DEVICE) };
+        if maps::protected(PROTECTED_DEVICE, device, 0) {
+            return refuse(Signal::DeviceTouched, Init::May);
+        }
+        return 0;
+    }
+    // SAFETY: a field of `file`.
+    let dentry: *const c_void = unsafe { load(file, &offsets::OFF_FILE_DENTRY) };
+    let (device, _) = identity(inode);
+    if u64::from(device) == maps::guard(GuardWord::CgroupDevice) {
+        return cgroup::control(dentry);
+    }
+    // SAFETY: a field of `inode`.
+    let superblock: *const c_void = unsafe { load(inode, &offsets::OFF_INODE_SB) };
+    // SAFETY: a field of `super_block`.
+    let magic: u64 = unsafe { load(superblock, &offsets::OFF_SB_MAGIC) };
+    if magic == SECURITYFS_MAGIC && cgroup::is_named(dentry, b"policy\0") {
+        return refuse(Signal::ImaPolicyTouched, Init::MayNot);
+    }
+    0
+}

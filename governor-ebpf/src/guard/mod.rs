@@ -1,0 +1,126 @@
+//! The gate guards itself: who may reach its maps, programs, pins, process and switches.
+//!
+//! Promises: while the guard is armed a stranger's reach is refused, counted, and where it is an
+//! alarm raises `trips` in the same call. Who is no stranger is a mark on the task, given at an exec
+//! by content, cgroup and parent; never a pid (but the kernel's own first process), never a path.
+//!
+//! Before a policy lists a daemon the guard is not armed and these programs look once and leave.
+
+mod bpf;
+mod cgroup;
+mod daemon;
+mod files;
+mod kernel;
+mod mounts;
+mod pins;
+mod sysctl;
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
+use governor_common::{
+    Actor, Operation, Signal, Verdict, decide,
+    guard::{ARMED, GuardWord, Mark},
+};
+
+pub(crate) use daemon::{Maps, admit, committed, mapped};
+
+use crate::{
+    facts,
+    label::{self, Own},
+    maps,
+    offsets::{self, load},
+    report, zone,
+};
+
+/// Whether a policy that lists a daemon was put in force since boot.
+#[inline(always)]
+pub(crate) fn is_armed() -> bool {
+    maps::guard(GuardWord::Armed) == ARMED
+}
+
+/// The first process, as the kernel counts.
+#[inline(always)]
+pub(crate) fn is_init() -> bool {
+    // SAFETY: the helper returns the running task.
+    let task: *const c_void = unsafe { bpf_get_current_task_btf() }.cast();
+    // SAFETY: a field of `task_struct`.
+    let tgid: i32 = unsafe { load(task, &offsets::OFF_TASK_TGID) };
+    tgid == 1
+}
+
+/// Whether the first process may do what is asked besides the daemon.
+#[derive(Clone, Copy)]
+pub(crate) enum Init {
+    May,
+    MayNot,
+}
+
+/// Refuses, unless the asking task is the daemon. To be called when the guard is armed and the
+/// object is one of the gate's.
+#[inline(always)]
+pub(crate) fn refuse(signal: Signal, init: Init) -> i32 {
+    let mark = match label::own() {
+        // Perhaps the daemon: refused, and no alarm.
+        Own::Broken => return report::fault(),
+        Own::Nothing => 0,
+        // SAFETY: this task's storage.
+        Own::Found(state) => unsafe { (*state).mark },
+    };
+    let actor = if mark == Mark::Daemon as u32 {
+        Actor::Daemon
+    } else if matches!(init, Init::May) && is_init() {
+        Actor::Init
+    } else {
+        Actor::Stranger
+    };
+    if !matches!(actor, Actor::Stranger) {
+        return 0;
+    }
+    let Some(state) = label::own_or_new() else {
+        maps::signal(signal);
+        return report::fault();
+    };
+    // SAFETY: this task's storage. No helper below sleeps.
+    let state = unsafe { &mut *state };
+    let label = state.label;
+    let zone = if label.present() {
+        label.zone
+    } else {
+        zone::governed()
+    };
+    let facts = &mut state.facts;
+    facts::begin(facts, Operation::Guard, zone, &label);
+    facts.signal = signal as u32;
+    facts.actor = actor as u32;
+    let decision = decide::decide_guard(facts);
+    match decision.0 {
+        Verdict::Allow => {}
+        Verdict::Deny | Verdict::WouldDeny => {
+            maps::signal(signal);
+            if decide::raises_trips(signal, facts) {
+                maps::trip();
+            }
+        }
+    }
+    report::quiet(facts, decision)
+}
+
+/// Device and number of an inode.
+#[inline(always)]
+pub(crate) fn identity(inode: *const c_void) -> (u32, u64) {
+    // SAFETY: fields of `inode`.
+    let superblock: *const c_void = unsafe { load(inode, &offsets::OFF_INODE_SB) };
+    // SAFETY: a field of `super_block`.
+    let device: u32 = unsafe { load(superblock, &offsets::OFF_SB_DEVICE) };
+    // SAFETY: a field of `inode`.
+    let number: u64 = unsafe { load(inode, &offsets::OFF_INODE_NUMBER) };
+    (device, number)
+}
+
+/// The inode behind a directory entry; null where there is none.
+#[inline(always)]
+pub(crate) fn inode_of(dentry: *const c_void) -> *const c_void {
+    // SAFETY: a field of `dentry`.
+    unsafe { load(dentry, &offsets::OFF_DENTRY_INODE) }
+}

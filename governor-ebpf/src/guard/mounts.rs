@@ -1,0 +1,119 @@
+//! Mounts: the way to the pins stays what it is, in the mount namespace of the first process. What
+//! others do in namespaces of their own changes copies.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{helpers::generated::bpf_get_current_task_btf, macros::lsm, programs::LsmContext};
+use governor_common::{
+    Signal,
+    guard::{GuardWord, PROTECTED_PINS, PROTECTED_WAY},
+};
+
+use super::{Init, identity, inode_of, is_armed, refuse};
+use crate::{
+    maps,
+    offsets::{self, load},
+    report,
+};
+
+const MS_REMOUNT: u64 = 32;
+/// Shared, private, slave, unbindable: what happens to a mount's copies.
+const PROPAGATION: u64 = 1 << 20 | 1 << 18 | 1 << 19 | 1 << 17;
+
+/// A mount goes.
+#[lsm(hook = "sb_umount")]
+pub fn sb_umount(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(2) != 0 {
+        return report::refused();
+    }
+    if !is_watched() || !is_way(root_of(ctx.arg(0))) {
+        return 0;
+    }
+    refuse(Signal::MountTouched, Init::May)
+}
+
+/// Something is mounted here, by the old call.
+#[lsm(hook = "sb_mount")]
+pub fn sb_mount(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(5) != 0 {
+        return report::refused();
+    }
+    let flags: u64 = ctx.arg(3);
+    if flags & (MS_REMOUNT | PROPAGATION) != 0 || !is_watched() || !is_way(entry_of(ctx.arg(1))) {
+        return 0;
+    }
+    refuse(Signal::MountTouched, Init::May)
+}
+
+/// A mount is put in place, or from one place to another.
+#[lsm(hook = "move_mount")]
+pub fn move_mount(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(2) != 0 {
+        return report::refused();
+    }
+    if !is_watched() {
+        return 0;
+    }
+    let from: *const c_void = ctx.arg(0);
+    // SAFETY: a field of `path`.
+    let mount: *const c_void = unsafe { load(from, &offsets::OFF_PATH_MNT) };
+    if is_way(entry_of(ctx.arg(1))) || is_pins(root_of(mount)) {
+        return refuse(Signal::MountTouched, Init::May);
+    }
+    0
+}
+
+/// Another root for everybody.
+#[lsm(hook = "sb_pivotroot")]
+pub fn sb_pivotroot(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(2) != 0 {
+        return report::refused();
+    }
+    if !is_watched() {
+        return 0;
+    }
+    refuse(Signal::MountTouched, Init::May)
+}
+
+/// Whether the guard is armed and the task sees the mounts that the first process sees.
+#[inline(always)]
+fn is_watched() -> bool {
+    if !is_armed() {
+        return false;
+    }
+    // SAFETY: the helper returns the running task.
+    let task: *const c_void = unsafe { bpf_get_current_task_btf() }.cast();
+    // SAFETY: a field of `task_struct`.
+    let proxy: *const c_void = unsafe { load(task, &offsets::OFF_TASK_NSPROXY) };
+    // SAFETY: a field of `nsproxy`.
+    let namespace: *const c_void = unsafe { load(proxy, &offsets::OFF_NSPROXY_MNT) };
+    // SAFETY: a field of `mnt_namespace`.
+    let number: u32 = unsafe { load(namespace, &offsets::OFF_MNTNS_NUMBER) };
+    u64::from(number) == maps::guard(GuardWord::MountNamespace)
+}
+
+#[inline(always)]
+fn is_way(inode: *const c_void) -> bool {
+    let (device, number) = identity(inode);
+    maps::protected(PROTECTED_WAY, device, number)
+        || maps::protected(PROTECTED_PINS, device, number)
+}
+
+#[inline(always)]
+fn is_pins(inode: *const c_void) -> bool {
+    u64::from(identity(inode).0) == maps::guard(GuardWord::PinDevice)
+}
+
+/// The inode at the root of a mount.
+#[inline(always)]
+fn root_of(mount: *const c_void) -> *const c_void {
+    // SAFETY: a field of `vfsmount`.
+    inode_of(unsafe { load(mount, &offsets::OFF_MNT_ROOT) })
+}
+
+/// The inode a path leads to.
+#[inline(always)]
+fn entry_of(path: *const c_void) -> *const c_void {
+    // SAFETY: a field of `path`.
+    inode_of(unsafe { load(path, &offsets::OFF_PATH_DENTRY) })
+}

@@ -1,0 +1,91 @@
+//! The directory of pins: what is in it comes and goes by the daemon alone. And the cgroups of
+//! zones, which only the first process removes.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{macros::lsm, programs::LsmContext};
+use governor_common::{
+    Signal,
+    guard::{GuardWord, PROTECTED_PINS},
+    names::ZONE_SELF,
+};
+
+use super::{Init, identity, inode_of, is_armed, refuse};
+use crate::{maps, report};
+
+#[inline(always)]
+fn in_pins(dir: *const c_void) -> bool {
+    let (device, number) = identity(dir);
+    u64::from(device) == maps::guard(GuardWord::PinDevice)
+        && maps::protected(PROTECTED_PINS, device, number)
+}
+
+#[inline(always)]
+fn entry(ctx: &LsmContext, returned: i32, dir: *const c_void) -> i32 {
+    let _ = ctx;
+    if returned != 0 {
+        return report::refused();
+    }
+    if !is_armed() || !in_pins(dir) {
+        return 0;
+    }
+    refuse(Signal::PinTouched, Init::MayNot)
+}
+
+#[lsm(hook = "inode_unlink")]
+pub fn inode_unlink(ctx: LsmContext) -> i32 {
+    entry(&ctx, ctx.arg::<i32>(2), ctx.arg(0))
+}
+
+#[lsm(hook = "inode_create")]
+pub fn inode_create(ctx: LsmContext) -> i32 {
+    entry(&ctx, ctx.arg::<i32>(3), ctx.arg(0))
+}
+
+#[lsm(hook = "inode_mkdir")]
+pub fn inode_mkdir(ctx: LsmContext) -> i32 {
+    entry(&ctx, ctx.arg::<i32>(3), ctx.arg(0))
+}
+
+#[lsm(hook = "inode_symlink")]
+pub fn inode_symlink(ctx: LsmContext) -> i32 {
+    entry(&ctx, ctx.arg::<i32>(3), ctx.arg(0))
+}
+
+/// Both ends, and a directory of pins that is itself renamed.
+#[lsm(hook = "inode_rename")]
+pub fn inode_rename(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(4) != 0 {
+        return report::refused();
+    }
+    if !is_armed() {
+        return 0;
+    }
+    if in_pins(ctx.arg(0)) || in_pins(ctx.arg(2)) || in_pins(inode_of(ctx.arg(1))) {
+        return refuse(Signal::PinTouched, Init::MayNot);
+    }
+    0
+}
+
+/// A directory of pins, or the cgroup of a zone.
+#[lsm(hook = "inode_rmdir")]
+pub fn inode_rmdir(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(2) != 0 {
+        return report::refused();
+    }
+    if !is_armed() {
+        return 0;
+    }
+    let inode = inode_of(ctx.arg(1));
+    if in_pins(ctx.arg(0)) || in_pins(inode) {
+        return refuse(Signal::PinTouched, Init::MayNot);
+    }
+    let (device, number) = identity(inode);
+    if u64::from(device) == maps::guard(GuardWord::CgroupDevice) {
+        let zone = maps::zone_of(number);
+        if zone != 0 && zone != ZONE_SELF {
+            return refuse(Signal::ZoneRemoved, Init::May);
+        }
+    }
+    0
+}

@@ -1,0 +1,340 @@
+//! Arming the guard: which objects are the gate's own, which content may stand beside it.
+//!
+//! Promises: the word that arms is stored last, when everything it speaks of is in place; once armed
+//! nothing here disarms but [`Gate::take_down`]. What cannot be found out is an error, and nothing is
+//! armed. Refuses to arm a daemon that the first process could not start again as itself.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
+    path::Path,
+};
+
+use aya::{
+    maps::{HashMap, MapData},
+    programs::ProgramInfo,
+};
+use governor_common::{
+    Label, Plain,
+    guard::{
+        ARMED, GuardWord, LISTED_DAEMON, LISTED_KEXEC, LISTED_LIBRARY, LISTED_MODULE, ListedKey,
+        Mark, PROTECTED_CGROUP, PROTECTED_DEVICE, PROTECTED_LINK, PROTECTED_MAP, PROTECTED_PINS,
+        PROTECTED_PROGRAM, PROTECTED_WAY, ProtectedKey,
+    },
+    names::{self, LISTED_ROWS, PROTECTED_ROWS},
+};
+
+use super::{Gate, GateError, hosts, maps::ProtectedBytes, pins, state::is_absent, sys};
+use crate::cgroups;
+
+/// Content that policy lists for the host itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    pub daemon: BTreeSet<[u8; 32]>,
+    pub libraries: BTreeSet<[u8; 32]>,
+    pub modules: BTreeSet<[u8; 32]>,
+    pub kexec: BTreeSet<[u8; 32]>,
+}
+
+impl Gate {
+    /// Whether the guard is armed.
+    pub fn is_armed(&self) -> Result<bool, GateError> {
+        Ok(self.guard_word(GuardWord::Armed)? == ARMED)
+    }
+
+    /// Marks this process as the daemon. Possible only while the guard is not armed: afterwards the
+    /// mark comes with being started by the first process. To be called before there are threads.
+    pub(super) fn mark_self(&self) -> Result<(), GateError> {
+        let pid = i32::try_from(std::process::id()).unwrap_or(0);
+        let own: OwnedFd = cgroups::open_pidfd(pid).map_err(invalid("taking hold of ourselves"))?;
+        let mut value = vec![0u8; self.maps.labels_value.next_multiple_of(8)];
+        let mark = (Mark::Daemon as u32).to_ne_bytes();
+        let start = size_of::<Label>();
+        let place = value
+            .get_mut(start..start + mark.len())
+            .ok_or_else(|| GateError::Layout {
+                name: names::LABELS,
+                detail: "there is no room for a mark".to_owned(),
+            })?;
+        place.copy_from_slice(&mark);
+        sys::update_by_fd(self.maps.labels.fd().as_fd(), own.as_fd(), &value)
+            .map_err(invalid("marking ourselves as the daemon"))
+    }
+
+    /// Arms the guard, or brings an armed one up to date: what may be listed is exactly this from now
+    /// on, besides what this daemon has mapped already.
+    pub fn arm(&mut self, listed: &Listed) -> Result<(), GateError> {
+        let own = hosts::own_cgroup()?;
+        self.protect_objects()?;
+        self.protect_way()?;
+        self.protect_cgroups(&own)?;
+        self.protect_devices()?;
+        self.list(listed)?;
+        let namespace = hosts::mount_namespace_of_init()?;
+        self.set_guard_word(GuardWord::MountNamespace, namespace)?;
+        self.own = Some(own);
+        self.bind_own()?;
+        self.set_guard_word(GuardWord::Armed, ARMED)
+    }
+
+    /// What an adopted guard needs to know again.
+    pub(super) fn resume_guard(&mut self) -> Result<(), GateError> {
+        if self.is_armed()? {
+            self.own = Some(hosts::own_cgroup()?);
+            self.protect_objects()?;
+        }
+        Ok(())
+    }
+
+    /// Brings the list of devices below mounted file systems up to date.
+    pub fn protect_devices(&mut self) -> Result<(), GateError> {
+        let wanted: BTreeSet<ProtectedKey> = hosts::mounted_devices()?
+            .into_iter()
+            .map(|dev| key(PROTECTED_DEVICE, dev, 0))
+            .collect();
+        self.protect_exactly(PROTECTED_DEVICE, &wanted)
+    }
+
+    /// The table that is about to be in force.
+    pub(super) fn protect_table(&mut self, id: u32) -> Result<(), GateError> {
+        self.protect(key(PROTECTED_MAP, 0, id.into()))
+    }
+
+    /// One that is not in force any more.
+    pub(super) fn unprotect_table(&mut self, id: u32) -> Result<(), GateError> {
+        self.unprotect(&key(PROTECTED_MAP, 0, id.into()))
+    }
+
+    fn protect_objects(&mut self) -> Result<(), GateError> {
+        for name in pins::MAPS {
+            let id = MapData::from_pin(self.pinned_maps.join(name))
+                .and_then(|map| Ok(map.info()?.id()))
+                .map_err(GateError::map(name, "reading its id"))?;
+            self.protect(key(PROTECTED_MAP, 0, id.into()))?;
+        }
+        if let Some(id) = self.inner_id() {
+            self.protect_table(id)?;
+        }
+        for link in &self.links {
+            let info = link
+                .info()
+                .map_err(|error| GateError::Invalid(format!("reading a link: {error}")))?;
+            for key in [
+                key(PROTECTED_LINK, 0, info.id().into()),
+                key(PROTECTED_PROGRAM, 0, info.program_id().into()),
+            ] {
+                protect(&mut self.maps.protected, key)?;
+            }
+        }
+        for id in self.programs.clone() {
+            self.protect(key(PROTECTED_PROGRAM, 0, id.into()))?;
+        }
+        Ok(())
+    }
+
+    /// The pins' own directories, and every directory that something mounted over would hide them.
+    fn protect_way(&mut self) -> Result<(), GateError> {
+        let root = self.ready.parent().unwrap_or(Path::new("/")).to_owned();
+        let bpffs = root.parent().unwrap_or(Path::new("/")).to_owned();
+        let device = hosts::device_of_mount(&bpffs)?;
+        self.set_guard_word(GuardWord::PinDevice, device.into())?;
+        for dir in hosts::directories_below(&root)? {
+            let inode = inode(&dir)?;
+            self.protect(key(PROTECTED_PINS, device, inode))?;
+        }
+        for step in hosts::way_to(&bpffs)? {
+            self.protect(key(PROTECTED_WAY, step.device, step.inode))?;
+        }
+        Ok(())
+    }
+
+    fn protect_cgroups(&mut self, own: &str) -> Result<(), GateError> {
+        let root = Path::new(cgroups::ROOT);
+        let device = hosts::device_of_mount(root)?;
+        self.set_guard_word(GuardWord::CgroupDevice, device.into())?;
+        for above in Path::new(own).ancestors().skip(1) {
+            let below = above.strip_prefix("/").unwrap_or(above);
+            // The root can be neither frozen nor killed.
+            if !below.as_os_str().is_empty() {
+                let inode = inode(&root.join(below))?;
+                self.protect(key(PROTECTED_CGROUP, device, inode))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, listed: &Listed) -> Result<(), GateError> {
+        let mut wanted = BTreeSet::new();
+        let mut add = |kind, digests: &BTreeSet<[u8; 32]>| {
+            wanted.extend(digests.iter().map(|digest| ListedKey {
+                kind,
+                reserved: 0,
+                digest: *digest,
+            }));
+        };
+        add(LISTED_DAEMON, &listed.daemon);
+        add(LISTED_LIBRARY, &listed.libraries);
+        add(LISTED_LIBRARY, &hosts::mapped_by_us()?);
+        add(LISTED_MODULE, &listed.modules);
+        add(LISTED_KEXEC, &listed.kexec);
+        if wanted.len() > LISTED_ROWS as usize {
+            return Err(GateError::TooMany {
+                what: "digests under [governor]",
+                count: wanted.len(),
+                limit: LISTED_ROWS,
+            });
+        }
+        let store = &mut self.maps.listed;
+        for key in &wanted {
+            store
+                .insert(exact(key.bytes())?, 1, 0)
+                .map_err(GateError::map(names::LISTED, "listing a digest"))?;
+        }
+        let stale: Vec<_> = store
+            .keys()
+            .filter_map(Result::ok)
+            .filter(|bytes| ListedKey::read(bytes).is_none_or(|key| !wanted.contains(&key)))
+            .collect();
+        for bytes in stale {
+            match store.remove(&bytes) {
+                Err(error) if !is_absent(&error) => {
+                    return Err(GateError::map(names::LISTED, "removing a digest")(error));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Binds the cgroup of our own service, as one that is made again will be.
+    fn bind_own(&mut self) -> Result<(), GateError> {
+        let zones = self.zones_in_force()?;
+        self.set_zone_paths(&zones)
+    }
+
+    fn protect(&mut self, key: ProtectedKey) -> Result<(), GateError> {
+        protect(&mut self.maps.protected, key)
+    }
+
+    fn unprotect(&mut self, key: &ProtectedKey) -> Result<(), GateError> {
+        match self.maps.protected.remove(&exact(key.bytes())?) {
+            Err(error) if !is_absent(&error) => Err(GateError::map(
+                names::PROTECTED,
+                "removing an object",
+            )(error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn protect_exactly(
+        &mut self,
+        kind: u32,
+        wanted: &BTreeSet<ProtectedKey>,
+    ) -> Result<(), GateError> {
+        let stale: Vec<ProtectedKey> = self
+            .maps
+            .protected
+            .keys()
+            .filter_map(Result::ok)
+            .filter_map(|bytes| ProtectedKey::read(&bytes))
+            .filter(|known| known.kind == kind && !wanted.contains(known))
+            .collect();
+        for key in wanted {
+            self.protect(*key)?;
+        }
+        for key in stale {
+            self.unprotect(&key)?;
+        }
+        Ok(())
+    }
+
+    fn guard_word(&self, word: GuardWord) -> Result<u64, GateError> {
+        self.maps
+            .guard
+            .get(&(word as u32), 0)
+            .map_err(GateError::map(names::GUARD, "reading a word"))
+    }
+
+    pub(super) fn set_guard_word(&mut self, word: GuardWord, value: u64) -> Result<(), GateError> {
+        self.maps
+            .guard
+            .set(word as u32, value, 0)
+            .map_err(GateError::map(names::GUARD, "storing a word"))?;
+        let back = self.guard_word(word)?;
+        if back == value {
+            Ok(())
+        } else {
+            let detail = format!("stored {value}, found {back}");
+            Err(GateError::ReadBack {
+                name: names::GUARD,
+                detail,
+            })
+        }
+    }
+}
+
+/// Attaches the guard of settings to the root cgroup, unless this very program is there. Its id.
+pub(super) fn attach_sysctl(program: &ProgramInfo) -> Result<u32, String> {
+    let (root, fd) = root_and(program)?;
+    let attached = sys::attached_sysctl(root.as_fd()).map_err(|error| error.to_string())?;
+    if !attached.contains(&program.id()) {
+        sys::attach_sysctl(root.as_fd(), fd.as_fd()).map_err(|error| error.to_string())?;
+    }
+    Ok(program.id())
+}
+
+/// Takes it off.
+pub(super) fn detach_sysctl(program: &ProgramInfo) -> Result<(), String> {
+    let (root, fd) = root_and(program)?;
+    match sys::detach_sysctl(root.as_fd(), fd.as_fd()) {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error.to_string()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn root_and(program: &ProgramInfo) -> Result<(fs::File, aya::programs::ProgramFd), String> {
+    let root = fs::File::open(cgroups::ROOT).map_err(|error| error.to_string())?;
+    let fd = program.fd().map_err(|error| error.to_string())?;
+    Ok((root, fd))
+}
+
+type Protected = HashMap<MapData, ProtectedBytes, u32>;
+
+fn protect(store: &mut Protected, key: ProtectedKey) -> Result<(), GateError> {
+    store
+        .insert(exact(key.bytes())?, 1, 0)
+        .map_err(|error| match store.keys().count() {
+            count if count >= PROTECTED_ROWS as usize => GateError::TooMany {
+                what: "guarded objects",
+                count,
+                limit: PROTECTED_ROWS,
+            },
+            _ => GateError::map(names::PROTECTED, "adding an object")(error),
+        })
+}
+
+const fn key(kind: u32, dev: u32, id: u64) -> ProtectedKey {
+    ProtectedKey { kind, dev, id }
+}
+
+fn inode(path: &Path) -> Result<u64, GateError> {
+    let metadata = fs::metadata(path).map_err(|error| GateError::Read {
+        path: path.into(),
+        error,
+    })?;
+    Ok(metadata.ino())
+}
+
+fn exact<const N: usize>(bytes: &[u8]) -> Result<[u8; N], GateError> {
+    bytes
+        .try_into()
+        .map_err(|_error| GateError::Invalid(format!("a key has {} bytes, not {N}", bytes.len())))
+}
+
+fn invalid(doing: &'static str) -> impl FnOnce(std::io::Error) -> GateError {
+    move |error| GateError::Invalid(format!("{doing}: {error}"))
+}

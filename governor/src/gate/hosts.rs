@@ -1,0 +1,257 @@
+//! What the guard has to know of the host: mounts, devices, cgroups and the files we have mapped.
+//!
+//! Reads and reports. Device numbers are the kernel's own: `major << 20 | minor`, as `mountinfo` shows
+//! them, which is not what `stat` says on every file system.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::{DirEntryExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+use governor_core::digest::Digest;
+
+use super::GateError;
+
+const MOUNTS: &str = "/proc/self/mountinfo";
+const MOUNTS_OF_INIT: &str = "/proc/1/mountinfo";
+
+/// A directory that something could be mounted over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) device: u32,
+    pub(super) inode: u64,
+}
+
+/// The cgroup of our own service below the root, like `/system.slice/governor.service`.
+pub(super) fn own_cgroup() -> Result<String, GateError> {
+    let text = read(Path::new("/proc/self/cgroup"))?;
+    let path = text
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .unwrap_or_default();
+    let is_service = path.ends_with(".service") && nix::unistd::getppid().as_raw() == 1;
+    if is_service {
+        Ok(path.to_owned())
+    } else {
+        Err(GateError::Invalid(format!(
+            "the gate guards a daemon that the first process starts in a cgroup of its own, and this \
+             one runs in `{path}`: start it as a systemd service"
+        )))
+    }
+}
+
+/// Which mounts the first process sees, as a number.
+pub(super) fn mount_namespace_of_init() -> Result<u64, GateError> {
+    let path = Path::new("/proc/1/ns/mnt");
+    let metadata = fs::metadata(path).map_err(failed(path))?;
+    Ok(metadata.ino())
+}
+
+/// The device of what is mounted at `point`.
+pub(super) fn device_of_mount(point: &Path) -> Result<u32, GateError> {
+    let text = read(Path::new(MOUNTS))?;
+    mounts(&text)
+        .filter(|mount| Path::new(&mount.point) == point)
+        .last()
+        .map(|mount| mount.device)
+        .ok_or_else(|| GateError::Invalid(format!("nothing is mounted at `{}`", point.display())))
+}
+
+/// From the root to `path`: at each mount the directory that it covers, and what stands there now.
+pub(super) fn way_to(path: &Path) -> Result<Vec<Step>, GateError> {
+    let text = read(Path::new(MOUNTS))?;
+    let all: Vec<Mount> = mounts(&text).collect();
+    let mounted = |at: &Path| all.iter().rfind(|mount| Path::new(&mount.point) == at);
+    let mut steps = Vec::new();
+    let mut device = None;
+    let ways: Vec<&Path> = path.ancestors().collect();
+    for at in ways.into_iter().rev() {
+        if let (Some(device), Some(covered)) = (device, entry_inode(at)?) {
+            steps.push(Step {
+                device,
+                inode: covered,
+            });
+        }
+        if let Some(mount) = mounted(at) {
+            device = Some(mount.device);
+        }
+        let Some(device) = device else {
+            return Err(GateError::Invalid("nothing is mounted at `/`".to_owned()));
+        };
+        let metadata = fs::metadata(at).map_err(failed(at))?;
+        let stands = Step {
+            device,
+            inode: metadata.ino(),
+        };
+        if steps.last() != Some(&stands) {
+            steps.push(stands);
+        }
+    }
+    Ok(steps)
+}
+
+/// The number that the directory above knows `path` by: that of the covered one, if it is a mount.
+fn entry_inode(path: &Path) -> Result<Option<u64>, GateError> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(None);
+    };
+    for entry in fs::read_dir(parent).map_err(failed(parent))? {
+        let entry = entry.map_err(failed(parent))?;
+        if entry.file_name() == name {
+            return Ok(Some(entry.ino()));
+        }
+    }
+    Ok(None)
+}
+
+/// `root` and every directory below it.
+pub(super) fn directories_below(root: &Path) -> Result<Vec<PathBuf>, GateError> {
+    let mut found = vec![root.to_owned()];
+    let mut next = 0;
+    while let Some(dir) = found.get(next).cloned() {
+        next += 1;
+        for entry in fs::read_dir(&dir).map_err(failed(&dir))? {
+            let entry = entry.map_err(failed(&dir))?;
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                found.push(entry.path());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Block devices that file systems are mounted from, and the devices those lie on.
+pub(super) fn mounted_devices() -> Result<BTreeSet<u32>, GateError> {
+    let text = read(Path::new(MOUNTS_OF_INIT))?;
+    let mut open: Vec<u32> = mounts(&text)
+        .map(|mount| mount.device)
+        .filter(|device| device >> 20 != 0)
+        .collect();
+    let mut found = BTreeSet::new();
+    while let Some(device) = open.pop() {
+        if found.insert(device) {
+            open.extend(lies_on(device));
+        }
+    }
+    Ok(found)
+}
+
+/// The whole disk of a partition, and the parts of a mapped device.
+fn lies_on(device: u32) -> Vec<u32> {
+    let dir = PathBuf::from(format!(
+        "/sys/dev/block/{}:{}",
+        device >> 20,
+        device & 0xf_ffff
+    ));
+    let mut found = Vec::new();
+    if dir.join("partition").exists()
+        && let Ok(real) = fs::canonicalize(&dir)
+    {
+        found.extend(real.parent().and_then(number_in));
+    }
+    for slave in fs::read_dir(dir.join("slaves"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        found.extend(number_in(&slave.path()));
+    }
+    found
+}
+
+fn number_in(dir: &Path) -> Option<u32> {
+    device(fs::read_to_string(dir.join("dev")).ok()?.trim())
+}
+
+/// Digests of the files this process has mapped executable.
+pub(super) fn mapped_by_us() -> Result<BTreeSet<[u8; 32]>, GateError> {
+    let text = read(Path::new("/proc/self/maps"))?;
+    let files: BTreeSet<&str> = text
+        .lines()
+        .filter(|line| {
+            line.split_whitespace()
+                .nth(1)
+                .is_some_and(|mode| mode.contains('x'))
+        })
+        .filter_map(|line| line.find('/').and_then(|start| line.get(start..)))
+        .collect();
+    let mut digests = BTreeSet::new();
+    for file in files {
+        let bytes = fs::read(file).map_err(failed(Path::new(file)))?;
+        digests.insert(*Digest::of(&bytes).bytes());
+    }
+    Ok(digests)
+}
+
+struct Mount {
+    device: u32,
+    point: String,
+}
+
+/// `mountinfo`: id, parent, device, root, mount point, and more that is not needed. Spaces in names
+/// are written `\040`; no name that is looked for has one.
+fn mounts(text: &str) -> impl Iterator<Item = Mount> + '_ {
+    text.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(2);
+        let device = device(fields.next()?)?;
+        let point = fields.nth(1)?.to_owned();
+        Some(Mount { device, point })
+    })
+}
+
+/// `major:minor` as the kernel keeps it.
+fn device(text: &str) -> Option<u32> {
+    let (major, minor) = text.split_once(':')?;
+    let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
+    Some(major << 20 | minor)
+}
+
+fn read(path: &Path) -> Result<String, GateError> {
+    fs::read_to_string(path).map_err(failed(path))
+}
+
+fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> GateError {
+    let path = path.to_owned();
+    move |error| GateError::Read { path, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n\
+        25 22 0:22 / /sys rw,nosuid shared:7 - sysfs sysfs rw\n\
+        30 25 0:31 / /sys/fs/bpf rw shared:9 - bpf bpf rw\n";
+
+    #[test]
+    fn mounts_are_read_with_the_kernels_own_numbers() {
+        let all: Vec<(u32, String)> = mounts(TEXT).map(|m| (m.device, m.point)).collect();
+        assert_eq!(
+            all,
+            [
+                (254 << 20 | 1, "/".to_owned()),
+                (22, "/sys".to_owned()),
+                (31, "/sys/fs/bpf".to_owned()),
+            ]
+        );
+        assert_eq!(device("8:x"), None);
+    }
+
+    #[test]
+    fn the_way_to_a_directory_begins_at_the_root() {
+        let steps = way_to(Path::new("/proc")).unwrap();
+        assert!(steps.len() >= 3, "{steps:?}");
+        assert_eq!(
+            steps.first().map(|s| s.device),
+            device_of_mount(Path::new("/")).ok()
+        );
+    }
+
+    #[test]
+    fn our_own_program_is_among_what_we_mapped() {
+        let own = fs::read("/proc/self/exe").unwrap();
+        assert!(mapped_by_us().unwrap().contains(Digest::of(&own).bytes()));
+    }
+}

@@ -1,0 +1,102 @@
+//! System calls of the BPF interface that the library has no safe form of.
+//!
+//! Promises: every attribute block is zeroed beyond what is set, and outlives its call. Each function
+//! is one command; what the kernel answers is returned as it is.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
+
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_PROG_ATTACH: libc::c_long = 8;
+const BPF_PROG_DETACH: libc::c_long = 9;
+const BPF_PROG_QUERY: libc::c_long = 16;
+const BPF_MAP_FREEZE: libc::c_long = 22;
+const BPF_CGROUP_SYSCTL: u32 = 18;
+const BPF_F_ALLOW_MULTI: u32 = 2;
+
+/// The kernel's `union bpf_attr`, as words; larger than any command needs.
+type Attr = [u64; 16];
+
+fn bpf(command: libc::c_long, attr: &mut Attr) -> io::Result<()> {
+    // SAFETY: the block is initialised memory of the size that is passed; whatever it points to is
+    // kept alive by the caller for the length of this call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size_of::<Attr>()) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// A descriptor as the kernel wants it in an attribute block.
+fn number(fd: BorrowedFd<'_>) -> u64 {
+    u64::from(fd.as_raw_fd().cast_unsigned())
+}
+
+/// Reads the value behind a descriptor that is the key, as in storage of tasks. `value` has the size
+/// that the map itself reports, rounded up to eight.
+pub(super) fn lookup_by_fd(
+    map: BorrowedFd<'_>,
+    key: BorrowedFd<'_>,
+    value: &mut [u8],
+) -> io::Result<()> {
+    let key = key.as_raw_fd();
+    let mut attr: Attr = [0; 16];
+    [attr[0], attr[1], attr[2]] = [
+        number(map),
+        (&raw const key) as u64,
+        value.as_mut_ptr() as u64,
+    ];
+    bpf(BPF_MAP_LOOKUP_ELEM, &mut attr)
+}
+
+/// Writes it.
+pub(super) fn update_by_fd(
+    map: BorrowedFd<'_>,
+    key: BorrowedFd<'_>,
+    value: &[u8],
+) -> io::Result<()> {
+    let key = key.as_raw_fd();
+    let mut attr: Attr = [0; 16];
+    [attr[0], attr[1], attr[2]] = [number(map), (&raw const key) as u64, value.as_ptr() as u64];
+    bpf(BPF_MAP_UPDATE_ELEM, &mut attr)
+}
+
+/// From here on no process changes the map, through no descriptor.
+pub(super) fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr: Attr = [0; 16];
+    attr[0] = number(map);
+    bpf(BPF_MAP_FREEZE, &mut attr)
+}
+
+/// Attaches a program to a cgroup, beside others, for as long as the cgroup lives. There is no link
+/// that could be detached: taking it off takes a descriptor of the program.
+pub(super) fn attach_sysctl(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr: Attr = [0; 16];
+    attr[0] = number(cgroup) | number(program) << 32;
+    attr[1] = u64::from(BPF_CGROUP_SYSCTL) | u64::from(BPF_F_ALLOW_MULTI) << 32;
+    bpf(BPF_PROG_ATTACH, &mut attr)
+}
+
+/// Takes it off again.
+pub(super) fn detach_sysctl(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr: Attr = [0; 16];
+    attr[0] = number(cgroup) | number(program) << 32;
+    attr[1] = u64::from(BPF_CGROUP_SYSCTL);
+    bpf(BPF_PROG_DETACH, &mut attr)
+}
+
+/// Ids of the programs attached to a cgroup itself.
+pub(super) fn attached_sysctl(cgroup: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let mut ids = [0u32; 64];
+    let mut attr: Attr = [0; 16];
+    attr[0] = number(cgroup) | u64::from(BPF_CGROUP_SYSCTL) << 32;
+    [attr[2], attr[3]] = [ids.as_mut_ptr() as u64, ids.len() as u64];
+    bpf(BPF_PROG_QUERY, &mut attr)?;
+    let count = usize::try_from(attr[3] & 0xffff_ffff).unwrap_or(0);
+    Ok(ids.iter().take(count).copied().collect())
+}
