@@ -15,4 +15,5 @@ pub mod daemon;
 pub mod gate;
 pub mod ledger;
 pub mod memory;
+pub mod preload;
 pub mod text;

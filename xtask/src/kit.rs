@@ -29,6 +29,8 @@ pub(crate) const TOOLS_SLICE: &str = "governed-tools.slice";
 pub(crate) struct Kit {
     dir: PathBuf,
     governor: PathBuf,
+    /// The daemon in the guest, as policy lists it.
+    daemon: String,
     planner: String,
     libraries: String,
     reference: String,
@@ -51,6 +53,8 @@ pub(crate) struct Spec {
     pub(crate) until: String,
     /// Tables beside the others.
     pub(crate) tables: &'static str,
+    /// Whether the policy lists the daemon, so that the gate guards itself.
+    pub(crate) guarded: bool,
 }
 
 impl Default for Spec {
@@ -66,6 +70,7 @@ impl Default for Spec {
             memory: "w^x",
             until: "2090-01-01T00:00:00Z".into(),
             tables: "",
+            guarded: true,
         }
     }
 }
@@ -86,6 +91,10 @@ impl Kit {
             ))?
             .ok()
             .context("adding the workload's user")?;
+        let daemon = guest
+            .run(&["governor", "measure", "/usr/bin/governor"])?
+            .ok()?
+            .text();
         let planner = guest.run(&["governor", "measure", AGENT])?.ok()?.text();
         let libraries = guest
             .sh(&format!(
@@ -102,6 +111,7 @@ impl Kit {
         Ok(Self {
             governor: paths::target().join("release/governor"),
             dir,
+            daemon,
             planner,
             libraries,
             reference,
@@ -124,6 +134,7 @@ impl Kit {
             &format!("{}\n{}", self.planner, spec.planner),
         )?;
         put("sets/os-libraries.sha256", &format!("{}\n", self.libraries))?;
+        put("sets/governor.sha256", &format!("{}\n", self.daemon))?;
         put("reference.toml", &format!("{}\n", self.reference))?;
         put("policy.toml", &policy(spec, serial))?;
         Ok(dir)
@@ -186,16 +197,12 @@ impl Kit {
     /// valid for as long as anybody runs these tests.
     pub(crate) fn example(&self, guest: &mut Guest) -> Result<PathBuf> {
         let dir = self.copy(&paths::root().join("policies/agent-host"))?;
-        let governor = guest
-            .run(&["governor", "measure", "/usr/bin/governor"])?
-            .ok()?
-            .text();
         let base = guest.run(&["governor", "measure", "/bin/sh"])?.ok()?.text();
         let put = |name: &str, text: &str| {
             let path = dir.join(name);
             std::fs::write(&path, text).with_context(|| format!("writing `{}`", path.display()))
         };
-        put("sets/governor.sha256", &format!("{governor}\n"))?;
+        put("sets/governor.sha256", &format!("{}\n", self.daemon))?;
         put("sets/os-base.sha256", &format!("{base}\n"))?;
         put("sets/planner.sha256", &format!("{}\n", self.planner))?;
         put("sets/os-libraries.sha256", &format!("{}\n", self.libraries))?;
@@ -292,8 +299,10 @@ fn policy(spec: &Spec, serial: u64) -> String {
         memory,
         until,
         tables,
+        guarded,
         ..
     } = spec;
+    let daemon = if *guarded { "\"governor\"" } else { "" };
     format!(
         r#"[policy]
 format = 1
@@ -303,7 +312,7 @@ not_before = 2020-01-01T00:00:00Z
 not_after = {until}
 
 [governor]
-exec = []
+exec = [{daemon}]
 
 [attestation]
 verifiers = ["local"]
@@ -350,6 +359,7 @@ on_revoke = "deny"
 {tables}
 
 [set]
+governor = "sets/governor.sha256"
 planner = "sets/planner.sha256"
 os-libraries = "sets/os-libraries.sha256"
 "#

@@ -48,6 +48,16 @@ impl Status {
         self.each_reason(|reason| format!("{}: {}", text(reason, "code"), text(reason, "text")))
     }
 
+    /// Names of what is not in force.
+    pub(crate) fn missing(&self) -> Vec<String> {
+        let hooks = self.at(&["enforcement", "hooks"]).as_array();
+        let missing = hooks
+            .into_iter()
+            .flatten()
+            .filter(|hook| text(hook, "state") != "attached");
+        missing.map(|hook| text(hook, "name")).collect()
+    }
+
     /// What clears each reason.
     pub(crate) fn remedies(&self) -> String {
         self.each_reason(|reason| text(reason, "cleared_by"))

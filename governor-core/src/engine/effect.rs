@@ -12,6 +12,7 @@ use governor_common::{
     row::TombstoneKey,
 };
 
+use super::Guard;
 use crate::{attest::PcrSelection, digest::Digest, lineage::Kind, policy::OnRevoke};
 
 /// A table as the kernel will read it, with what belongs to it.
@@ -39,6 +40,8 @@ pub enum Effect {
     Append(Vec<Kind>),
     /// Keep the accepted policy's bytes where a restart finds them.
     KeepPolicy(Digest),
+    /// Have the gate guard itself, with this content beside it.
+    Guard(Box<Guard>),
     /// Put a table in force, whole.
     InstallTable(Box<Table>),
     /// Let the kernel allow attested work until `deadline`.
@@ -83,6 +86,7 @@ impl Effect {
             Self::Append(kinds) => kinds.iter().any(|kind| matches!(kind, Kind::Unlocked(_))),
             Self::BeginLedger(_)
             | Self::InstallTable(_)
+            | Self::Guard(_)
             | Self::SetLease { .. }
             | Self::KeepPolicy(_)
             | Self::MarkRevokedAll(false) => true,
@@ -111,6 +115,7 @@ impl Effect {
             | Self::BeginLedger(_)
             | Self::KeepPolicy(_)
             | Self::MarkRevokedAll(false)
+            | Self::Guard(_)
             | Self::InstallTable(_)
             | Self::SetLease { .. }
             | Self::RequestQuote { .. } => false,
@@ -122,6 +127,7 @@ impl Effect {
         match self {
             Self::Append(_) => "append",
             Self::KeepPolicy(_) => "keep-policy",
+            Self::Guard(_) => "guard",
             Self::InstallTable(_) => "install-table",
             Self::SetLease { .. } => "set-lease",
             Self::DropLease => "drop-lease",

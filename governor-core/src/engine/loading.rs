@@ -48,6 +48,9 @@ impl Engine {
                 ),
             );
         }
+        if let Some(why) = self.unguarded(verified.policy()) {
+            return refuse(effects, why).map_err(|refused| Refused::Denied(refused.into_reason()));
+        }
         let gone = self.active.as_ref().map(|active| {
             let zones = active.verified.policy().zones().iter();
             zones
@@ -106,6 +109,7 @@ impl Engine {
             records::grant(&table, verified.digest(), self.epochs),
         ]));
         let rows = table.rows.len();
+        effects.extend(self.guard(policy));
         effects.push(Effect::InstallTable(Box::new(table)));
         if uid.is_some() {
             effects.push(Effect::MarkRevokedAll(false));

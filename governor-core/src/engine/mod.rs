@@ -13,6 +13,7 @@ mod cause;
 mod clocks;
 mod effect;
 mod evidence;
+mod guard;
 mod input;
 mod loading;
 mod operator;
@@ -35,6 +36,7 @@ use budget::Budget;
 pub use cause::{Cause, Causes, Clears};
 use clocks::Clocks;
 pub use effect::{Class, Effect, Table};
+pub use guard::Guard;
 pub use input::{Input, Refused, Target};
 use risk::Risks;
 pub use trust::{Doubted, Trust, Trusted};
@@ -67,6 +69,8 @@ pub struct KernelView {
     pub revoked_all: bool,
     /// The id of this boot.
     pub boot_id: [u8; 16],
+    /// The gate guards itself already.
+    pub armed: bool,
 }
 
 /// Facts about this host and this daemon that never change while it runs.
@@ -79,6 +83,8 @@ pub struct Host {
     pub version: String,
     /// SHA-256 of the kernel object.
     pub object: Digest,
+    /// SHA-256 of this daemon's own program.
+    pub daemon: Digest,
 }
 
 /// The policy in force, with what was derived from it.
@@ -147,6 +153,8 @@ pub struct Engine {
     losses: Option<Window>,
     /// The ledger takes no more records, and why; an operator begins another.
     broken: Option<Broken>,
+    /// The gate guards itself.
+    armed: bool,
 }
 
 /// What comes of one input.
@@ -209,6 +217,7 @@ impl Engine {
             risks: Risks::default(),
             losses: None,
             broken: recovered.broken,
+            armed: kernel.armed,
         };
         if recovered.revoked_all || kernel.revoked_all {
             engine.doubt(now, Cause::OperatorRevoked, String::new());
@@ -514,7 +523,10 @@ impl Engine {
                 self.outstanding = None;
                 self.doubt(now, Cause::LedgerUnwritable, error);
             }
-            Effect::InstallTable(_) | Effect::SetLease { .. } | Effect::KeepPolicy(_) => {
+            Effect::InstallTable(_)
+            | Effect::SetLease { .. }
+            | Effect::KeepPolicy(_)
+            | Effect::Guard(_) => {
                 self.doubt(now, Cause::GateFault, error.clone());
                 effects.push(Effect::Append(vec![records::lost(name, &error)]));
             }

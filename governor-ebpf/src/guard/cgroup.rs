@@ -1,5 +1,5 @@
 //! Control files of cgroups: nobody but the first process touches the daemon's own, nobody freezes or
-//! kills from above it, and what is frozen below a zone is frozen and thawed by the daemon alone.
+//! kills from above it, and what is frozen in a zone is frozen and thawed by the daemon alone.
 
 use core::ffi::c_void;
 
@@ -23,13 +23,22 @@ pub(super) fn control(file: *const c_void) -> i32 {
     let mut dentry = parent_of(file);
     let (device, number) = identity(inode_of(dentry));
     if maps::zone_of(number) == ZONE_SELF {
+        // Being in there makes nobody the daemon, and what the first process forks has to get in.
+        if is_named(file, b"cgroup.procs\0") {
+            return 0;
+        }
         return refuse(Signal::CgroupTouched, Init::May);
     }
     if (freeze || kill) && maps::protected(PROTECTED_CGROUP, device, number) {
-        return refuse(Signal::CgroupTouched, Init::MayNot);
+        return refuse(Signal::CgroupTouched, Init::May);
     }
     if !freeze {
         return 0;
+    }
+    // The first process thaws slices when it stops what is in them. What is frozen there are the
+    // cgroups below, and those stay.
+    if maps::zone_of(number) != 0 {
+        return refuse(Signal::CgroupTouched, Init::May);
     }
     let mut level = 0;
     while level < LEVELS {

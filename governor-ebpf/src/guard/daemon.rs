@@ -21,6 +21,9 @@ use crate::{
 
 const SIGCHLD: i32 = 17;
 const SIGCONT: i32 = 18;
+/// Its memory is shared with another process, or somebody traces it.
+const LSM_UNSAFE_SHARE: u32 = 1;
+const LSM_UNSAFE_PTRACE: u32 = 2;
 const PTRACE_MODE_ATTACH: u32 = 2;
 
 /// Judges a file that is executed in the daemon's own cgroup. Nothing is refused here: what is not
@@ -31,13 +34,13 @@ pub(crate) fn admit(bprm: *const c_void, state: *mut TaskState, script: bool) {
     // SAFETY: a field of `linux_binprm`.
     let file: *mut c_void = unsafe { load(bprm, &offsets::OFF_BPRM_FILE) };
     // SAFETY: a field of `linux_binprm`.
-    let shared: u32 = unsafe { load(bprm, &offsets::OFF_BPRM_UNSAFE) };
+    let unsafe_how: u32 = unsafe { load(bprm, &offsets::OFF_BPRM_UNSAFE) };
     let measured = measure::file(file, &mut digest);
     // SAFETY: this task's storage.
     let state = unsafe { &mut *state };
     let fit = state.pending_mark != Mark::Spoiled as u32
         && !script
-        && shared == 0
+        && unsafe_how & (LSM_UNSAFE_SHARE | LSM_UNSAFE_PTRACE) == 0
         && measured.is_stable()
         && is_armed()
         && maps::listed(LISTED_DAEMON, &digest)

@@ -4,19 +4,23 @@
 //! is granted in that step, and what takes away is still done; every failure is reported back with
 //! the effect it belongs to. It decides nothing.
 
-use std::os::fd::AsFd as _;
+use std::{collections::BTreeSet, os::fd::AsFd as _};
 
 use anyhow::{Context as _, Result, ensure};
 use governor_common::row::{CLASS_ATTESTED, CLASS_POLICY};
 use governor_core::{
     digest::Digest,
-    engine::{Class, Effect, Table},
+    engine::{Class, Effect, Guard, Table},
     policy::RawBundle,
     time::ClockReading,
 };
 
 use super::store::Store;
-use crate::{cgroups, gate::Gate, ledger::Ledger};
+use crate::{
+    cgroups,
+    gate::{Gate, Listed},
+    ledger::Ledger,
+};
 
 /// Everything effects act on.
 #[derive(Debug)]
@@ -114,6 +118,7 @@ impl Hands {
                     Ok(())
                 }
             },
+            Effect::Guard(guard) => self.gate.arm(&listed(guard)).context("arming the guard"),
             Effect::InstallTable(table) => self.install(table),
             Effect::SetLease {
                 deadline,
@@ -202,5 +207,15 @@ impl Hands {
                 return Ok(());
             }
         }
+    }
+}
+
+fn listed(guard: &Guard) -> Listed {
+    let digests = |set: &BTreeSet<Digest>| set.iter().map(|digest| *digest.bytes()).collect();
+    Listed {
+        daemon: digests(&guard.daemon),
+        libraries: digests(&guard.libraries),
+        modules: digests(&guard.modules),
+        kexec: digests(&guard.kexec),
     }
 }

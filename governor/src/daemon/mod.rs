@@ -79,6 +79,7 @@ enum FromTpm {
 
 /// Runs until the service manager says stop. What is pinned stays in force.
 pub fn run(config: Config) -> Result<()> {
+    crate::preload::preload(&config.tpm.tcti)?;
     // Before there are threads: what marks this process as the daemon is inherited by threads that come
     // later, and by nothing else.
     let attached = crate::gate::Gate::open_or_attach(&config.pins).context("attaching the gate")?;
@@ -137,6 +138,7 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<()> {
             _ = second.tick() => {
                 daemon.read_pcrs();
                 daemon.sweep();
+                daemon.guard_devices();
                 // Fed by a loop that went round, not by a timer of its own.
                 notify(&[sd_notify::NotifyState::Watchdog]);
             }
@@ -370,6 +372,18 @@ impl Daemon {
             drop(self.feed.send(shown));
         }
         Ok(())
+    }
+
+    /// File systems come and go; the devices below them are guarded while they are mounted.
+    fn guard_devices(&mut self) {
+        let gate = &mut self.hands.gate;
+        let guarded = gate.is_armed().and_then(|armed| match armed {
+            true => gate.protect_devices(),
+            false => Ok(()),
+        });
+        if let Err(error) = guarded {
+            tracing::warn!("bringing the guarded devices up to date: {error}");
+        }
     }
 
     fn sweep(&self) {

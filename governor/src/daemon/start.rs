@@ -48,6 +48,7 @@ pub(super) fn start(
         governed_root: config.governed.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         object: Digest::new(gate::object_digest()),
+        daemon: own_digest()?,
     };
     let now = clock::now()?;
     let state = gate.state().context("reading the gate's state")?;
@@ -60,6 +61,7 @@ pub(super) fn start(
         },
         generation: table.iter().map(|row| row.generation).max().unwrap_or(0),
         revoked_all: gate.revoked_all().context("reading the gate's state")?,
+        armed: gate.is_armed().context("reading the guard")?,
         lease: state
             .lease_holds(now.boot.0)
             .then_some(BootTime(state.lease_deadline)),
@@ -207,4 +209,10 @@ fn host_id(path: &Path) -> Result<Digest> {
         b"governor-host-v1\0",
         text.trim().as_bytes(),
     ]))
+}
+
+/// What policy must list for this daemon to be one: its program, as it was started.
+fn own_digest() -> Result<Digest> {
+    let bytes = fs::read("/proc/self/exe").context("reading our own program")?;
+    Ok(Digest::of(&bytes))
 }

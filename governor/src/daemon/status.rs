@@ -12,25 +12,20 @@ use governor_core::{
 use super::{Daemon, clock};
 use crate::{control::proto, gate::HookState};
 
+/// Why root can take the gate away.
+const NOT_ARMED: &str = "no policy lists a daemon under [governor], so root can still unpin, unmount or rewrite the gate";
+
 /// Hooks that a later version brings. Until then enforcement is partial, and this is why.
 const NOT_HOOKED: &[(&str, &str)] = &[
     (
-        "file_open",
-        "writers to a mapped library or a script are not stopped; digests are not cached",
+        "writers",
+        "changing a mapped library or a script is not stopped; digests are not cached",
     ),
     (
         "path_truncate",
         "truncating a mapped library is not stopped",
     ),
     ("socket_listen", "listening and accepting are not judged"),
-    (
-        "self_protection",
-        "root can still unpin, unmount or rewrite the gate's maps",
-    ),
-    (
-        "ftrace_guard",
-        "root can still disarm LSM programs through `kernel.ftrace_enabled`",
-    ),
     (
         "canary",
         "nothing proves at run time that a denial still denies",
@@ -177,6 +172,14 @@ fn enforcement(daemon: &Daemon) -> proto::Enforcement {
         state: proto::HookState::Missing.into(),
         detail: (*why).to_owned(),
     }));
+    // What cannot be read is not armed.
+    if !daemon.hands.gate.is_armed().unwrap_or(false) {
+        hooks.push(proto::Hook {
+            name: "guard".to_owned(),
+            state: proto::HookState::Missing.into(),
+            detail: NOT_ARMED.to_owned(),
+        });
+    }
     let missing = hooks
         .iter()
         .any(|hook| hook.state == i32::from(proto::HookState::Missing));

@@ -5,6 +5,7 @@
 
 mod daemon;
 mod gate;
+mod guard;
 mod platform;
 mod quickstart;
 mod story;
@@ -36,6 +37,7 @@ pub(crate) fn suites() -> Vec<Suite> {
         platform::SUITE,
         story::SUITE,
         gate::SUITE,
+        guard::SUITE,
         quickstart::SUITE,
         daemon::SUITE,
         daemon::WITHOUT_BPF,

@@ -144,6 +144,7 @@ pub(super) struct Kernel {
     pub(super) attested: u64,
     pub(super) policy: u64,
     pub(super) revoked_all: bool,
+    pub(super) armed: bool,
     pub(super) table: Option<Table>,
     pub(super) tombstones: BTreeSet<TombstoneKey>,
     /// What was counted and not acknowledged.
@@ -172,6 +173,7 @@ impl Host {
             governed_root: "governed.slice".into(),
             version: "test".into(),
             object: Digest::of(b"object"),
+            daemon: Digest::of(b"daemon"),
         };
         let kernel = KernelView {
             gate: "fresh".into(),
@@ -184,6 +186,7 @@ impl Host {
             lease: None,
             revoked_all: false,
             boot_id: BOOT,
+            armed: false,
         };
         let step = Engine::start(clock(0), host, Recovered::default(), &kernel);
         let mut made = Self {
@@ -215,6 +218,7 @@ impl Host {
             lease: self.kernel.lease.map(|(deadline, _, _)| BootTime(deadline)),
             revoked_all: self.kernel.revoked_all,
             boot_id: BOOT,
+            armed: self.kernel.armed,
         };
         let host = self.engine.host().clone();
         let step = Engine::start(clock(self.now), host, Recovered::default(), &kernel);
@@ -277,6 +281,7 @@ impl Host {
                 }
                 Effect::KeepPolicy(_) | Effect::Stop { .. } => {}
                 Effect::InstallTable(table) => self.kernel.table = Some(*table),
+                Effect::Guard(_) => self.kernel.armed = true,
                 Effect::SetLease {
                     deadline,
                     trips,
@@ -430,6 +435,7 @@ pub(super) fn check_order(effects: &[Effect]) {
                     "a revocation's record first"
                 );
             }
+            Effect::Guard(_) => assert!(recorded_before, "a guard before its record"),
             Effect::InstallTable(_)
             | Effect::Append(_)
             | Effect::AcknowledgeSignals(_)

@@ -193,6 +193,7 @@ pub(super) fn restarted(host: &Host, recovered: Recovered) -> Step {
         lease: None,
         revoked_all: false,
         boot_id: BOOT,
+        armed: false,
     };
     Engine::start(
         clock(host.now),

@@ -5,7 +5,8 @@
 
 use crate::{
     control::proto::{
-        EnforcementLevel, ReattestReply, Requires, StatusReply, Trust, TrustState, Zone, ZoneMode,
+        EnforcementLevel, Hook, HookState, ReattestReply, Requires, StatusReply, Trust, TrustState,
+        Zone, ZoneMode,
     },
     text,
 };
@@ -193,8 +194,15 @@ fn hooks(out: &mut String, status: &StatusReply) {
     let Some(enforcement) = &status.enforcement else {
         return;
     };
-    let mut rows = vec![["HOOK", "STATE", "DETAIL"].map(String::from)];
-    for hook in &enforcement.hooks {
+    let attached = |hook: &&Hook| hook.state() == HookState::Attached;
+    let count = enforcement.hooks.iter().filter(attached).count();
+    field(out, "hooks", &format!("{count} attached"));
+    let missing = || enforcement.hooks.iter().filter(|hook| !attached(hook));
+    if missing().next().is_none() {
+        return;
+    }
+    let mut rows = vec![["NOT IN FORCE", "STATE", "DETAIL"].map(String::from)];
+    for hook in missing() {
         let (name, detail) = (text::strip(&hook.name), text::strip(&hook.detail));
         rows.push([name.into(), hook.state().name().into(), detail.into()]);
     }

@@ -1,0 +1,105 @@
+//! What the gate leans on: cgroups, the kernel, the disk. And who asks from inside a zone.
+
+use super::*;
+
+const SERVICE: &str = "/sys/fs/cgroup/system.slice/governor.service";
+
+pub(super) fn cgroups(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    let zone = "/sys/fs/cgroup/governed.slice/governed-agents.slice";
+    ensure!(hello(guest)? == 0, "the zone is not there");
+    guest.sh("systemctl start governed-agents.slice")?.ok()?;
+    for what in [
+        format!("echo 1 > {SERVICE}/cgroup.freeze"),
+        format!("echo 1 > {SERVICE}/cgroup.kill"),
+        format!("echo 0 > {SERVICE}/memory.max"),
+        "echo 1 > /sys/fs/cgroup/system.slice/cgroup.freeze".to_owned(),
+        "echo 1 > /sys/fs/cgroup/system.slice/cgroup.kill".to_owned(),
+        format!("echo 0 > {zone}/cgroup.freeze"),
+        format!("mkdir -p {zone}/leaf; echo 1 > {zone}/leaf/cgroup.freeze"),
+        format!("rmdir {zone}"),
+    ] {
+        refused(guest, &what, Costs::Nothing)?;
+    }
+    // What is nobody's zone is frozen as ever.
+    guest
+        .sh(
+            "mkdir /sys/fs/cgroup/mine && echo 1 > /sys/fs/cgroup/mine/cgroup.freeze && \
+             rmdir /sys/fs/cgroup/mine",
+        )?
+        .ok()
+        .map(drop)
+}
+
+pub(super) fn kernel(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    let module = guest
+        .sh("find /lib/modules -name 'dummy.ko*' -o -name 'loop.ko*' -o -name '*.ko' | head -1")?
+        .text();
+    ensure!(!module.is_empty(), "the guest has no module to try");
+    for what in [
+        format!("{ROOT} module"),
+        format!("{ROOT} module-file {module}"),
+        format!("{ROOT} kexec"),
+        format!("{ROOT} kexec-file {ROOT}"),
+        format!("{ROOT} ports"),
+        "dd if=/dev/zero of=/dev/mem bs=1 count=1".to_owned(),
+    ] {
+        refused(guest, &what, Costs::Nothing)?;
+    }
+    let policy = "/sys/kernel/security/ima/policy";
+    if guest.sh(&format!("test -w {policy}"))?.code == 0 {
+        let what = format!("echo 'measure func=BPRM_CHECK' > {policy}");
+        refused(guest, &what, Costs::Trust)?;
+    }
+    Ok(())
+}
+
+pub(super) fn devices(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    let disk = guest.sh("findmnt -n -o SOURCE /")?.text();
+    refused(
+        guest,
+        &format!("dd if=/dev/zero of={disk} bs=1 count=0"),
+        Costs::Nothing,
+    )?;
+    // Reading is nobody's business.
+    guest
+        .sh(&format!("dd if={disk} of=/dev/null bs=512 count=1"))?
+        .ok()
+        .map(drop)
+}
+
+pub(super) fn governed_root(guest: &mut Guest) -> Result<()> {
+    let kit = guest.kept::<crate::kit::Kit>()?;
+    let probe = guest.run(&["governor", "measure", ROOT])?.ok()?.text();
+    let spec = Spec {
+        planner: probe,
+        on_revoke: "deny",
+        ..Spec::default()
+    };
+    guest
+        .sh(&format!("cp {ROOT} /opt/agent/probe_root"))?
+        .ok()?;
+    kit.load(guest, &spec)?;
+    let before = trips(guest)?;
+    let pid = daemon(guest)?;
+    for argument in [
+        "maps",
+        "programs",
+        "links",
+        "module",
+        "ports",
+        &format!("attach {pid}"),
+    ] {
+        let argv = format!(
+            "systemd-run --quiet --wait --pipe --collect --slice={AGENTS_SLICE} -- \
+             /opt/agent/probe_root {argument}"
+        );
+        let code = guest.sh(&argv)?.code;
+        ensure!(code == zone::REFUSED, "`{argument}` from a zone: {code}");
+    }
+    ensure!(trips(guest)? == before, "a workload raised the alarm");
+    ensure!(hello(guest)? == 0, "a workload cost the host its trust");
+    Ok(())
+}

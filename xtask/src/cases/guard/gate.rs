@@ -1,0 +1,100 @@
+//! The gate's own objects.
+
+use super::*;
+
+pub(super) fn objects(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    for what in ["maps", "programs", "links"] {
+        refused(guest, &format!("{ROOT} {what}"), Costs::Trust)?;
+    }
+    for pin in [
+        "maps-*/STATE",
+        "maps-*/TABLE",
+        "maps-*/LABELS",
+        "links-*/sysctl",
+    ] {
+        let what = format!("{ROOT} pin /sys/fs/bpf/governor/{pin}");
+        refused(guest, &what, Costs::Trust)?;
+    }
+    // A link by its pin is only held: it cannot be detached.
+    let held = guest.sh(&format!(
+        "{ROOT} pin /sys/fs/bpf/governor/links-*/bprm_check_security"
+    ))?;
+    let detached = guest.sh(&format!(
+        "{ROOT} detach /sys/fs/bpf/governor/links-*/bprm_check_security"
+    ))?;
+    ensure!(
+        held.code == 0 && detached.code != 0,
+        "held {}, detached {} {}",
+        held.code,
+        detached.code,
+        detached.text()
+    );
+    works(guest)
+}
+
+pub(super) fn pins(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    for what in [
+        "rm /sys/fs/bpf/governor/maps-*/STATE",
+        "rm /sys/fs/bpf/governor/links-*/bprm_check_security",
+        "rm -r /sys/fs/bpf/governor",
+        "mv /sys/fs/bpf/governor /sys/fs/bpf/elsewhere",
+        "mv /sys/fs/bpf/governor/links-* /sys/fs/bpf/governor/links-0",
+        "rmdir /sys/fs/bpf/governor/ready",
+        "mkdir /sys/fs/bpf/governor/maps-99",
+        "ln -s / /sys/fs/bpf/governor/maps-99",
+    ] {
+        refused(guest, what, Costs::Trust)?;
+    }
+    // What is not the gate's is nobody's business.
+    guest
+        .sh("mkdir /sys/fs/bpf/other && mv /sys/fs/bpf/other /sys/fs/bpf/more && rmdir /sys/fs/bpf/more")?
+        .ok()
+        .map(drop)
+}
+
+pub(super) fn mounts(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    for what in [
+        "umount /sys/fs/bpf",
+        "umount -l /sys/fs/bpf",
+        "umount -l /sys",
+        "mount -t tmpfs none /sys/fs/bpf",
+        "mount -t tmpfs none /sys/fs/bpf/governor",
+        "mount -t tmpfs none /sys/fs",
+        "mount -t tmpfs none /sys",
+        "mount --bind /tmp /sys/fs/bpf",
+    ] {
+        refused(guest, what, Costs::Trust)?;
+    }
+    // Elsewhere, and in namespaces of their own, people mount as they like.
+    guest
+        .sh(
+            "mkdir -p /tmp/m && mount -t tmpfs none /tmp/m && umount /tmp/m && \
+             unshare -m sh -c 'umount /sys/fs/bpf && mount -t tmpfs none /sys/fs/bpf' && \
+             mount -o remount,rw /",
+        )?
+        .ok()?;
+    works(guest)
+}
+
+pub(super) fn settings(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    refused(
+        guest,
+        "/bin/echo 0 > /proc/sys/kernel/ftrace_enabled",
+        Costs::Trust,
+    )?;
+    refused(guest, "sysctl -w kernel.ftrace_enabled=1", Costs::Trust)?;
+    refused(
+        guest,
+        "unshare -m sh -c 'mkdir -p /tmp/p && mount -t proc p /tmp/p && \
+         /bin/echo 0 > /tmp/p/sys/kernel/ftrace_enabled'",
+        Costs::Trust,
+    )?;
+    let value = guest.sh("cat /proc/sys/kernel/ftrace_enabled")?.text();
+    ensure!(value == "1", "the switch is `{value}`");
+    // Others are not looked at.
+    guest.sh("sysctl -w vm.swappiness=61")?.ok().map(drop)
+}

@@ -1,0 +1,141 @@
+//! Root against the gate: every reach for it ends refused, and where it is an alarm the lease is void.
+
+mod around;
+mod gate;
+mod process;
+
+use super::{Case, Suite, gate as zone};
+use crate::{
+    compile,
+    guest::{BootOptions, Guest},
+    kit::{AGENT, AGENTS_SLICE, Spec},
+    status,
+};
+use anyhow::{Context as _, Result, ensure};
+
+pub(crate) const SUITE: Suite = Suite {
+    name: "guard",
+    options: BootOptions::new,
+    prepare,
+    cases: &[
+        Case {
+            name: "nobody_else_gets_its_maps_programs_and_links",
+            run: gate::objects,
+        },
+        Case {
+            name: "pins_come_and_go_by_the_daemon_alone",
+            run: gate::pins,
+        },
+        Case {
+            name: "nothing_is_mounted_over_or_off_the_pins",
+            run: gate::mounts,
+        },
+        Case {
+            name: "tracing_programs_stay_switched_on",
+            run: gate::settings,
+        },
+        Case {
+            name: "the_daemon_is_not_traced_signalled_or_limited",
+            run: process::touched,
+        },
+        Case {
+            name: "a_restarted_daemon_is_itself_and_others_are_not",
+            run: process::restarted,
+        },
+        Case {
+            name: "a_policy_cannot_leave_the_daemon_out",
+            run: process::left_out,
+        },
+        Case {
+            name: "nobody_freezes_or_removes_behind_its_back",
+            run: around::cgroups,
+        },
+        Case {
+            name: "modules_and_kernels_are_judged_by_content",
+            run: around::kernel,
+        },
+        Case {
+            name: "devices_below_mounted_file_systems_are_not_written",
+            run: around::devices,
+        },
+        Case {
+            name: "a_governed_root_is_refused_and_alarms_nobody",
+            run: around::governed_root,
+        },
+    ],
+};
+
+/// The attacker.
+const ROOT: &str = "/root/probe_root";
+
+fn prepare(guest: &mut Guest) -> Result<()> {
+    zone::prepare(guest)?;
+    guest.put_file(&compile::probe("probe_root")?, ROOT)?;
+    guest.run(&["chmod", "755", ROOT])?.ok().map(drop)
+}
+
+/// Trusted, armed, and with a policy of this case's own.
+fn armed(guest: &mut Guest) -> Result<()> {
+    zone::load(guest, &Spec::default())?;
+    let said = status::of(guest)?;
+    ensure!(
+        !said.missing().contains(&"guard".to_owned()),
+        "the guard is not armed: {:?}",
+        said.missing()
+    );
+    Ok(())
+}
+
+/// What a refused reach costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Costs {
+    Nothing,
+    Trust,
+}
+
+/// Does something in a shell that must be refused.
+fn refused(guest: &mut Guest, what: &str, costs: Costs) -> Result<()> {
+    let before = trips(guest)?;
+    let output = guest.sh(what)?;
+    let said = format!("{} {}", output.text(), output.errors());
+    ensure!(output.code != 0, "`{what}` was done: {said}");
+    ensure!(
+        ["not permitted", "denied", "must be superuser"]
+            .iter()
+            .any(|word| said.contains(word)),
+        "`{what}` failed for another reason: {} {said}",
+        output.code
+    );
+    let after = trips(guest)?;
+    match costs {
+        Costs::Nothing => ensure!(before == after, "`{what}` raised the alarm"),
+        Costs::Trust => ensure!(after > before, "`{what}` raised no alarm"),
+    }
+    works(guest)
+}
+
+/// The gate still refuses what it refused, and the daemon answers.
+fn works(guest: &mut Guest) -> Result<()> {
+    let code = crate::kit::in_zone(guest, AGENTS_SLICE, &["/usr/bin/id"])?.code;
+    ensure!(code == zone::NOT_EXECUTED, "an unlisted program: {code}");
+    Ok(())
+}
+
+fn trips(guest: &mut Guest) -> Result<u64> {
+    status::of(guest)?
+        .text(&["epochs", "trips"])
+        .parse()
+        .context("reading the alarm counter")
+}
+
+/// The daemon's process.
+fn daemon(guest: &mut Guest) -> Result<String> {
+    let shown = guest
+        .run(&["systemctl", "show", "governor", "--value", "-p", "MainPID"])?
+        .ok()?;
+    Ok(shown.text())
+}
+
+fn hello(guest: &mut Guest) -> Result<i32> {
+    Ok(crate::kit::in_zone(guest, AGENTS_SLICE, &[AGENT, "hello"])?.code)
+}

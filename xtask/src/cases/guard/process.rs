@@ -1,0 +1,119 @@
+//! The daemon as a process.
+
+use super::*;
+
+pub(super) fn touched(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    let pid = daemon(guest)?;
+    for what in ["attach", "memory", "write", "descriptor", "limit"] {
+        refused(guest, &format!("{ROOT} {what} {pid}"), Costs::Nothing)?;
+    }
+    for signal in [9, 15, 19, 6] {
+        refused(
+            guest,
+            &format!("{ROOT} signal {pid} {signal}"),
+            Costs::Nothing,
+        )?;
+    }
+    refused(guest, &format!("{ROOT} attach 1"), Costs::Nothing)?;
+    // Looking is allowed, and so is what does no harm.
+    guest
+        .sh(&format!(
+            "{ROOT} signal {pid} 0 && {ROOT} signal {pid} 18 && ls -l /proc/{pid}/exe"
+        ))?
+        .ok()?;
+    // Others are traced as ever.
+    guest
+        .sh(&format!("sleep 60 & {ROOT} attach $! && kill $!"))?
+        .ok()?;
+    ensure!(daemon(guest)? == pid, "the daemon is another one");
+    Ok(())
+}
+
+pub(super) fn restarted(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    let kit = guest.kept::<crate::kit::Kit>()?;
+    let before = trips(guest)?;
+    guest.run(&["systemctl", "restart", "governor"])?.ok()?;
+    kit.trusted(guest)?;
+    ensure!(hello(guest)? == 0, "work does not go on after a restart");
+    ensure!(trips(guest)? == before, "the daemon alarmed itself");
+    // By hand, not by the first process.
+    let by_hand = guest.sh("/usr/bin/governor daemon")?;
+    ensure!(
+        by_hand.code == 1 && by_hand.errors().contains("does not take this process"),
+        "by hand: {} {}",
+        by_hand.code,
+        by_hand.errors()
+    );
+    // Started right, and not the program that policy lists.
+    guest
+        .sh(
+            "cp /usr/bin/governor /root/other && echo >> /root/other && \
+             mkdir -p /run/systemd/system/governor.service.d && \
+             printf '[Service]\\nExecStart=\\nExecStart=/root/other daemon\\nProtectHome=no\\n' \
+             > /run/systemd/system/governor.service.d/other.conf && systemctl daemon-reload",
+        )?
+        .ok()?;
+    let other = guest.run(&["systemctl", "restart", "governor"])?;
+    let journal = guest.sh("journalctl -u governor --no-pager -n 40")?.text();
+    // Started right, listed, and with something unlisted in it: the loader takes nothing from the
+    // environment.
+    guest
+        .sh(
+            "printf '[Service]\\nEnvironment=LD_PRELOAD=/usr/lib/x86_64-linux-gnu/libutil.so.1\\n' \
+             > /run/systemd/system/governor.service.d/other.conf && systemctl daemon-reload && \
+             systemctl reset-failed governor; systemctl restart governor",
+        )?
+        .ok()
+        .context("with a library in the environment")?;
+    kit.trusted(guest)?;
+    let pid = daemon(guest)?;
+    let maps = guest.sh(&format!("cat /proc/{pid}/maps"))?.text();
+    guest
+        .sh(
+            "rm -r /run/systemd/system/governor.service.d && systemctl daemon-reload && \
+             systemctl restart governor",
+        )?
+        .ok()?;
+    kit.trusted(guest)?;
+    ensure!(
+        other.code != 0 && journal.contains("does not take this process"),
+        "another program as the daemon: {} {journal}",
+        other.code
+    );
+    ensure!(!maps.contains("libutil"), "the environment was heard");
+    works(guest)
+}
+
+pub(super) fn left_out(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    let kit = guest.kept::<crate::kit::Kit>()?;
+    let without = kit.signed(&Spec {
+        guarded: false,
+        ..Spec::default()
+    })?;
+    let answer = kit.offer(guest, &without)?;
+    ensure!(
+        answer.code == 3 && answer.errors().contains("lists no daemon"),
+        "a policy without a daemon: {} {}",
+        answer.code,
+        answer.errors()
+    );
+    let other = kit.write(&Spec::default())?;
+    std::fs::write(
+        other.join("sets/governor.sha256"),
+        format!("{}  /usr/bin/governor\n", "5a".repeat(32)),
+    )
+    .context("listing another daemon")?;
+    kit.sign(&other)?;
+    let answer = kit.offer(guest, &other)?;
+    ensure!(
+        answer.code == 3 && answer.errors().contains("does not list this daemon"),
+        "a policy with another daemon: {} {}",
+        answer.code,
+        answer.errors()
+    );
+    ensure!(hello(guest)? == 0, "the old policy does not go on");
+    Ok(())
+}
