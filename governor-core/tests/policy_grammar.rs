@@ -74,6 +74,7 @@ fn a_key_left_out_is_the_strictest_reading() {
     );
     assert_eq!((zone.memory, zone.families), (Memory::WriteXorExecute, 0));
     assert_eq!((zone.on_revoke, zone.observe_up_to), (OnRevoke::Kill, None));
+    assert!(!zone.thaw);
     let workload = policy.workload("w").expect("a workload");
     assert!(workload.digests().is_empty() && workload.egress.is_empty());
     assert!(workload.started_by.is_empty() && workload.users.is_empty());
@@ -415,6 +416,11 @@ fn values_are_checked_with_their_place() {
             "observe_up_to = \"0m\"",
             "duration is zero",
         ),
+        (
+            "observe_up_to = \"30m\"",
+            "thaw = \"yes\"",
+            "`thaw` in [zone.agents] must be a boolean, not a string",
+        ),
         ("serial = 7", "serial = 7\nserial = 8", "duplicate key"),
     ] {
         let list = refused(from, to);
@@ -423,6 +429,15 @@ fn values_are_checked_with_their_place() {
             "expected {said:?} for {to:?} in {list}"
         );
         assert!(!list.contains('\u{1b}'));
+    }
+}
+
+#[test]
+fn thawing_by_itself_is_asked_for_in_so_many_words() {
+    for (text, thaw) in [("thaw = true", true), ("thaw = false", false), ("", false)] {
+        let policy = edited("observe_up_to = \"30m\"", text).expect("lints");
+        assert_eq!(policy.zone("agents").expect("a zone").thaw, thaw, "{text}");
+        assert_eq!(policy.warnings(), []);
     }
 }
 
@@ -462,6 +477,11 @@ fn what_looks_wrong_is_warned_about() {
             "no program may be the daemon",
         ),
         ("libraries = [\"os-libraries\"]\nscripts", "scripts", ""),
+        (
+            "requires = \"attestation\"",
+            "requires = \"policy\"\nthaw = true",
+            "`thaw` has no effect in a zone that requires policy only",
+        ),
     ] {
         let list = warned(from, to);
         assert!(list.contains(said), "expected {said:?} in {list:?}");

@@ -126,6 +126,8 @@ pub struct Zone {
     pub on_revoke: OnRevoke,
     /// How long the operator may have it observed; `None`: not at all.
     pub observe_up_to: Option<Span>,
+    /// Whether what was frozen because trust ended goes on by itself when trust returns.
+    pub thaw: bool,
 }
 
 /// Who may start a workload.

@@ -19,6 +19,23 @@ impl<'a> Table<'a> {
         self.integer_of(key, self.map.get(key)?, report)
     }
 
+    pub(super) fn boolean(&self, key: &str, report: &mut Report<'_>) -> Option<At<bool>> {
+        let value = self.map.get(key)?;
+        let DeValue::Boolean(flag) = value.get_ref() else {
+            self.wrong(key, value, "a boolean", report);
+            return None;
+        };
+        Some(At {
+            value: *flag,
+            at: value.span().start,
+        })
+    }
+
+    /// Whether `key` holds exactly this string; reports nothing.
+    pub(super) fn is_word(&self, key: &str, word: &str) -> bool {
+        matches!(self.map.get(key).map(Spanned::get_ref), Some(DeValue::String(text)) if text == word)
+    }
+
     pub(super) fn strings(&self, key: &str, report: &mut Report<'_>) -> Option<Vec<At<&'a str>>> {
         let items = self.array(key, "an array of strings", report)?;
         Some(

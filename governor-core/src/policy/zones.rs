@@ -80,7 +80,19 @@ fn one(cgroup: &str, table: &Table<'_>, report: &mut Report<'_>) -> Zone {
         families: families(table, report),
         on_revoke: word(table, "on_revoke", ON_REVOKE, report).unwrap_or(OnRevoke::Kill),
         observe_up_to: timespan(table, "observe_up_to", report).map(|span| span.value),
+        thaw: thaw(table, report),
     }
+}
+
+fn thaw(table: &Table<'_>, report: &mut Report<'_>) -> bool {
+    let Some(thaw) = table.boolean("thaw", report) else {
+        return false;
+    };
+    if thaw.value && table.is_word("requires", "policy") {
+        let complaint = Complaint::new("`thaw` has no effect in a zone that requires policy only");
+        report.warn(thaw.at, complaint.hint("it is about trust that returns"));
+    }
+    thaw.value
 }
 
 fn families(table: &Table<'_>, report: &mut Report<'_>) -> u64 {
@@ -109,6 +121,7 @@ const KEYS: &[&str] = &[
     "families",
     "on_revoke",
     "observe_up_to",
+    "thaw",
 ];
 const MODES: &[(&str, Mode)] = &[("enforce", Mode::Enforce), ("observe", Mode::Observe)];
 const REQUIRES: &[(&str, Requires)] = &[
