@@ -16,4 +16,5 @@ pub mod gate;
 pub mod ledger;
 pub mod memory;
 pub mod preload;
+pub mod stopping;
 pub mod text;

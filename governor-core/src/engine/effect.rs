@@ -12,7 +12,10 @@ use governor_common::{
     row::TombstoneKey,
 };
 
-use super::Guard;
+use super::{
+    Guard,
+    hold::{Grip, Running, Thaw},
+};
 use crate::{attest::PcrSelection, digest::Digest, lineage::Kind, policy::OnRevoke};
 
 /// A table as the kernel will read it, with what belongs to it.
@@ -71,6 +74,16 @@ pub enum Effect {
     AcknowledgeSignals(BTreeMap<Signal, u64>),
     /// Put the ledger aside that takes no more records and begin another with these.
     BeginLedger(Vec<Kind>),
+    /// Hold running copies in a zone because an operator says so.
+    Hold {
+        zone: u32,
+        running: Running,
+        grip: Grip,
+    },
+    /// What is held in a zone is not to go on for the return of trust alone.
+    Bar { zone: u32 },
+    /// Let held work go on, as far as it is allowed.
+    Thaw(Box<Thaw>),
     /// Issue a nonce and have the TPM quote.
     RequestQuote {
         selection: PcrSelection,
@@ -89,6 +102,7 @@ impl Effect {
             | Self::Guard(_)
             | Self::SetLease { .. }
             | Self::KeepPolicy(_)
+            | Self::Thaw(_)
             | Self::MarkRevokedAll(false) => true,
             Self::AcknowledgeSignals(_)
             | Self::DropLease
@@ -97,6 +111,8 @@ impl Effect {
             | Self::AddTombstone(_)
             | Self::RemoveRows(_)
             | Self::Stop { .. }
+            | Self::Hold { .. }
+            | Self::Bar { .. }
             | Self::RequestQuote { .. } => false,
         }
     }
@@ -109,15 +125,39 @@ impl Effect {
             | Self::RaiseEpoch { .. }
             | Self::AddTombstone(_)
             | Self::RemoveRows(_)
-            | Self::Stop { .. } => true,
+            | Self::Stop { .. }
+            | Self::Hold { .. }
+            | Self::Bar { .. } => true,
             Self::Append(_)
             | Self::AcknowledgeSignals(_)
             | Self::BeginLedger(_)
             | Self::KeepPolicy(_)
+            | Self::Thaw(_)
             | Self::MarkRevokedAll(false)
             | Self::Guard(_)
             | Self::InstallTable(_)
             | Self::SetLease { .. }
+            | Self::RequestQuote { .. } => false,
+        }
+    }
+
+    /// Whether this reaches what runs.
+    pub const fn stops(&self) -> bool {
+        match self {
+            Self::Stop { .. } | Self::Hold { .. } | Self::Bar { .. } => true,
+            Self::Append(_)
+            | Self::Guard(_)
+            | Self::AcknowledgeSignals(_)
+            | Self::BeginLedger(_)
+            | Self::KeepPolicy(_)
+            | Self::InstallTable(_)
+            | Self::SetLease { .. }
+            | Self::DropLease
+            | Self::MarkRevokedAll(_)
+            | Self::RaiseEpoch { .. }
+            | Self::AddTombstone(_)
+            | Self::RemoveRows(_)
+            | Self::Thaw(_)
             | Self::RequestQuote { .. } => false,
         }
     }
@@ -138,6 +178,9 @@ impl Effect {
             Self::Stop { .. } => "stop",
             Self::AcknowledgeSignals(_) => "acknowledge-signals",
             Self::BeginLedger(_) => "begin-ledger",
+            Self::Hold { .. } => "hold",
+            Self::Bar { .. } => "bar",
+            Self::Thaw(_) => "thaw",
             Self::RequestQuote { .. } => "request-quote",
         }
     }

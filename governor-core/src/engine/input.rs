@@ -63,6 +63,19 @@ pub enum Input {
     LedgerBroken(Broken),
     /// An operator has looked at what locked the host.
     Unlock { reason: String, uid: u32 },
+    /// An operator holds running copies; what may be started is not touched.
+    Hold {
+        target: Target,
+        grip: super::Grip,
+        reason: String,
+        uid: u32,
+    },
+    /// An operator lets held copies go on.
+    Resume {
+        target: Target,
+        reason: String,
+        uid: u32,
+    },
     /// Quote now instead of when it is due.
     Reattest,
     /// Verdicts that left the rings, as bytes, and how many denials were lost since the last batch.

@@ -71,7 +71,8 @@ impl Engine {
         self.risks.begin_anew();
         self.losses = None;
         // What an operator revoked is not granted by a daemon that merely starts again.
-        let stays = uid.is_none() && self.trust.has(&Cause::OperatorRevoked);
+        let was_revoked = self.trust.has(&Cause::OperatorRevoked);
+        let stays = uid.is_none() && was_revoked;
         self.trust = self
             .trust
             .clone()
@@ -80,6 +81,7 @@ impl Engine {
         if stays {
             self.doubt(now, Cause::OperatorRevoked, String::new());
         }
+        let barred = self.bars(uid.is_some() && was_revoked);
         let table = match self.table(now) {
             Ok(table) => table,
             Err(why) => return refuse(effects, why),
@@ -115,6 +117,7 @@ impl Engine {
             effects.push(Effect::MarkRevokedAll(false));
         }
         effects.extend(gone);
+        effects.extend(barred);
         self.request_quote_if_due(now, effects);
         Ok(format!(
             "policy `{}` serial {} in force, {rows} rows",

@@ -14,6 +14,7 @@ mod clocks;
 mod effect;
 mod evidence;
 mod guard;
+mod hold;
 mod input;
 mod loading;
 mod operator;
@@ -37,6 +38,7 @@ pub use cause::{Cause, Causes, Clears};
 use clocks::Clocks;
 pub use effect::{Class, Effect, Table};
 pub use guard::Guard;
+pub use hold::{Allowed, Grip, Running, Thaw};
 pub use input::{Input, Refused, Target};
 use risk::Risks;
 pub use trust::{Doubted, Trust, Trusted};
@@ -155,6 +157,8 @@ pub struct Engine {
     broken: Option<Broken>,
     /// The gate guards itself.
     armed: bool,
+    /// Since when the trust holds on whose return work was thawed.
+    thawed: Option<BootTime>,
 }
 
 /// What comes of one input.
@@ -218,6 +222,7 @@ impl Engine {
             losses: None,
             broken: recovered.broken,
             armed: kernel.armed,
+            thawed: None,
         };
         if recovered.revoked_all || kernel.revoked_all {
             engine.doubt(now, Cause::OperatorRevoked, String::new());
@@ -281,6 +286,8 @@ impl Engine {
             | Input::PcrsRead(_)
             | Input::Observe { .. }
             | Input::Revoke { .. }
+            | Input::Hold { .. }
+            | Input::Resume { .. }
             | Input::Signals(_)
             | Input::LedgerBroken(_)
             | Input::Unlock { .. }
@@ -350,6 +357,28 @@ impl Engine {
             Input::Unlock { reason, uid } => {
                 let answer = next.unlock(now, &reason, uid, &mut effects);
                 recorded("unlock".into(), answer, uid, &mut effects)
+            }
+            Input::Hold {
+                target,
+                grip,
+                reason,
+                uid,
+            } => {
+                let answer = next.hold(&target, grip, &reason, uid, &mut effects);
+                recorded(
+                    format!("{} {target:?}", grip.name()),
+                    answer,
+                    uid,
+                    &mut effects,
+                )
+            }
+            Input::Resume {
+                target,
+                reason,
+                uid,
+            } => {
+                let answer = next.resume(now, &target, &reason, uid, &mut effects);
+                recorded(format!("resume {target:?}"), answer, uid, &mut effects)
             }
             Input::Reattest => {
                 // One that is under way is as good as another.
@@ -445,10 +474,8 @@ impl Engine {
         let name = effect.name();
         if effect.revokes() {
             // The narrow way failed: take everything, once, and keep trying the narrow one.
-            let broad = matches!(
-                effect,
-                Effect::RaiseEpoch { .. } | Effect::DropLease | Effect::Stop { .. }
-            );
+            let broad =
+                matches!(effect, Effect::RaiseEpoch { .. } | Effect::DropLease) || effect.stops();
             if !broad && !self.trust.has(&Cause::GateFault) {
                 effects.push(Effect::DropLease);
                 effects.push(self.raise(Class::Attested));
@@ -464,7 +491,7 @@ impl Engine {
                 }
                 return;
             }
-            let cause = if matches!(effect, Effect::Stop { .. }) {
+            let cause = if effect.stops() {
                 Cause::StopFailed
             } else {
                 Cause::GateFault
@@ -494,7 +521,9 @@ impl Engine {
                 for kind in kinds {
                     match kind {
                         // What was taken away is written down sooner or later, in full.
-                        Kind::Revocation(_) | Kind::TrustChange(_) if !unlocking => {
+                        Kind::Revocation(_) | Kind::TrustChange(_) | Kind::Held(_)
+                            if !unlocking =>
+                        {
                             self.owed_records.push(kind);
                         }
                         // These are still there to be asked for.
@@ -505,6 +534,7 @@ impl Engine {
                         Kind::Start(_)
                         | Kind::Revocation(_)
                         | Kind::TrustChange(_)
+                        | Kind::Held(_)
                         | Kind::RiskMet(_)
                         | Kind::Unlocked(_)
                         | Kind::Begun(_)
@@ -516,6 +546,7 @@ impl Engine {
                         | Kind::Gap(_)
                         | Kind::ModeChange(_)
                         | Kind::Lost(_)
+                        | Kind::Resumed(_)
                         | Kind::Refusal(_) => self.unwritten = self.unwritten.saturating_add(1),
                     }
                 }
@@ -531,12 +562,15 @@ impl Engine {
                 effects.push(Effect::Append(vec![records::lost(name, &error)]));
             }
             Effect::RequestQuote { .. } => self.quote_failed(now, None, error, effects),
+            Effect::Thaw(thaw) => self.thaw_failed(&thaw, &error, effects),
             Effect::DropLease
             | Effect::MarkRevokedAll(_)
             | Effect::RaiseEpoch { .. }
             | Effect::AddTombstone(_)
             | Effect::RemoveRows(_)
-            | Effect::Stop { .. } => {}
+            | Effect::Stop { .. }
+            | Effect::Hold { .. }
+            | Effect::Bar { .. } => {}
         }
     }
 
@@ -584,6 +618,7 @@ impl Engine {
             self.expiry_recorded = true;
             self.degrade(now, Cause::PolicyExpired, String::new(), effects);
         }
+        self.thaw_when_trusted(now, effects);
         self.request_quote_if_due(now, effects);
     }
 

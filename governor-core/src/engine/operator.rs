@@ -4,7 +4,7 @@
 
 use governor_common::{RowKey, names::SCOPE_START, row::TombstoneKey};
 
-use super::{Cause, Class, Effect, Engine, Refused, Target, records};
+use super::{Cause, Class, Effect, Engine, Grip, Refused, Running, Target, records};
 use crate::{
     digest::Digest,
     policy::{OnRevoke, Policy, Workload, Zone},
@@ -98,6 +98,16 @@ impl Engine {
                     tombstones.push(tombstone(zone, *digest));
                 }
                 if let Some(active) = &self.active {
+                    // What an earlier policy listed may still run, as a workload that lists it no more.
+                    for (name, zone) in active.verified.policy().zones() {
+                        stops.extend(self.ids.zone(name).zip(Grip::of(zone.on_revoke)).map(
+                            |(zone, grip)| Effect::Hold {
+                                zone,
+                                running: Running::Digest(*digest.bytes()),
+                                grip,
+                            },
+                        ));
+                    }
                     for (name, workload) in active.verified.policy().workloads() {
                         // Whoever may have it mapped has it in memory.
                         if workload.digests().contains(digest) {

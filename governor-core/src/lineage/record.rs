@@ -25,7 +25,7 @@ pub struct Entry {
     pub wall: i64,
     #[prost(
         oneof = "Kind",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 30, 31, 32, 33"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 30, 31, 32, 33, 34, 35"
     )]
     pub kind: Option<Kind>,
 }
@@ -70,6 +70,10 @@ pub enum Kind {
     /// A workload did something more often than policy lets it, and was stopped.
     #[prost(message, tag = "33")]
     RiskMet(RiskMet),
+    #[prost(message, tag = "34")]
+    Held(Held),
+    #[prost(message, tag = "35")]
+    Resumed(Resumed),
 }
 
 /// The daemon started.
@@ -364,4 +368,31 @@ pub struct RiskMet {
     pub count: u64,
     #[prost(uint64, tag = "6")]
     pub within: u64,
+}
+
+/// Running copies were paused, quarantined or killed by hand (they were before this was written).
+#[derive(Clone, PartialEq, Message)]
+pub struct Held {
+    /// What was held, as the operator names it.
+    #[prost(string, tag = "1")]
+    pub target: String,
+    /// `pause`, `quarantine` or `kill`.
+    #[prost(string, tag = "2")]
+    pub grip: String,
+    #[prost(string, tag = "3")]
+    pub reason: String,
+    #[prost(uint32, optional, tag = "4")]
+    pub uid: Option<u32>,
+}
+
+/// Running copies may go on (this record was durable before they did).
+#[derive(Clone, PartialEq, Message)]
+pub struct Resumed {
+    #[prost(string, tag = "1")]
+    pub target: String,
+    #[prost(string, tag = "2")]
+    pub reason: String,
+    /// Absent: trust returned, and policy says that this is enough.
+    #[prost(uint32, optional, tag = "3")]
+    pub uid: Option<u32>,
 }

@@ -130,7 +130,9 @@ impl Recovered {
                 | Kind::Gap(_)
                 | Kind::ModeChange(_)
                 | Kind::Lost(_)
-                | Kind::Refusal(_),
+                | Kind::Refusal(_)
+                | Kind::Held(_)
+                | Kind::Resumed(_),
             )
             | None => {}
         }

@@ -8,6 +8,7 @@ mod daemon;
 mod doctor;
 mod events;
 mod explain;
+mod hold;
 mod measure;
 mod observe;
 mod output;
@@ -24,7 +25,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     config::Config,
-    control::{Failure, client::Client},
+    control::{Failure, client::Client, proto::Grip},
     text,
 };
 
@@ -72,6 +73,14 @@ enum Verb {
     Revoke(revoke::Args),
     /// Say that what locked the host was looked at
     Unlock(unlock::Args),
+    /// Freeze running copies; nothing is revoked, and new copies may start
+    Pause(hold::Args),
+    /// Let held copies go on, if they are authorized now
+    Resume(hold::Args),
+    /// Freeze running copies and close their connections
+    Quarantine(hold::Args),
+    /// Kill running copies; nothing is revoked, and new copies may start
+    Kill(hold::Args),
     /// Evidence about this host
     #[command(subcommand)]
     Attest(attest::Verb),
@@ -104,6 +113,10 @@ impl Cli {
             Verb::Observe(args) => observe::observe(&globals, args),
             Verb::Revoke(args) => revoke::revoke(&globals, args),
             Verb::Unlock(args) => unlock::unlock(&globals, args),
+            Verb::Pause(args) => hold::hold(&globals, Grip::Pause, args),
+            Verb::Resume(args) => hold::resume(&globals, args),
+            Verb::Quarantine(args) => hold::hold(&globals, Grip::Quarantine, args),
+            Verb::Kill(args) => hold::hold(&globals, Grip::Kill, args),
             Verb::Attest(verb) => attest::attest(&globals, verb),
             Verb::Events(args) => events::events(&globals, args),
         };
@@ -200,6 +213,10 @@ mod tests {
             "revoke --zone agents --reason drill",
             "revoke --all --reason drill",
             "unlock --reason looked",
+            "pause --workload planner --reason drill",
+            "resume --workload planner --reason drill --json",
+            "quarantine --zone agents --reason drill",
+            "kill --all --reason drill",
             "attest baseline",
             "attest baseline --pcrs 0,7",
             "attest now",
@@ -236,6 +253,11 @@ mod tests {
             "unlock",
             "revoke --all --zone agents --reason drill",
             "revoke --digest abc --reason drill",
+            "pause --reason drill",
+            "pause --all",
+            "resume --all --zone agents --reason drill",
+            "quarantine --digest abc --reason drill",
+            "kill planner --reason drill",
         ] {
             let error = parse(line).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

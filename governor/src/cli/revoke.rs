@@ -53,8 +53,14 @@ pub(super) fn revoke(globals: &Globals, args: Args) -> Done {
     } else {
         output::print(&format!(
             "revoked {} rows; running work: {} denied from here on, {} frozen, {} quarantined, {} \
-             killed (record {})",
-            reply.rows, reply.denied, reply.frozen, reply.quarantined, reply.killed, reply.record
+             killed, {} connections closed (record {})",
+            reply.rows,
+            reply.denied,
+            reply.frozen,
+            reply.quarantined,
+            reply.killed,
+            reply.closed,
+            reply.record
         ))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -62,6 +62,8 @@ calls! {
     enter_zone: EnterZoneRequest => EnterZoneReply within LONG;
     revoke: RevokeRequest => RevokeReply within LONG;
     unlock: UnlockRequest => UnlockReply within LONG;
+    hold: HoldRequest => HoldReply within LONG;
+    resume: ResumeRequest => ResumeReply within LONG;
     quote: QuoteRequest => QuoteReply within LONG;
     reattest: ReattestRequest => ReattestReply within LONG;
 }

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use governor_core::digest::Digest;
+use governor_core::{digest::Digest, engine::Grip};
 use tokio::sync::oneshot;
 
 use super::{peer::Caller, proto};
@@ -57,6 +57,19 @@ pub enum Command {
         caller: Caller,
         reply: Answer<proto::UnlockReply>,
     },
+    Hold {
+        target: Target,
+        grip: Grip,
+        reason: String,
+        caller: Caller,
+        reply: Answer<proto::HoldReply>,
+    },
+    Resume {
+        target: Target,
+        reason: String,
+        caller: Caller,
+        reply: Answer<proto::ResumeReply>,
+    },
     /// A nonce has 32 bytes.
     Quote {
         nonce: Option<Vec<u8>>,
@@ -91,7 +104,7 @@ pub enum Question {
     },
 }
 
-/// What is to be revoked.
+/// What is to be revoked, held or resumed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     Workload(String),

@@ -9,6 +9,7 @@ pub mod client;
 pub mod command;
 mod connection;
 pub mod failure;
+mod holding;
 pub mod json;
 mod parse;
 pub mod peer;

@@ -89,7 +89,7 @@ pub(super) fn name(what: &str, name: String) -> Result<String, Status> {
     Ok(name)
 }
 
-fn digest(bytes: &[u8]) -> Result<Digest, Status> {
+pub(super) fn digest(bytes: &[u8]) -> Result<Digest, Status> {
     fixed("digest", bytes).map(Digest::new)
 }
 

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use super::{
     command::{Answer, Command},
     connection::Peer,
+    holding,
     parse::{fixed, invalid, name, question, reason, target},
     peer::Caller,
     proto::{self, GateEvent, control_server::Control},
@@ -151,6 +152,31 @@ impl Control for Service {
         let (caller, message) = accept(request)?;
         let reason = reason(&message.reason)?;
         self.ask(|reply| Command::Unlock {
+            reason,
+            caller,
+            reply,
+        })
+        .await
+    }
+
+    async fn hold(&self, request: Request<proto::HoldRequest>) -> Outcome<proto::HoldReply> {
+        let (caller, message) = accept(request)?;
+        let (target, grip, reason) = holding::hold(message)?;
+        self.ask(|reply| Command::Hold {
+            target,
+            grip,
+            reason,
+            caller,
+            reply,
+        })
+        .await
+    }
+
+    async fn resume(&self, request: Request<proto::ResumeRequest>) -> Outcome<proto::ResumeReply> {
+        let (caller, message) = accept(request)?;
+        let (target, reason) = holding::resume(message)?;
+        self.ask(|reply| Command::Resume {
+            target,
             reason,
             caller,
             reply,

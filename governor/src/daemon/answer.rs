@@ -9,12 +9,12 @@ use anyhow::Result;
 use governor_core::{
     attest::{Challenge, Nonce, PcrSelection},
     digest::Digest,
-    engine::{self, Input, Refused},
+    engine::{Input, Refused},
     policy::{MANIFEST, RawBundle, VerifiedPolicy},
     time::Span,
 };
 
-use super::{Applied, Daemon, clock, explain, start, status};
+use super::{Applied, Daemon, clock, explain, holding::meant, start, status};
 use crate::{
     attester::{
         Attester,
@@ -75,6 +75,25 @@ impl Daemon {
                 let answer = self.unlock(reason, &caller)?;
                 drop(reply.send(answer));
             }
+            Command::Hold {
+                target,
+                grip,
+                reason,
+                caller,
+                reply,
+            } => {
+                let answer = self.hold(target, grip, reason, &caller)?;
+                drop(reply.send(answer));
+            }
+            Command::Resume {
+                target,
+                reason,
+                caller,
+                reply,
+            } => {
+                let answer = self.let_go(target, reason, &caller)?;
+                drop(reply.send(answer));
+            }
             Command::Quote { nonce, reply, .. } => self.quote(nonce, reply),
             Command::Reattest { reply, .. } => {
                 if self.engine.watched().is_none() {
@@ -124,15 +143,7 @@ impl Daemon {
             return Ok(Err(refusal));
         }
         let rows = self.hands.gate.table().map_or(0, |rows| rows.len());
-        let (target, uid) = (
-            match target {
-                Target::Workload(name) => engine::Target::Workload(name),
-                Target::Zone(name) => engine::Target::Zone(name),
-                Target::Digest(digest) => engine::Target::Digest(digest),
-                Target::All => engine::Target::All,
-            },
-            caller.uid,
-        );
+        let (target, uid) = (meant(target), caller.uid);
         let applied = self.apply(Input::Revoke {
             target,
             reason,
@@ -146,6 +157,7 @@ impl Daemon {
             frozen: stopped.frozen as u64,
             quarantined: stopped.quarantined as u64,
             killed: stopped.killed as u64,
+            closed: stopped.closed as u64,
             record,
             ..proto::RevokeReply::default()
         }))

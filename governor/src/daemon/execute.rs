@@ -4,7 +4,7 @@
 //! is granted in that step, and what takes away is still done; every failure is reported back with
 //! the effect it belongs to. It decides nothing.
 
-use std::{collections::BTreeSet, os::fd::AsFd as _};
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use governor_common::row::{CLASS_ATTESTED, CLASS_POLICY};
@@ -17,9 +17,9 @@ use governor_core::{
 
 use super::store::Store;
 use crate::{
-    cgroups,
     gate::{Gate, Listed},
     ledger::Ledger,
+    stopping,
 };
 
 /// Everything effects act on.
@@ -45,7 +45,9 @@ pub(crate) struct Outcome {
     /// Quotes to ask for, once the engine is the next one.
     pub(crate) quotes: Vec<Effect>,
     /// cgroups that were frozen, quarantined or killed.
-    pub(crate) stopped: cgroups::Stopped,
+    pub(crate) stopped: stopping::Stopped,
+    /// cgroups that went on, or did not although they were meant.
+    pub(crate) thawed: stopping::Thawed,
 }
 
 impl Hands {
@@ -53,7 +55,15 @@ impl Hands {
     pub(crate) fn perform(&mut self, now: ClockReading, effects: Vec<Effect>) -> Outcome {
         let grants = effects.iter().any(Effect::grants);
         let mut outcome = Outcome::default();
-        for effect in effects {
+        let mut effects = effects.into_iter().peekable();
+        while let Some(effect) = effects.next() {
+            if effect.stops() {
+                // What is stopped in one step is looked for once.
+                let more = std::iter::from_fn(|| effects.next_if(Effect::stops));
+                let run = std::iter::once(effect).chain(more).collect();
+                self.stop(run, &mut outcome);
+                continue;
+            }
             if outcome.grant_failed && !effect.revokes() {
                 continue;
             }
@@ -139,25 +149,12 @@ impl Hands {
                 .add_tombstone(*key, now.boot.0)
                 .context("setting a tombstone"),
             Effect::RemoveRows(keys) => self.gate.remove_rows(keys).context("removing rows"),
-            Effect::Stop {
-                zone,
-                workload,
-                action,
-            } => {
-                let Some((_, cgroup)) = self.zones.iter().find(|(number, _)| number == zone) else {
-                    return Ok(());
-                };
-                let gate = &self.gate;
-                let label_of = |pid| match cgroups::open_pidfd(pid) {
-                    Ok(fd) => Ok(gate.label_of(fd.as_fd())?),
-                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
-                    Err(error) => Err(error).context("taking hold of a process"),
-                };
-                outcome.stopped += cgroups::stop(cgroup, *action, &label_of, &|label| {
-                    label.zone == *zone && workload.is_none_or(|number| label.workload == number)
-                })?;
+            Effect::Thaw(thaw) => {
+                outcome.thawed += self.thaw(now, thaw)?;
                 Ok(())
             }
+            // Taken out before: they are done together.
+            Effect::Stop { .. } | Effect::Hold { .. } | Effect::Bar { .. } => Ok(()),
             // Taken out before: it is not done, it is begun.
             Effect::RequestQuote { .. } => Ok(()),
         }

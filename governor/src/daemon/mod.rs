@@ -10,9 +10,11 @@ mod clock;
 mod events;
 mod execute;
 mod explain;
+mod holding;
 mod names;
 mod start;
 mod status;
+mod stop;
 mod store;
 mod watch;
 
@@ -163,7 +165,8 @@ struct Applied {
     answer: Result<String, Refused>,
     /// What could not be done, or not be written down.
     failed: Option<String>,
-    stopped: crate::cgroups::Stopped,
+    stopped: crate::stopping::Stopped,
+    thawed: crate::stopping::Thawed,
 }
 
 impl Daemon {
@@ -194,6 +197,7 @@ impl Daemon {
             let failed = outcome.failed.first().map(|(_, error)| error.clone());
             if let Some(applied) = &mut applied {
                 applied.stopped += outcome.stopped;
+                applied.thawed += outcome.thawed;
             }
             for (effect, error) in outcome.failed {
                 queue.push_back(Input::EffectFailed {
@@ -210,6 +214,7 @@ impl Daemon {
                 answer: step.answer,
                 failed,
                 stopped: outcome.stopped,
+                thawed: outcome.thawed,
             });
         }
         applied.context("an input was not handled")

@@ -110,6 +110,9 @@ pub(super) fn start(
             error,
         })?;
     }
+    if let Err(error) = crate::stopping::prepare() {
+        tracing::warn!("connections of what is stopped cannot be closed: {error:#}");
+    }
     // What happened while nobody looked, before anything is granted.
     daemon.watch()?;
     daemon.resume()?;

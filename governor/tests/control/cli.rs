@@ -36,6 +36,38 @@ async fn exit_codes_are_the_contract() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_are_held_and_let_go_in_so_many_words() {
+    let daemon = Daemon::start(|_| {}).await;
+    let held = ["quarantine", "--zone", "agents", "--reason", "drill"];
+    let output = governor(&daemon, &held);
+    assert_eq!(
+        text(&output.stdout),
+        "0 paused, 2 quarantined, 0 killed, 3 connections closed; copies started from now on are \
+         not touched (record 18)\n"
+    );
+    let output = governor(&daemon, &[&held[..], &["--json"]].concat());
+    let reply: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        (&reply["quarantined"], &reply["closed"]),
+        (&2.into(), &3.into())
+    );
+    let resume = ["resume", "--workload", "planner", "--reason", "over"];
+    let output = governor(&daemon, &resume);
+    assert_eq!(
+        text(&output.stdout),
+        "resume it: 2 go on, 0 stay held (record 0)\n"
+    );
+    let output = governor(&daemon, &["resume", "--all", "--reason", "over"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(
+        text(&output.stderr),
+        "governor: all stays held: not trusted\n"
+    );
+    let output = governor(&daemon, &["pause", "--all", "--reason", " "]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
 #[test]
 fn without_a_daemon_the_exit_code_is_4() {
     for arguments in [
@@ -45,6 +77,8 @@ fn without_a_daemon_the_exit_code_is_4() {
         &["explain", "17"],
         &["run", "--zone", "agents", "--", "true"],
         &["revoke", "--all", "--reason", "drill"],
+        &["pause", "--all", "--reason", "drill"],
+        &["resume", "--all", "--reason", "drill"],
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_governor"))
             .args(["--socket", "/nonexistent/control.sock"])

@@ -8,6 +8,7 @@ use governor::control::{
     proto,
     server::{self, Counters, Options},
 };
+use governor_core::engine::Grip;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub(crate) struct Daemon {
@@ -138,6 +139,31 @@ fn answer(command: Command) {
             cleared: format!("cleared for `{reason}`"),
             record: 3,
         }))),
+        Command::Hold {
+            target,
+            grip,
+            reply,
+            ..
+        } => {
+            assert_eq!(
+                (target, grip),
+                (Target::Zone("agents".into()), Grip::Quarantine)
+            );
+            drop(reply.send(Ok(proto::HoldReply {
+                quarantined: 2,
+                closed: 3,
+                record: 18,
+                ..Default::default()
+            })));
+        }
+        Command::Resume { target, reply, .. } => drop(reply.send(match target {
+            Target::All => Err(Refusal::Denied("all stays held: not trusted".into())),
+            Target::Workload(_) | Target::Zone(_) | Target::Digest(_) => Ok(proto::ResumeReply {
+                thawed: 2,
+                said: "resume it".into(),
+                ..Default::default()
+            }),
+        })),
         Command::Quote { reply, .. } => drop(reply.send(Ok(proto::QuoteReply::default()))),
         Command::Reattest { reply, .. } => drop(reply.send(Ok(proto::ReattestReply::default()))),
         Command::RecentEvents { reply } => {

@@ -2,13 +2,13 @@
 
 mod chart;
 mod clocks;
+mod hold;
 mod model;
 mod risk;
 mod trust;
 
-use std::collections::BTreeSet;
-
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 use self::model::{CASES, Host, LEASE, SECOND, clock, evidence, pcrs};
 use super::*;

@@ -69,6 +69,7 @@ pub(super) fn signed_policy_with(serial: u64, tables: &str) -> Arc<VerifiedPolic
         "helper.sha256".into(),
         format!("{}  helper\n", Digest::of(b"h")).into_bytes(),
     );
+    let thaw = serial.is_multiple_of(2);
     let text = format!(
         "[policy]\nformat = 1\nname = \"test\"\nserial = {serial}\n\
          not_before = 2026-11-01T00:00:00Z\nnot_after = 2028-01-01T00:00:00Z\n\
@@ -76,7 +77,7 @@ pub(super) fn signed_policy_with(serial: u64, tables: &str) -> Arc<VerifiedPolic
          [attestation]\nverifiers = [\"local\"]\nthreshold = 1\npcrs = [0, 7]\n\
          reference = \"reference.toml\"\nevery = \"10s\"\nlease = \"30s\"\n\
          [zone.agents]\ncgroup = \"governed.slice/governed-agents.slice\"\n\
-         observe_up_to = \"1m\"\n\
+         observe_up_to = \"1m\"\nthaw = {thaw}\n\
          [zone.tools]\ncgroup = \"governed.slice/governed-tools.slice\"\nrequires = \"policy\"\n\
          on_revoke = \"deny\"\n\
          [workload.planner]\nzone = \"agents\"\nexec = [\"planner\"]\n\
@@ -164,6 +165,8 @@ pub(super) struct Host {
     /// Effects to fail, by position from now.
     pub(super) fail: BTreeSet<usize>,
     pub(super) performed: usize,
+    /// What was let go on.
+    pub(super) thaws: Vec<Thaw>,
 }
 
 impl Host {
@@ -200,6 +203,7 @@ impl Host {
             convinced: 0,
             fail: BTreeSet::new(),
             performed: 0,
+            thaws: Vec::new(),
         };
         made.perform(step.effects);
         made
@@ -279,7 +283,23 @@ impl Host {
                         }
                     }
                 }
-                Effect::KeepPolicy(_) | Effect::Stop { .. } => {}
+                Effect::KeepPolicy(_)
+                | Effect::Stop { .. }
+                | Effect::Hold { .. }
+                | Effect::Bar { .. } => {}
+                Effect::Thaw(thaw) if thaw.attested && !self.lease_holds() => {
+                    grant_failed = true;
+                    failed.push((Effect::Thaw(thaw), "the lease does not hold".into()));
+                }
+                Effect::Thaw(thaw) => {
+                    for digest in thaw.allowed.values().flatten() {
+                        assert!(
+                            self.allows_digest(thaw.zone, *digest),
+                            "something goes on that might not even be started"
+                        );
+                    }
+                    self.thaws.push(*thaw);
+                }
                 Effect::InstallTable(table) => self.kernel.table = Some(*table),
                 Effect::Guard(_) => self.kernel.armed = true,
                 Effect::SetLease {
@@ -384,9 +404,20 @@ impl Host {
         })
     }
 
-    /// Whether the kernel would run the row of `digest` in its zone at this moment.
+    /// Whether the kernel would run `content` in any zone at this moment.
     pub(super) fn allows(&self, content: &[u8]) -> bool {
         let digest = *Digest::of(content).bytes();
+        (1..=2).any(|zone| self.allows_digest(zone, digest))
+    }
+
+    fn lease_holds(&self) -> bool {
+        self.kernel.lease.is_some_and(|(deadline, trips, epoch)| {
+            self.now < deadline && trips == 0 && epoch == self.kernel.attested
+        })
+    }
+
+    /// Whether the kernel would run the row of `digest` in this zone at this moment.
+    pub(super) fn allows_digest(&self, zone: u32, digest: [u8; 32]) -> bool {
         let Some(table) = &self.kernel.table else {
             return false;
         };
@@ -398,15 +429,13 @@ impl Host {
                 digest,
             };
             row.key.digest == digest
+                && row.key.zone == zone
                 && row.key.scope == SCOPE_START
                 && !self.kernel.tombstones.contains(&key)
                 && row.not_before <= now
                 && now < row.not_after
                 && if row.class == governor_common::row::CLASS_ATTESTED {
-                    row.epoch == self.kernel.attested
-                        && self.kernel.lease.is_some_and(|(deadline, trips, epoch)| {
-                            now < deadline && trips == 0 && epoch == self.kernel.attested
-                        })
+                    row.epoch == self.kernel.attested && self.lease_holds()
                 } else {
                     row.epoch == self.kernel.policy
                 }
@@ -425,7 +454,11 @@ pub(super) fn check_order(effects: &[Effect]) {
             Effect::InstallTable(table) if !table.rows.is_empty() => {
                 assert!(recorded_before, "a table before its record");
             }
-            Effect::RaiseEpoch { .. } | Effect::AddTombstone(_) | Effect::Stop { .. } => {
+            Effect::Thaw(_) => assert!(recorded_before, "work goes on before its record"),
+            Effect::RaiseEpoch { .. }
+            | Effect::AddTombstone(_)
+            | Effect::Hold { .. }
+            | Effect::Stop { .. } => {
                 let recorded_after = effects[position..]
                     .iter()
                     .any(|effect| matches!(effect, Effect::Append(_)));
@@ -444,6 +477,7 @@ pub(super) fn check_order(effects: &[Effect]) {
             | Effect::DropLease
             | Effect::MarkRevokedAll(_)
             | Effect::RemoveRows(_)
+            | Effect::Bar { .. }
             | Effect::RequestQuote { .. } => {}
         }
     }

@@ -1,0 +1,160 @@
+//! Effects that reach what runs, put into the words of `stopping`.
+//!
+//! Promises: effects of one run are carried out together, and each that failed is reported with the
+//! effect it belongs to. Nothing goes on on a lease that does not hold at this moment, whatever was
+//! decided. A zone that no table names any more is looked for below the governed slice.
+
+use std::{
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use governor_common::{Label, names::ZONE_UNKNOWN};
+use governor_core::{
+    engine::{Effect, Running, Thaw},
+    time::ClockReading,
+};
+
+use super::execute::{Hands, Outcome};
+use crate::{
+    cgroups,
+    gate::Gate,
+    stopping::{self, Action, Network, OnCgroup, Order, Scene, Thawed},
+};
+
+impl Hands {
+    /// Carries out stops, holds and bars.
+    pub(super) fn stop(&self, run: Vec<Effect>, outcome: &mut Outcome) {
+        let mut orders = Vec::new();
+        for effect in &run {
+            orders.push(self.order(effect));
+        }
+        let wanted: Vec<Order> = orders
+            .iter()
+            .filter_map(|order| order.as_ref().ok()?.clone())
+            .collect();
+        let stopped = in_scene(&self.gate, |scene| {
+            Ok(stopping::stop(scene, &mut Network::default(), &wanted))
+        });
+        if let Ok(done) = &stopped {
+            outcome.stopped += done.stopped;
+        }
+        for (effect, order) in run.into_iter().zip(orders) {
+            let failed = match (&order, &stopped) {
+                (Err(error), _) | (Ok(_), Err(error)) => Some(format!("{error:#}")),
+                (Ok(None), Ok(_)) => self.bar(&effect).err().map(|error| format!("{error:#}")),
+                (Ok(Some(order)), Ok(done)) => done.failure(order).map(str::to_owned),
+            };
+            if let Some(error) = failed {
+                let name = effect.name();
+                tracing::error!(effect = name, "could not {name}: {error}");
+                outcome.failed.push((effect, error));
+            }
+        }
+    }
+
+    /// Lets go of what may go on.
+    pub(super) fn thaw(&self, now: ClockReading, thaw: &Thaw) -> Result<Thawed> {
+        if thaw.attested {
+            let state = self.gate.state().context("reading the gate's state")?;
+            ensure!(
+                state.lease_holds(now.boot.0),
+                "thawing: the kernel's lease does not hold any more; see `governor status`"
+            );
+        }
+        let root = self.root(thaw.zone)?;
+        in_scene(&self.gate, |scene| stopping::thaw(scene, &root, thaw))
+    }
+
+    fn bar(&self, effect: &Effect) -> Result<()> {
+        match effect {
+            Effect::Bar { zone } => {
+                let root = self.root(*zone)?;
+                in_scene(&self.gate, |scene| stopping::bar(scene, &root))
+            }
+            Effect::Append(_)
+            | Effect::Guard(_)
+            | Effect::AcknowledgeSignals(_)
+            | Effect::BeginLedger(_)
+            | Effect::KeepPolicy(_)
+            | Effect::InstallTable(_)
+            | Effect::SetLease { .. }
+            | Effect::DropLease
+            | Effect::MarkRevokedAll(_)
+            | Effect::RaiseEpoch { .. }
+            | Effect::AddTombstone(_)
+            | Effect::RemoveRows(_)
+            | Effect::Stop { .. }
+            | Effect::Hold { .. }
+            | Effect::Thaw(_)
+            | Effect::RequestQuote { .. } => Ok(()),
+        }
+    }
+
+    /// `None`: nothing is to be stopped for it.
+    fn order(&self, effect: &Effect) -> Result<Option<Order>> {
+        let (zone, running, action) = match effect {
+            Effect::Stop {
+                zone,
+                workload,
+                action,
+            } => (
+                *zone,
+                workload.map_or(Running::All, Running::Workload),
+                Action::of_policy(*action),
+            ),
+            Effect::Hold {
+                zone,
+                running,
+                grip,
+            } => (*zone, *running, Some(Action::by_hand(*grip))),
+            Effect::Bar { .. }
+            | Effect::Append(_)
+            | Effect::Guard(_)
+            | Effect::AcknowledgeSignals(_)
+            | Effect::BeginLedger(_)
+            | Effect::KeepPolicy(_)
+            | Effect::InstallTable(_)
+            | Effect::SetLease { .. }
+            | Effect::DropLease
+            | Effect::MarkRevokedAll(_)
+            | Effect::RaiseEpoch { .. }
+            | Effect::AddTombstone(_)
+            | Effect::RemoveRows(_)
+            | Effect::Thaw(_)
+            | Effect::RequestQuote { .. } => return Ok(None),
+        };
+        let Some(action) = action else {
+            return Ok(None);
+        };
+        Ok(Some(Order {
+            zone,
+            root: self.root(zone)?,
+            running,
+            action,
+        }))
+    }
+
+    /// The zone's cgroup. One that is known by number only may still have work somewhere below the
+    /// governed slice.
+    fn root(&self, zone: u32) -> Result<PathBuf> {
+        let path = |wanted: u32| {
+            let found = self.zones.iter().find(|(number, _)| *number == wanted);
+            found.map(|(_, path)| Path::new(cgroups::ROOT).join(path))
+        };
+        path(zone)
+            .or_else(|| path(ZONE_UNKNOWN))
+            .context("looking for a zone's cgroup: no table is in force yet")
+    }
+}
+
+fn in_scene<T>(gate: &Gate, act: impl FnOnce(&Scene<'_>) -> Result<T>) -> Result<T> {
+    let label_of = |fd: BorrowedFd<'_>| -> Result<Option<Label>> { Ok(gate.label_of(fd)?) };
+    act(&Scene {
+        cgroups: Path::new(cgroups::ROOT),
+        proc: Path::new("/proc"),
+        marks: &OnCgroup,
+        label_of: &label_of,
+    })
+}

@@ -1,0 +1,463 @@
+//! Reaching what runs: freezing, cutting off and killing by label, and letting go again.
+//!
+//! Promises: a stop reaches every cgroup below the zone that holds a task of what is meant (a shared
+//! cgroup takes the strictest action, whole), then every process anywhere that carries the label and
+//! has left the zone: it is killed through its pidfd, or moved into a frozen leaf below the zone, and
+//! killed if that cannot be. It goes over all of it again until a pass finds nobody new. What could
+//! not be reached is an error. All orders of one step share these passes.
+//!
+//! Refuses: to take a number for a process. See [`process`].
+
+mod diag;
+mod mark;
+mod process;
+mod sockets;
+mod straggler;
+#[cfg(test)]
+mod tests;
+mod thaw;
+pub(crate) mod tree;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use governor_common::Label;
+use governor_core::{
+    engine::{Grip, Running},
+    policy::OnRevoke,
+};
+use rustix::io::Errno;
+
+pub(crate) use self::{
+    mark::OnCgroup,
+    sockets::{Network, prepare},
+    straggler::HELD_PREFIX,
+    thaw::{Thawed, bar, thaw},
+};
+use self::{
+    mark::{Mark, Marks},
+    process::Process,
+    sockets::{Doomed, Sockets},
+    tree::{State, has_vanished, is},
+};
+
+/// What is done to a process or a cgroup, from mild to strict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Action {
+    /// As policy says when an authorization ends.
+    Freeze,
+    /// By hand.
+    Pause,
+    Quarantine,
+    Kill,
+}
+
+impl Action {
+    /// `None`: what runs goes on.
+    pub(crate) const fn of_policy(action: OnRevoke) -> Option<Self> {
+        match action {
+            OnRevoke::Deny => None,
+            OnRevoke::Freeze => Some(Self::Freeze),
+            OnRevoke::Quarantine => Some(Self::Quarantine),
+            OnRevoke::Kill => Some(Self::Kill),
+        }
+    }
+
+    pub(crate) const fn by_hand(grip: Grip) -> Self {
+        match grip {
+            Grip::Pause => Self::Pause,
+            Grip::Quarantine => Self::Quarantine,
+            Grip::Kill => Self::Kill,
+        }
+    }
+
+    /// `None`: nothing is left to hold.
+    const fn mark(self) -> Option<Mark> {
+        match self {
+            Self::Freeze => Some(Mark::Frozen),
+            Self::Pause => Some(Mark::Paused),
+            Self::Quarantine => Some(Mark::Quarantined),
+            Self::Kill => None,
+        }
+    }
+
+    const fn closes(self) -> bool {
+        match self {
+            Self::Freeze | Self::Pause => false,
+            Self::Quarantine | Self::Kill => true,
+        }
+    }
+}
+
+/// What is to be stopped.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    pub(crate) zone: u32,
+    /// The zone's cgroup.
+    pub(crate) root: PathBuf,
+    pub(crate) running: Running,
+    pub(crate) action: Action,
+}
+
+impl Order {
+    fn means(&self, label: &Label) -> bool {
+        label.zone == self.zone && is_meant(self.running, label)
+    }
+}
+
+fn is_meant(running: Running, label: &Label) -> bool {
+    match running {
+        Running::All => true,
+        Running::Workload(number) => label.workload == number,
+        Running::Digest(digest) => label.digest == digest,
+    }
+}
+
+/// What stopping acts on.
+pub(crate) struct Scene<'a> {
+    /// Where the unified hierarchy is mounted.
+    pub(crate) cgroups: &'a Path,
+    pub(crate) proc: &'a Path,
+    pub(crate) marks: &'a dyn Marks,
+    pub(crate) label_of: &'a dyn Fn(BorrowedFd<'_>) -> Result<Option<Label>>,
+}
+
+impl Scene<'_> {
+    /// The label of a process: its first thread's, or that of any other that has one.
+    fn label(&self, process: &Process) -> Result<Option<Label>> {
+        if let Some(label) = (self.label_of)(process.fd())? {
+            return Ok(Some(label));
+        }
+        for thread in process.other_threads(self.proc)? {
+            if let Some(label) = (self.label_of)(std::os::fd::AsFd::as_fd(&thread))? {
+                return Ok(Some(label));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// cgroups and stragglers that were reached, by what was done to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stopped {
+    pub(crate) frozen: usize,
+    pub(crate) quarantined: usize,
+    pub(crate) killed: usize,
+    /// Connections.
+    pub(crate) closed: usize,
+}
+
+impl std::ops::AddAssign for Stopped {
+    fn add_assign(&mut self, other: Self) {
+        self.frozen += other.frozen;
+        self.quarantined += other.quarantined;
+        self.killed += other.killed;
+        self.closed += other.closed;
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) stopped: Stopped,
+    /// What could not be reached, with the zone if it is one zone's.
+    pub(crate) failed: Vec<(Option<u32>, String)>,
+}
+
+impl Outcome {
+    /// Why this order was not carried out, if it was not.
+    pub(crate) fn failure(&self, order: &Order) -> Option<&str> {
+        let concerns = |zone: &Option<u32>| zone.is_none_or(|zone| zone == order.zone);
+        let failed = self.failed.iter().find(|(zone, _)| concerns(zone));
+        failed.map(|(_, why)| why.as_str())
+    }
+}
+
+/// Carries out all orders together.
+pub(crate) fn stop(scene: &Scene<'_>, network: &mut dyn Sockets, orders: &[Order]) -> Outcome {
+    let mut stopping = Stopping {
+        scene,
+        orders,
+        seen: BTreeSet::new(),
+        reached: BTreeMap::new(),
+        killed: BTreeMap::new(),
+        doomed: Doomed::default(),
+        failed: Vec::new(),
+    };
+    if orders.is_empty() {
+        return Outcome::default();
+    }
+    let mut settled = false;
+    for _ in 0..PASSES {
+        stopping.failed.clear();
+        if !stopping.pass(network) {
+            settled = true;
+            break;
+        }
+    }
+    if !settled {
+        let why = format!("stopping: new tasks were found in each of {PASSES} passes");
+        stopping.failed.push((None, why));
+    }
+    let deadline = Instant::now() + PATIENCE;
+    stopping.settle(deadline);
+    stopping.close(network)
+}
+
+struct Stopping<'a> {
+    scene: &'a Scene<'a>,
+    orders: &'a [Order],
+    /// Where each was found; a straggler is found nowhere.
+    seen: BTreeSet<(PathBuf, i32)>,
+    reached: BTreeMap<PathBuf, Action>,
+    /// Stragglers that were sent SIGKILL. While the handle lives on its process, the number is its.
+    killed: BTreeMap<i32, Process>,
+    doomed: Doomed,
+    failed: Vec<(Option<u32>, String)>,
+}
+
+/// What a process in a zone's cgroup turned out to be.
+enum Judged {
+    Gone,
+    /// It carries another zone's label.
+    Elsewhere,
+    Spared,
+    Meant(Action),
+}
+
+impl Stopping<'_> {
+    /// Goes over zones and processes once; whether somebody new was found.
+    fn pass(&mut self, network: &mut dyn Sockets) -> bool {
+        let mut covered = BTreeSet::new();
+        let roots: BTreeSet<(PathBuf, u32)> = self
+            .orders
+            .iter()
+            .map(|order| (order.root.clone(), order.zone))
+            .collect();
+        let mut found = false;
+        for (root, zone) in &roots {
+            found |= self.go_over(root, *zone, &mut covered);
+        }
+        found | self.go_after(network, &covered)
+    }
+
+    /// Everything below a zone's cgroup.
+    fn go_over(&mut self, root: &Path, zone: u32, covered: &mut BTreeSet<i32>) -> bool {
+        let mut found = false;
+        let (cgroups, unread) = tree::below(root);
+        if let Some((cgroup, error)) = unread {
+            self.fail(zone, &cgroup, &error);
+        }
+        for cgroup in cgroups {
+            let pids = match tree::pids(&cgroup) {
+                Ok(pids) => pids,
+                Err(error) => {
+                    self.fail(zone, &cgroup, &error);
+                    continue;
+                }
+            };
+            let (mut strictest, mut meant) = (None, Vec::new());
+            for pid in pids {
+                match self.judge(zone, pid) {
+                    Judged::Gone | Judged::Elsewhere => {}
+                    Judged::Spared => drop(covered.insert(pid)),
+                    Judged::Meant(action) => {
+                        covered.insert(pid);
+                        strictest = strictest.max(Some(action));
+                        meant.push(pid);
+                    }
+                }
+            }
+            let Some(action) = strictest else { continue };
+            match self.act(root, &cgroup, action, &meant) {
+                Ok(Some(stopped)) => {
+                    let done = self.reached.entry(stopped).or_insert(action);
+                    *done = action.max(*done);
+                }
+                // Gone meanwhile: what was in it has ended or is found elsewhere.
+                Ok(None) => {}
+                // One that will not be reached must not keep the others running.
+                Err(error) => self.fail(zone, &cgroup, &error),
+            }
+            for pid in meant {
+                found |= self.seen.insert((cgroup.clone(), pid));
+            }
+        }
+        found
+    }
+
+    fn judge(&self, zone: u32, pid: i32) -> Judged {
+        let orders = || self.orders.iter().filter(|order| order.zone == zone);
+        let label = match Process::open(pid) {
+            Ok(None) => return Judged::Gone,
+            Ok(Some(process)) if process.has_ended() => return Judged::Gone,
+            Ok(Some(process)) => match self.scene.label(&process) {
+                Err(_) if process.has_ended() => return Judged::Gone,
+                label => label,
+            },
+            Err(error) => Err(error.into()),
+        };
+        let action = match label {
+            Ok(None) => return Judged::Spared,
+            Ok(Some(label)) if label.zone != zone => return Judged::Elsewhere,
+            Ok(Some(label)) => orders()
+                .filter(|order| order.means(&label))
+                .map(action)
+                .max(),
+            // What cannot be told apart from what is meant is treated like it.
+            Err(_) => orders().map(action).max(),
+        };
+        action.map_or(Judged::Spared, Judged::Meant)
+    }
+
+    /// Stops one cgroup and what is below it; the cgroup that was stopped. `None`: it is gone.
+    fn act(
+        &mut self,
+        root: &Path,
+        cgroup: &Path,
+        action: Action,
+        meant: &[i32],
+    ) -> io::Result<Option<PathBuf>> {
+        if action.closes() {
+            // Before it is killed: systemd removes it at once.
+            self.doomed.cgroups.extend(tree::id(cgroup).ok());
+        }
+        let whole = |()| cgroup.to_owned();
+        let result = match action.mark() {
+            Some(mark) => self.freeze(cgroup, mark).map(whole),
+            None => match tree::write(&cgroup.join("cgroup.kill"), "1") {
+                Err(error) if is(&error, Errno::OPNOTSUPP) => kill_threaded(root, cgroup, meant),
+                result => result.map(whole),
+            },
+        };
+        match result {
+            Ok(stopped) => Ok(Some(stopped)),
+            Err(error) if has_vanished(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The mark comes first, so that nothing is frozen of which nobody knows why.
+    fn freeze(&self, cgroup: &Path, mark: Mark) -> io::Result<()> {
+        let by_others = tree::is_frozen(cgroup) && self.scene.marks.get(cgroup)?.is_none();
+        let mark = match mark {
+            // Somebody else froze it before: trust that returns is not what they waited for.
+            Mark::Frozen if by_others => Mark::Barred,
+            Mark::Frozen | Mark::Barred | Mark::Paused | Mark::Quarantined => mark,
+        };
+        self.scene.marks.raise(cgroup, mark)?;
+        tree::write(&cgroup.join("cgroup.freeze"), "1")
+    }
+
+    /// Waits, a bounded while, until what was stopped has stopped. The kernel has it in hand already:
+    /// nothing of it comes back to its own code.
+    fn settle(&self, deadline: Instant) {
+        for (cgroup, action) in &self.reached {
+            let state = match action {
+                Action::Freeze | Action::Pause | Action::Quarantine => State::Frozen,
+                Action::Kill => State::Empty,
+            };
+            match tree::reaches(cgroup, state, deadline) {
+                Ok(true) => {}
+                Ok(false) => tracing::warn!(cgroup = %cgroup.display(), ?state, "not there yet"),
+                Err(error) => {
+                    tracing::warn!(cgroup = %cgroup.display(), %error, "cannot be watched")
+                }
+            }
+        }
+        for process in self.killed.values() {
+            if !process.ends(deadline) {
+                tracing::warn!(pid = process.pid, "killed, and not ended yet");
+            }
+        }
+    }
+
+    /// Closes connections, and counts what was done.
+    fn close(mut self, network: &mut dyn Sockets) -> Outcome {
+        let mut stopped = Stopped::default();
+        for (cgroup, action) in &self.reached {
+            match action {
+                Action::Freeze | Action::Pause => stopped.frozen += 1,
+                Action::Quarantine => stopped.quarantined += 1,
+                Action::Kill => stopped.killed += 1,
+            }
+            if *action == Action::Quarantine {
+                self.doomed.inodes.extend(self.open_in(cgroup));
+            }
+        }
+        stopped.killed += self.killed.len();
+        let closes = self.reached.values().any(|action| action.closes());
+        if closes || !self.killed.is_empty() {
+            match sockets::close(network, &self.doomed) {
+                Ok(closed) => stopped.closed = closed,
+                Err(error) => self.failed.push((None, format!("{error:#}"))),
+            }
+        }
+        Outcome {
+            stopped,
+            failed: self.failed,
+        }
+    }
+
+    /// Sockets that processes of a frozen cgroup have open, whoever made them.
+    fn open_in(&self, cgroup: &Path) -> BTreeSet<u32> {
+        let cgroups = tree::below(cgroup).0;
+        let pids = cgroups
+            .iter()
+            .flat_map(|dir| tree::pids(dir).unwrap_or_default());
+        let mut open = BTreeSet::new();
+        for process in pids.filter_map(|pid| Process::open(pid).ok().flatten()) {
+            match process.sockets(self.scene.proc) {
+                Ok(inodes) => open.extend(inodes),
+                Err(error) => {
+                    tracing::warn!(pid = process.pid, %error, "reading which sockets it has open");
+                }
+            }
+        }
+        open
+    }
+
+    fn fail(&mut self, zone: u32, cgroup: &Path, error: &io::Error) {
+        let cgroup = cgroup.display();
+        let why =
+            format!("reaching what runs in `{cgroup}`: {error}; see what it holds and try again");
+        self.failed.push((Some(zone), why));
+    }
+}
+
+fn action(order: &Order) -> Action {
+    order.action
+}
+
+/// A threaded cgroup holds threads, and only a domain can be killed: the nearest one above it that is
+/// still inside the zone. The zone itself holds other work too, so there its processes are killed
+/// one by one.
+fn kill_threaded(root: &Path, cgroup: &Path, meant: &[i32]) -> io::Result<PathBuf> {
+    let inside = |dir: &&Path| dir.starts_with(root) && *dir != root;
+    for domain in cgroup.ancestors().skip(1).take_while(inside) {
+        match tree::write(&domain.join("cgroup.kill"), "1") {
+            Err(error) if is(&error, Errno::OPNOTSUPP) => {}
+            result => return result.map(|()| domain.to_owned()),
+        }
+    }
+    let mut failed = None;
+    for pid in meant {
+        let killed = Process::open(*pid).and_then(|process| process.map_or(Ok(()), |p| p.kill()));
+        if let Err(error) = killed {
+            failed = Some(error);
+        }
+    }
+    failed.map_or(Ok(cgroup.to_owned()), Err)
+}
+
+/// How often everything is gone over for what moved meanwhile. Two passes see all that moved once; the
+/// rest is for work that moves all the time.
+const PASSES: usize = 8;
+/// How long freezing and dying may take until the answer is given all the same.
+const PATIENCE: Duration = Duration::from_millis(500);

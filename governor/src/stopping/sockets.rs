@@ -1,0 +1,211 @@
+//! Closing the connections of what was stopped.
+//!
+//! Promises: a connection that was made in one of the cgroups, or that a stopped process has open, is
+//! destroyed (the peer of a TCP connection gets a reset), and looked for again until none is left;
+//! one that stays is an error. What no process has open any more (the end of a connection with data
+//! still queued, a connection nobody accepted yet) is destroyed once.
+//!
+//! Not reached: other network namespaces, listening sockets, and sockets that are neither TCP nor UDP.
+
+use std::{collections::BTreeSet, io};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::diag::{Diag, Socket};
+
+/// Whose connections are to be closed.
+#[derive(Debug, Default)]
+pub(crate) struct Doomed {
+    /// By number of the cgroup they were made in.
+    pub(crate) cgroups: BTreeSet<u64>,
+    /// By inode number.
+    pub(crate) inodes: BTreeSet<u32>,
+    /// Found before their owners were killed.
+    pub(crate) sockets: Vec<Socket>,
+}
+
+impl Doomed {
+    fn has(&self, socket: &Socket) -> bool {
+        (socket.cgroup != 0 && self.cgroups.contains(&socket.cgroup))
+            || (socket.inode != 0 && self.inodes.contains(&socket.inode))
+    }
+}
+
+/// What can list and destroy connections.
+pub(crate) trait Sockets {
+    fn list(&mut self) -> io::Result<Vec<Socket>>;
+    fn destroy(&mut self, socket: &Socket) -> io::Result<bool>;
+}
+
+/// The kernel's, asked only when there is something to ask.
+#[derive(Debug, Default)]
+pub(crate) struct Network(Option<Diag>);
+
+impl Network {
+    fn diag(&mut self) -> io::Result<&mut Diag> {
+        match &mut self.0 {
+            Some(diag) => Ok(diag),
+            none => Ok(none.insert(Diag::open()?)),
+        }
+    }
+}
+
+impl Sockets for Network {
+    fn list(&mut self) -> io::Result<Vec<Socket>> {
+        self.diag()?.list()
+    }
+
+    fn destroy(&mut self, socket: &Socket) -> io::Result<bool> {
+        self.diag()?.destroy(socket)
+    }
+}
+
+/// Has the kernel load what listing needs, now, when it may still load it.
+pub(crate) fn prepare() -> Result<()> {
+    Network::default()
+        .list()
+        .context(
+            "listing connections; the kernel modules `tcp_diag` and `udp_diag` are needed for it",
+        )
+        .map(drop)
+}
+
+/// Connections with these inode numbers, as they are now.
+pub(crate) fn named(kernel: &mut dyn Sockets, inodes: &BTreeSet<u32>) -> Result<Vec<Socket>> {
+    if inodes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut listed = kernel.list().context("listing connections")?;
+    listed.retain(|socket| socket.inode != 0 && inodes.contains(&socket.inode));
+    Ok(listed)
+}
+
+/// Closes them; how many there were.
+pub(crate) fn close(kernel: &mut dyn Sockets, doomed: &Doomed) -> Result<usize> {
+    let mut closed = 0;
+    for socket in &doomed.sockets {
+        closed += usize::from(kernel.destroy(socket).context("closing a connection")?);
+    }
+    let mut left = 0;
+    for round in 0..ROUNDS {
+        let listed = kernel.list().context("listing connections")?;
+        let found: Vec<&Socket> = listed
+            .iter()
+            .filter(|socket| doomed.has(socket) && (round == 0 || socket.inode != 0))
+            .collect();
+        left = found.len();
+        if left == 0 {
+            return Ok(closed);
+        }
+        for socket in found {
+            closed += usize::from(kernel.destroy(socket).context("closing a connection")?);
+        }
+    }
+    bail!("closing connections: {left} are still there after {ROUNDS} rounds");
+}
+
+/// One closes, one finds nothing; the rest is for connections that come in meanwhile.
+const ROUNDS: usize = 6;
+
+#[cfg(test)]
+pub(crate) mod fake {
+    use super::*;
+
+    /// A network without connections.
+    pub(crate) struct Silent;
+
+    impl Sockets for Silent {
+        fn list(&mut self) -> io::Result<Vec<Socket>> {
+            Ok(Vec::new())
+        }
+
+        fn destroy(&mut self, _socket: &Socket) -> io::Result<bool> {
+            Ok(false)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        io::Read as _,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    fn inode(stream: &impl std::os::fd::AsRawFd) -> u32 {
+        let link = fs::read_link(format!("/proc/self/fd/{}", stream.as_raw_fd())).unwrap();
+        let name = link.to_str().unwrap();
+        name.trim_start_matches("socket:[")
+            .trim_end_matches(']')
+            .parse()
+            .unwrap()
+    }
+
+    /// Connections of this very test; destroying takes CAP_NET_ADMIN.
+    #[test]
+    fn what_is_named_is_closed_and_nothing_else() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connect = || {
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (stream, listener.accept().unwrap().0)
+        };
+        let ((doomed, mut peer), (spared, _other)) = (connect(), connect());
+        let mut diag = Network::default();
+        let named_now = named(&mut diag, &[inode(&doomed)].into()).unwrap();
+        assert_eq!(named_now.len(), 1);
+        let which = Doomed {
+            inodes: [inode(&doomed)].into(),
+            ..Doomed::default()
+        };
+        match close(&mut diag, &which) {
+            Ok(closed) => assert_eq!(closed, 1),
+            Err(error) if nix::unistd::geteuid().is_root() => panic!("{error:#}"),
+            Err(error) => {
+                assert!(
+                    error.to_string().contains("closing a connection"),
+                    "{error:#}"
+                );
+                return;
+            }
+        }
+        let ended = peer.read(&mut [0; 1]).unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::ConnectionReset);
+        assert!(spared.peer_addr().is_ok() && spared.take_error().unwrap().is_none());
+        assert_eq!(close(&mut diag, &which).unwrap(), 0);
+    }
+
+    /// A connection that comes back however often it is destroyed.
+    struct Stubborn(Vec<Socket>);
+
+    impl Sockets for Stubborn {
+        fn list(&mut self) -> io::Result<Vec<Socket>> {
+            Ok(self.0.clone())
+        }
+
+        fn destroy(&mut self, _socket: &Socket) -> io::Result<bool> {
+            Ok(false)
+        }
+    }
+
+    #[test]
+    fn one_that_stays_is_an_error_unless_nobody_has_it_open() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut diag = Network::default();
+        let mut socket = named(&mut diag, &[inode(&stream)].into())
+            .unwrap()
+            .remove(0);
+        socket.cgroup = 7;
+        let which = Doomed {
+            cgroups: [7].into(),
+            ..Doomed::default()
+        };
+        let error = close(&mut Stubborn(vec![socket.clone()]), &which).unwrap_err();
+        assert!(error.to_string().contains("1 are still there"), "{error}");
+        socket.inode = 0;
+        assert_eq!(close(&mut Stubborn(vec![socket]), &which).unwrap(), 0);
+    }
+}

@@ -1,0 +1,389 @@
+//! Stopping, with directories for cgroups and real processes.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::{fd::AsRawFd as _, unix::process::ExitStatusExt as _},
+    process::{Child, Command},
+};
+
+use governor_core::engine::Thaw;
+
+use super::{mark::fake::InMemory, sockets::fake::Silent, *};
+
+const ZONE: u32 = 3;
+const WORKLOAD: u32 = 5;
+
+/// A process that a test may have killed.
+struct Sleeper(Child);
+
+impl Sleeper {
+    fn new() -> Self {
+        Self(Command::new("sleep").arg("60").spawn().unwrap())
+    }
+
+    fn pid(&self) -> i32 {
+        self.0.id() as i32
+    }
+
+    fn was_killed(&mut self) -> bool {
+        let ended = self.0.try_wait().unwrap();
+        ended.is_some_and(|status| status.signal() == Some(libc::SIGKILL))
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn label(workload: u32) -> Label {
+    Label {
+        zone: ZONE,
+        workload,
+        exec_id: 1,
+        digest: [9; 32],
+    }
+}
+
+fn cgroup(root: &Path, name: &str, pids: &[i32]) -> PathBuf {
+    let dir = root.join(name);
+    fs::create_dir_all(&dir).unwrap();
+    let procs: String = pids.iter().map(|pid| format!("{pid}\n")).collect();
+    for (file, text) in [
+        ("cgroup.procs", procs.as_str()),
+        ("cgroup.kill", ""),
+        ("cgroup.freeze", ""),
+    ] {
+        fs::write(dir.join(file), text).unwrap();
+    }
+    dir
+}
+
+fn read(dir: &Path, file: &str) -> String {
+    fs::read_to_string(dir.join(file)).unwrap()
+}
+
+/// Labels by process; `None`: it cannot be read.
+type Labels = BTreeMap<i32, Option<Label>>;
+
+/// Which process a pidfd is of.
+fn pid_of(fd: BorrowedFd<'_>) -> i32 {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).unwrap();
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    pid.unwrap().trim().parse().unwrap()
+}
+
+fn with_scene<T>(marks: &InMemory, labels: &Labels, act: impl FnOnce(&Scene<'_>) -> T) -> T {
+    let label_of = |fd: BorrowedFd<'_>| match labels.get(&pid_of(fd)) {
+        None => Ok(None),
+        Some(Some(label)) => Ok(Some(*label)),
+        Some(None) => anyhow::bail!("made to fail"),
+    };
+    act(&Scene {
+        cgroups: Path::new("/nowhere"),
+        proc: Path::new("/proc"),
+        marks,
+        label_of: &label_of,
+    })
+}
+
+fn order(root: &Path, running: Running, action: Action) -> Order {
+    Order {
+        zone: ZONE,
+        root: root.to_owned(),
+        running,
+        action,
+    }
+}
+
+fn stop_all(labels: &Labels, orders: &[Order]) -> Outcome {
+    with_scene(&InMemory::default(), labels, |scene| {
+        stop(scene, &mut Silent, orders)
+    })
+}
+
+#[test]
+fn a_stop_reaches_what_is_meant_and_counts_by_action() {
+    let root = tempfile::tempdir().unwrap();
+    let (one, two) = (Sleeper::new(), Sleeper::new());
+    let first = cgroup(root.path(), "one", &[one.pid()]);
+    let second = cgroup(root.path(), "deep/two", &[two.pid()]);
+    let labels = Labels::from([
+        (one.pid(), Some(label(WORKLOAD))),
+        (two.pid(), Some(label(WORKLOAD + 1))),
+    ]);
+    let freeze = order(root.path(), Running::Workload(WORKLOAD), Action::Freeze);
+    let outcome = stop_all(&labels, &[freeze]);
+    assert_eq!((outcome.stopped.frozen, outcome.stopped.killed), (1, 0));
+    assert_eq!(read(&first, "cgroup.freeze"), "1");
+    assert_eq!(read(&second, "cgroup.freeze"), "");
+    let digest = order(root.path(), Running::Digest([8; 32]), Action::Kill);
+    assert_eq!(stop_all(&labels, &[digest]).stopped, Stopped::default());
+    let outcome = stop_all(&labels, &[order(root.path(), Running::All, Action::Kill)]);
+    assert_eq!((outcome.stopped.frozen, outcome.stopped.killed), (0, 2));
+    assert_eq!(
+        read(&first, "cgroup.kill") + &read(&second, "cgroup.kill"),
+        "11"
+    );
+    assert!(outcome.failed.is_empty());
+}
+
+#[test]
+fn the_strictest_of_all_orders_counts() {
+    let root = tempfile::tempdir().unwrap();
+    let one = Sleeper::new();
+    let dir = cgroup(root.path(), "one", &[one.pid()]);
+    let labels = Labels::from([(one.pid(), Some(label(WORKLOAD)))]);
+    let outcome = stop_all(
+        &labels,
+        &[
+            order(root.path(), Running::Workload(WORKLOAD), Action::Kill),
+            order(root.path(), Running::All, Action::Freeze),
+        ],
+    );
+    assert_eq!((outcome.stopped.frozen, outcome.stopped.killed), (0, 1));
+    assert_eq!(
+        (read(&dir, "cgroup.freeze"), read(&dir, "cgroup.kill")),
+        (String::new(), "1".into())
+    );
+}
+
+#[test]
+fn what_moved_during_a_pass_is_reached_by_the_next() {
+    let root = tempfile::tempdir().unwrap();
+    let one = Sleeper::new();
+    let first = cgroup(root.path(), "first", &[]);
+    let second = cgroup(root.path(), "second", &[one.pid()]);
+    let moved = RefCell::new(false);
+    let label_of = |fd: BorrowedFd<'_>| {
+        if pid_of(fd) != one.pid() {
+            return Ok(None);
+        }
+        // It leaves while it is looked at.
+        if !moved.replace(true) {
+            fs::write(second.join("cgroup.procs"), "").unwrap();
+            fs::write(first.join("cgroup.procs"), format!("{}\n", one.pid())).unwrap();
+        }
+        Ok(Some(label(WORKLOAD)))
+    };
+    let marks = InMemory::default();
+    let scene = Scene {
+        cgroups: root.path(),
+        proc: Path::new("/proc"),
+        marks: &marks,
+        label_of: &label_of,
+    };
+    let orders = [order(root.path(), Running::All, Action::Kill)];
+    let outcome = stop(&scene, &mut Silent, &orders);
+    assert_eq!(outcome.stopped.killed, 2);
+    assert_eq!(read(&first, "cgroup.kill"), "1");
+}
+
+#[test]
+fn a_cgroup_that_is_gone_is_no_error_and_one_that_resists_is() {
+    let root = tempfile::tempdir().unwrap();
+    let (one, two) = (Sleeper::new(), Sleeper::new());
+    let labels = Labels::from([
+        (one.pid(), Some(label(WORKLOAD))),
+        (two.pid(), Some(label(WORKLOAD))),
+    ]);
+    let gone = order(&root.path().join("gone"), Running::All, Action::Kill);
+    assert!(stop_all(&Labels::new(), &[gone]).failed.is_empty());
+    let dir = cgroup(root.path(), "one", &[one.pid()]);
+    fs::remove_file(dir.join("cgroup.kill")).unwrap();
+    fs::create_dir(dir.join("cgroup.kill")).unwrap();
+    let other = cgroup(root.path(), "two", &[two.pid()]);
+    let orders = [order(root.path(), Running::All, Action::Kill)];
+    let outcome = stop_all(&labels, &orders);
+    let why = outcome.failure(&orders[0]).unwrap();
+    assert!(
+        why.contains("reaching what runs in `") && why.contains("one`"),
+        "{why}"
+    );
+    assert_eq!(
+        read(&other, "cgroup.kill"),
+        "1",
+        "one failure stopped the rest"
+    );
+    let elsewhere = Order {
+        zone: ZONE + 1,
+        ..orders[0].clone()
+    };
+    assert_eq!(outcome.failure(&elsewhere), None);
+}
+
+#[test]
+fn a_label_that_cannot_be_read_counts_in_the_zone_and_is_an_error_outside() {
+    let root = tempfile::tempdir().unwrap();
+    let one = Sleeper::new();
+    let dir = cgroup(root.path(), "one", &[one.pid(), i32::MAX]);
+    let labels = Labels::from([(one.pid(), None)]);
+    let orders = [order(
+        root.path(),
+        Running::Workload(WORKLOAD),
+        Action::Kill,
+    )];
+    let outcome = stop_all(&labels, &orders);
+    assert_eq!((outcome.stopped.killed, outcome.failed.len()), (1, 0));
+    fs::write(dir.join("cgroup.procs"), "").unwrap();
+    let mut outside = stop_all(&labels, &orders);
+    let (zone, why) = outside.failed.remove(0);
+    assert!(
+        zone.is_none() && why.contains(&one.pid().to_string()),
+        "{why}"
+    );
+    // One that is gone is nobody's.
+    fs::write(dir.join("cgroup.procs"), format!("{}\n", i32::MAX)).unwrap();
+    assert_eq!(stop_all(&Labels::new(), &orders).stopped.killed, 0);
+}
+
+#[test]
+fn a_threaded_cgroup_is_killed_at_its_domain_or_process_by_process() {
+    let root = tempfile::tempdir().unwrap();
+    let leaf = cgroup(root.path(), "leaf", &[]);
+    let stopped = kill_threaded(root.path(), &leaf.join("threads"), &[]).unwrap();
+    assert_eq!(stopped, leaf);
+    // Directly below the zone: its own domain is the zone's, where other work runs too.
+    let own = cgroup(root.path(), "", &[]).join("threads");
+    let mut one = Sleeper::new();
+    let pids = [one.pid(), i32::MAX];
+    assert_eq!(kill_threaded(root.path(), &own, &pids).unwrap(), own);
+    one.0.wait().unwrap();
+    assert!(one.was_killed());
+    assert_eq!(read(root.path(), "cgroup.kill"), "");
+}
+
+#[test]
+fn who_left_the_zone_is_killed_and_nobody_else() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut one, mut other, mut foreign) = (Sleeper::new(), Sleeper::new(), Sleeper::new());
+    let elsewhere = Label {
+        zone: ZONE + 1,
+        ..label(WORKLOAD)
+    };
+    let labels = Labels::from([
+        (one.pid(), Some(label(WORKLOAD))),
+        (other.pid(), Some(label(WORKLOAD + 1))),
+        (foreign.pid(), Some(elsewhere)),
+    ]);
+    let orders = [order(
+        root.path(),
+        Running::Workload(WORKLOAD),
+        Action::Kill,
+    )];
+    let outcome = stop_all(&labels, &orders);
+    assert_eq!((outcome.stopped.killed, outcome.failed.len()), (1, 0));
+    assert!(one.was_killed() && !other.was_killed() && !foreign.was_killed());
+}
+
+#[test]
+fn who_left_and_cannot_be_frozen_is_killed() {
+    let root = tempfile::tempdir().unwrap();
+    let mut one = Sleeper::new();
+    let labels = Labels::from([(one.pid(), Some(label(WORKLOAD)))]);
+    // A directory is no cgroup: nobody can be moved into it.
+    let orders = [order(root.path(), Running::All, Action::Quarantine)];
+    let outcome = stop_all(&labels, &orders);
+    assert_eq!(
+        (outcome.stopped.quarantined, outcome.stopped.killed),
+        (0, 1)
+    );
+    assert!(one.was_killed());
+    assert_eq!(
+        fs::read_dir(root.path()).unwrap().count(),
+        0,
+        "a leaf was left"
+    );
+}
+
+#[test]
+fn only_what_may_goes_on_and_only_for_the_right_reason() {
+    let root = tempfile::tempdir().unwrap();
+    let (one, two) = (Sleeper::new(), Sleeper::new());
+    let dir = cgroup(root.path(), "one", &[one.pid()]);
+    let child = cgroup(root.path(), "one/child", &[]);
+    let unmarked = cgroup(root.path(), "two", &[two.pid()]);
+    let mut labels = Labels::from([
+        (one.pid(), Some(label(WORKLOAD))),
+        (two.pid(), Some(label(WORKLOAD))),
+    ]);
+    let marks = InMemory::default();
+    let allowed = BTreeMap::from([(WORKLOAD, BTreeSet::from([[9; 32]]))]);
+    let plan = Thaw {
+        zone: ZONE,
+        running: Running::All,
+        allowed,
+        attested: true,
+        by_hand: true,
+    };
+    let by_trust = Thaw {
+        by_hand: false,
+        ..plan.clone()
+    };
+    let nothing = Thaw {
+        allowed: BTreeMap::new(),
+        ..plan.clone()
+    };
+    let others = Thaw {
+        running: Running::Workload(WORKLOAD + 1),
+        ..plan.clone()
+    };
+    let go = |labels: &Labels, plan: &Thaw| {
+        let done = with_scene(&marks, labels, |scene| thaw(scene, root.path(), plan)).unwrap();
+        (done.thawed, done.kept)
+    };
+    for (mark, alone) in [
+        (Mark::Frozen, (1, 0)),
+        (Mark::Barred, (0, 0)),
+        (Mark::Paused, (0, 0)),
+        (Mark::Quarantined, (0, 0)),
+    ] {
+        marks.set(&dir, mark).unwrap();
+        assert_eq!(go(&labels, &others), (0, 0));
+        assert_eq!(go(&labels, &nothing), (0, 1));
+        assert_eq!(read(&dir, "cgroup.freeze"), "");
+        assert_eq!(go(&labels, &by_trust), alone, "{mark:?}");
+        marks.set(&dir, mark).unwrap();
+        assert_eq!(go(&labels, &plan), (1, 0));
+        assert_eq!(read(&dir, "cgroup.freeze"), "0");
+        assert_eq!(marks.get(&dir).unwrap(), None);
+        fs::write(dir.join("cgroup.freeze"), "").unwrap();
+    }
+    assert_eq!(read(&unmarked, "cgroup.freeze"), "", "nobody here froze it");
+    // A label below it that is not on the list, or that cannot be read.
+    fs::write(child.join("cgroup.procs"), format!("{}\n", two.pid())).unwrap();
+    for unlisted in [
+        Some(Label {
+            digest: [1; 32],
+            ..label(WORKLOAD)
+        }),
+        None,
+    ] {
+        labels.insert(two.pid(), unlisted);
+        marks.set(&dir, Mark::Paused).unwrap();
+        assert_eq!(go(&labels, &plan), (0, 1));
+        assert_eq!(read(&dir, "cgroup.freeze"), "");
+    }
+    with_scene(&marks, &labels, |scene| bar(scene, root.path())).unwrap();
+    assert_eq!(marks.get(&dir).unwrap(), Some(Mark::Paused));
+    assert_eq!(marks.get(&unmarked).unwrap(), None);
+}
+
+#[test]
+fn what_somebody_else_froze_does_not_go_on_for_trust() {
+    let root = tempfile::tempdir().unwrap();
+    let one = Sleeper::new();
+    let dir = cgroup(root.path(), "one", &[one.pid()]);
+    let labels = Labels::from([(one.pid(), Some(label(WORKLOAD)))]);
+    let orders = [order(root.path(), Running::All, Action::Freeze)];
+    for (before, mark) in [("1\n", Mark::Barred), ("0\n", Mark::Frozen)] {
+        fs::write(dir.join("cgroup.freeze"), before).unwrap();
+        let marks = InMemory::default();
+        with_scene(&marks, &labels, |scene| stop(scene, &mut Silent, &orders));
+        assert_eq!(marks.get(&dir).unwrap(), Some(mark));
+    }
+}

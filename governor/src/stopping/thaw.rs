@@ -1,0 +1,134 @@
+//! Letting go of what is held.
+//!
+//! Promises: a cgroup goes on only if every label in it and below it is on the list of what may, and
+//! every label could be read; whatever else is held stays and is counted. Without an operator only
+//! what the loss of trust froze goes on. What nobody here froze is left alone.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use governor_core::engine::Thaw;
+
+use super::{
+    Scene, is_meant,
+    mark::Mark,
+    process::Process,
+    tree::{self, has_vanished},
+};
+
+/// cgroups that went on, and that stay held although they were meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Thawed {
+    pub(crate) thawed: usize,
+    pub(crate) kept: usize,
+}
+
+impl std::ops::AddAssign for Thawed {
+    fn add_assign(&mut self, other: Self) {
+        self.thawed += other.thawed;
+        self.kept += other.kept;
+    }
+}
+
+/// What the labels of a cgroup say.
+#[derive(Clone, Copy, Debug, Default)]
+struct Content {
+    meant: bool,
+    forbidden: bool,
+}
+
+/// Lets go of what is held below `root` and may go on.
+pub(crate) fn thaw(scene: &Scene<'_>, root: &Path, thaw: &Thaw) -> Result<Thawed> {
+    let mut done = Thawed::default();
+    for (cgroup, mark) in held(scene, root)? {
+        if !thaw.by_hand && mark != Mark::Frozen {
+            continue;
+        }
+        let content = content(scene, &cgroup, thaw);
+        if !content.meant {
+            continue;
+        }
+        if content.forbidden {
+            done.kept += 1;
+            continue;
+        }
+        // The mark goes last: what is frozen has one.
+        let thawed = tree::write(&cgroup.join("cgroup.freeze"), "0")
+            .and_then(|()| scene.marks.clear(&cgroup));
+        match thawed {
+            Ok(()) => done.thawed += 1,
+            Err(error) if has_vanished(&error) => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("thawing `{}`", cgroup.display()));
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// What is frozen below `root` does not go on for the return of trust alone.
+pub(crate) fn bar(scene: &Scene<'_>, root: &Path) -> Result<()> {
+    for (cgroup, _) in held(scene, root)? {
+        match scene.marks.raise(&cgroup, Mark::Barred) {
+            Err(error) if !has_vanished(&error) => {
+                return Err(error).with_context(|| format!("marking `{}`", cgroup.display()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn held(scene: &Scene<'_>, root: &Path) -> Result<Vec<(PathBuf, Mark)>> {
+    let (cgroups, unread) = tree::below(root);
+    if let Some((cgroup, error)) = unread {
+        return Err(error).with_context(|| format!("listing `{}`", cgroup.display()));
+    }
+    let mut held = Vec::new();
+    for cgroup in cgroups {
+        match scene.marks.get(&cgroup) {
+            Ok(mark) => held.extend(mark.map(|mark| (cgroup, mark))),
+            Err(error) if has_vanished(&error) => {}
+            Err(error) => {
+                let doing = || format!("reading why `{}` is held", cgroup.display());
+                return Err(error).with_context(doing);
+            }
+        }
+    }
+    Ok(held)
+}
+
+fn content(scene: &Scene<'_>, cgroup: &Path, thaw: &Thaw) -> Content {
+    let mut content = Content {
+        meant: thaw.running == governor_core::engine::Running::All,
+        forbidden: false,
+    };
+    let (cgroups, unread) = tree::below(cgroup);
+    content.forbidden |= unread.is_some();
+    for cgroup in cgroups {
+        let Ok(pids) = tree::pids(&cgroup) else {
+            content.forbidden = true;
+            continue;
+        };
+        for pid in pids {
+            match label(scene, pid) {
+                Ok(None) => {}
+                Ok(Some(label)) => {
+                    content.meant |= label.zone == thaw.zone && is_meant(thaw.running, &label);
+                    let listed = thaw.allowed.get(&label.workload);
+                    content.forbidden |= label.zone != thaw.zone
+                        || !listed.is_some_and(|digests| digests.contains(&label.digest));
+                }
+                Err(_) => content.forbidden = true,
+            }
+        }
+    }
+    content
+}
+
+fn label(scene: &Scene<'_>, pid: i32) -> Result<Option<governor_common::Label>> {
+    match Process::open(pid)? {
+        Some(process) if !process.has_ended() => scene.label(&process),
+        Some(_) | None => Ok(None),
+    }
+}
