@@ -55,6 +55,7 @@ pub(crate) struct Spec {
     pub(crate) tables: &'static str,
     /// Whether the policy lists the daemon, so that the gate guards itself.
     pub(crate) guarded: bool,
+    pub(crate) thaw: bool,
 }
 
 impl Default for Spec {
@@ -71,6 +72,7 @@ impl Default for Spec {
             until: "2090-01-01T00:00:00Z".into(),
             tables: "",
             guarded: true,
+            thaw: false,
         }
     }
 }
@@ -300,6 +302,7 @@ fn policy(spec: &Spec, serial: u64) -> String {
         until,
         tables,
         guarded,
+        thaw,
         ..
     } = spec;
     let daemon = if *guarded { "\"governor\"" } else { "" };
@@ -329,6 +332,7 @@ memory = "{memory}"
 families = ["inet", "inet6", "unix"]
 on_revoke = "{on_revoke}"
 observe_up_to = "30m"
+thaw = {thaw}
 
 [zone.tools]
 cgroup = "governed.slice/{TOOLS_SLICE}"

@@ -25,6 +25,10 @@ fn main() -> ExitCode {
         ["control", to] => address(to).and_then(control),
         ["serve", at] => address(at).and_then(serve),
         ["hold"] => hold(),
+        ["spin"] => spin(),
+        ["crowd", count] => crowd(count),
+        ["stay", to] => address(to).and_then(stay),
+        ["witness", at] => address(at).and_then(witness),
         ["exec", path, rest @ ..] => Err(Command::new(path).args(rest).exec()),
         ["spawn", path, rest @ ..] => return spawn(path, rest),
         ["memfd", path] => memfd(path),
@@ -186,6 +190,68 @@ fn hold() -> io::Result<()> {
     loop {
         std::thread::park();
     }
+}
+
+/// Computes, with a child and a thread that do the same, and never asks the kernel for anything.
+fn spin() -> io::Result<()> {
+    // SAFETY: nothing else runs in this process yet, so the child finds nothing half done.
+    let child = unsafe { libc::fork() };
+    if child < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let compute = || {
+        loop {
+            std::hint::spin_loop();
+        }
+    };
+    std::thread::spawn(compute);
+    if child > 0 {
+        println!("spinning");
+        io::stdout().flush()?;
+    }
+    compute()
+}
+
+/// Holds with many children that hold.
+fn crowd(count: &str) -> io::Result<()> {
+    let count: usize = count.parse().map_err(io::Error::other)?;
+    for _ in 1..count {
+        // SAFETY: nothing else runs in this process, so the child finds nothing half done.
+        match unsafe { libc::fork() } {
+            0 => loop {
+                // SAFETY: it takes nothing and waits for a signal.
+                unsafe { libc::pause() };
+            },
+            child if child < 0 => return Err(io::Error::last_os_error()),
+            _ => {}
+        }
+    }
+    hold()
+}
+
+/// Connects and keeps the connection.
+fn stay(to: SocketAddr) -> io::Result<()> {
+    let stream = TcpStream::connect(to)?;
+    let held = hold();
+    drop(stream);
+    held
+}
+
+/// Accepts one connection and tells how it ended.
+fn witness(at: SocketAddr) -> io::Result<()> {
+    let listener = TcpListener::bind(at)?;
+    println!("listening");
+    io::stdout().flush()?;
+    let (mut stream, _) = listener.accept()?;
+    println!("accepted");
+    io::stdout().flush()?;
+    match stream.read(&mut [0; 1]) {
+        Ok(0) => println!("ended"),
+        Ok(_) => println!("data"),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => println!("reset"),
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 fn spawn(path: &str, rest: &[&str]) -> ExitCode {

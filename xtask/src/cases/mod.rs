@@ -8,6 +8,7 @@ mod gate;
 mod guard;
 mod platform;
 mod quickstart;
+mod stopping;
 mod story;
 mod trust;
 
@@ -38,6 +39,7 @@ pub(crate) fn suites() -> Vec<Suite> {
         story::SUITE,
         gate::SUITE,
         guard::SUITE,
+        stopping::SUITE,
         quickstart::SUITE,
         daemon::SUITE,
         daemon::WITHOUT_BPF,

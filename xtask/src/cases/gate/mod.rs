@@ -161,7 +161,7 @@ fn explain(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-fn no_fault(guest: &mut Guest) -> Result<()> {
+pub(super) fn no_fault(guest: &mut Guest) -> Result<()> {
     let log = guest
         .sh("dmesg | grep -E 'BUG:|Oops|WARNING:|general protection' || true")?
         .text();

@@ -1,0 +1,111 @@
+//! Holding by hand, and what it takes to go on.
+
+use super::*;
+
+pub(super) fn round_trip(guest: &mut Guest) -> Result<()> {
+    // Even where policy thaws: what was paused by hand is an operator's.
+    let spec = Spec {
+        thaw: true,
+        ..frozen_by_policy()
+    };
+    let kit = load(guest, &spec)?;
+    let job = start(guest, "paused", &["hold"], "holding")?;
+    by_hand(guest, "pause")?.ok()?;
+    ensure!(is_frozen(guest, &cgroup("paused"))?, "it is not paused");
+    gate::expect(guest, &["hello"], 0, "a copy that is started now")?;
+    let other = start(guest, "hold", &["hold"], "holding")?;
+    distrust(guest, &kit, &spec)?;
+    ensure!(is_frozen(guest, &cgroup("hold"))?, "policy says freeze");
+    guest.run(&["systemctl", "restart", "governor"])?.ok()?;
+    kit.load(guest, &spec)?;
+    // The daemon that starts again knows which is which.
+    let thawed = format!("grep -q 'frozen 0' {}/cgroup.events", cgroup("hold"));
+    wait_until(guest, &thawed)?;
+    ensure!(
+        is_frozen(guest, &cgroup("paused"))?,
+        "a restart let it go on"
+    );
+    let resumed = by_hand(guest, "resume")?.ok()?.text();
+    ensure!(resumed.contains("1 go on, 0 stay held"), "{resumed}");
+    ensure!(!is_frozen(guest, &cgroup("paused"))?, "it does not go on");
+    let pid = main_pid(guest, "paused")?;
+    ensure!(pid != "0", "it ended");
+    let again = by_hand(guest, "resume")?.ok()?.text();
+    ensure!(again.contains("0 go on"), "{again}");
+    end(guest, vec![job, other])
+}
+
+pub(super) fn takes_trust(guest: &mut Guest) -> Result<()> {
+    let kit = load(guest, &frozen_by_policy())?;
+    let job = start(guest, "hold", &["hold"], "holding")?;
+    by_hand(guest, "pause")?.ok()?;
+    distrust(guest, &kit, &frozen_by_policy())?;
+    let refused = by_hand(guest, "resume")?;
+    ensure!(
+        refused.code == 3 && refused.errors().contains("requires attestation"),
+        "{} {}",
+        refused.code,
+        refused.errors()
+    );
+    ensure!(is_frozen(guest, &cgroup("hold"))?, "it goes on untrusted");
+    kit.load(guest, &frozen_by_policy())?;
+    by_hand(guest, "resume")?.ok()?;
+    ensure!(!is_frozen(guest, &cgroup("hold"))?, "it does not go on");
+    end(guest, vec![job])
+}
+
+pub(super) fn revoked(guest: &mut Guest) -> Result<()> {
+    guest
+        .sh(&format!(
+            "cp {AGENT} /opt/agent/gone; printf y >> /opt/agent/gone"
+        ))?
+        .ok()?;
+    let measured = guest
+        .run(&["governor", "measure", "/opt/agent/gone"])?
+        .ok()?
+        .text();
+    let digest = measured.split(' ').next().unwrap_or_default().to_owned();
+    let spec = Spec {
+        planner: format!("{measured}\n"),
+        ..frozen_by_policy()
+    };
+    load(guest, &spec)?;
+    let slice = format!("--slice={AGENTS_SLICE}");
+    let user = format!("--uid={USER}");
+    let argv = [
+        "systemd-run",
+        "--quiet",
+        "--wait",
+        "--pipe",
+        "--collect",
+        "--unit=gone",
+        &slice,
+        &user,
+        "--",
+        "/opt/agent/gone",
+        "hold",
+    ];
+    let job = guest.spawn(&argv)?;
+    guest.wait_for_output(job, b"holding", BOUND)?;
+    guest
+        .run(&[
+            "governor", "revoke", "--digest", &digest, "--reason", "drill",
+        ])?
+        .ok()?;
+    ensure!(is_frozen(guest, &cgroup("gone"))?, "policy says freeze");
+    let by_digest = [
+        "governor", "resume", "--digest", &digest, "--reason", "drill",
+    ];
+    for argv in [
+        &by_digest[..],
+        &[
+            "governor", "resume", "--zone", "agents", "--reason", "drill",
+        ],
+    ] {
+        let refused = guest.run(argv)?;
+        let said = format!("{} {}", refused.text(), refused.errors());
+        ensure!(refused.code == 3, "{}: {said}", argv.join(" "));
+        ensure!(is_frozen(guest, &cgroup("gone"))?, "it goes on: {said}");
+    }
+    end(guest, vec![job])
+}

@@ -1,0 +1,178 @@
+//! Reaching what runs: by hand and by policy, where it should be and where somebody moved it. Each
+//! case loads a policy of its own and ends what it started, so each can run alone.
+
+mod holding;
+mod many;
+mod reaching;
+mod thawing;
+
+use super::{Case, Suite, gate};
+use crate::{
+    guest::{BootOptions, Guest, JobId, Output},
+    kit::{AGENT, AGENTS_SLICE, ALLOWED, Kit, Spec, USER},
+};
+use anyhow::{Context as _, Result, ensure};
+use std::rc::Rc;
+
+use gate::BOUND;
+
+pub(crate) const SUITE: Suite = Suite {
+    name: "stopping",
+    options: BootOptions::new,
+    prepare: gate::prepare,
+    cases: &[
+        Case {
+            name: "what_computes_and_its_children_are_stopped",
+            run: reaching::computing,
+        },
+        Case {
+            name: "who_was_moved_out_is_found",
+            run: reaching::moved,
+        },
+        Case {
+            name: "a_revocation_finds_who_was_moved_out",
+            run: reaching::revoked,
+        },
+        Case {
+            name: "quarantine_closes_connections",
+            run: reaching::quarantined,
+        },
+        Case {
+            name: "paused_stays_so_over_a_restart_and_goes_on",
+            run: holding::round_trip,
+        },
+        Case {
+            name: "resume_takes_trust",
+            run: holding::takes_trust,
+        },
+        Case {
+            name: "resume_lets_nothing_revoked_go_on",
+            run: holding::revoked,
+        },
+        Case {
+            name: "thawing_is_policys_choice",
+            run: thawing::choice,
+        },
+        Case {
+            name: "a_thousand_tasks",
+            run: many::thousand,
+        },
+        Case {
+            name: "the_kernel_reported_no_fault",
+            run: gate::no_fault,
+        },
+    ],
+};
+
+/// Work that policy lets go on when trust ends, so that what happens to it is these cases' doing.
+fn frozen_by_policy() -> Spec {
+    Spec {
+        on_revoke: "freeze",
+        ..Spec::default()
+    }
+}
+
+/// Starts the agent as a service of the zone and waits until it says so.
+fn start(guest: &mut Guest, unit: &str, argv: &[&str], says: &str) -> Result<JobId> {
+    let slice = format!("--slice={AGENTS_SLICE}");
+    let (user, unit) = (format!("--uid={USER}"), format!("--unit={unit}"));
+    let mut command = vec![
+        "systemd-run",
+        "--quiet",
+        "--wait",
+        "--pipe",
+        "--collect",
+        "--property=TasksMax=infinity",
+        &unit,
+        &slice,
+        &user,
+        "--",
+        AGENT,
+    ];
+    command.extend(argv);
+    let job = guest.spawn(&command)?;
+    guest.wait_for_output(job, says.as_bytes(), BOUND)?;
+    Ok(job)
+}
+
+/// The cgroup of such a service.
+fn cgroup(unit: &str) -> String {
+    format!("{ZONE}/{unit}.service")
+}
+
+fn main_pid(guest: &mut Guest, unit: &str) -> Result<String> {
+    let unit = format!("{unit}.service");
+    let shown = guest.run(&["systemctl", "show", "--property=MainPID", "--value", &unit])?;
+    Ok(shown.ok()?.text())
+}
+
+/// Whether the kernel says that a cgroup is frozen.
+fn is_frozen(guest: &mut Guest, cgroup: &str) -> Result<bool> {
+    let events = guest.sh(&format!("cat {cgroup}/cgroup.events"))?.ok()?;
+    Ok(events.text().contains("frozen 1"))
+}
+
+/// `governor VERB --workload planner`, whatever comes of it.
+fn by_hand(guest: &mut Guest, verb: &str) -> Result<Output> {
+    let argv = [
+        "governor",
+        verb,
+        "--workload",
+        "planner",
+        "--reason",
+        "drill",
+    ];
+    guest.run(&argv)
+}
+
+/// Takes trust away by reference values that list nobody's key.
+fn distrust(guest: &mut Guest, kit: &Kit, spec: &Spec) -> Result<()> {
+    let dir = kit.write(spec)?;
+    let path = dir.join("reference.toml");
+    let text = std::fs::read_to_string(&path)?;
+    let at = text
+        .find("000b")
+        .context("no key in the reference values")?
+        + 4;
+    let (before, after) = text.split_at(at);
+    let rest = after
+        .get(64..)
+        .context("a short key in the reference values")?;
+    std::fs::write(&path, format!("{before}{}{rest}", "cd".repeat(32)))?;
+    kit.sign(&dir)?;
+    kit.offer(guest, &dir)?.ok()?;
+    let code = guest.run(&["governor", "attest", "now"])?.code;
+    ensure!(code == 3, "the host must not be trusted: {code}");
+    Ok(())
+}
+
+/// Ends everything that runs in zones, and waits for a service that was one of it.
+fn end(guest: &mut Guest, jobs: Vec<JobId>) -> Result<()> {
+    guest
+        .run(&["governor", "kill", "--all", "--reason", "the case is over"])?
+        .ok()
+        .context("ending what the case started")?;
+    for job in jobs {
+        guest.wait(job, BOUND)?;
+    }
+    Ok(())
+}
+
+fn wait_until(guest: &mut Guest, condition: &str) -> Result<()> {
+    guest
+        .sh(&format!(
+            "for i in $(seq 300); do if {condition}; then exit 0; fi; sleep 0.1; done; exit 1"
+        ))?
+        .ok()
+        .with_context(|| format!("waiting until `{condition}`"))?;
+    Ok(())
+}
+
+fn load(guest: &mut Guest, spec: &Spec) -> Result<Rc<Kit>> {
+    gate::load(guest, spec)
+}
+
+/// Where the agents' zone is.
+const ZONE: &str = "/sys/fs/cgroup/governed.slice/governed-agents.slice";
+/// A cgroup that governs nothing.
+const ELSEWHERE: &str = "/sys/fs/cgroup/elsewhere";

@@ -1,0 +1,115 @@
+//! Whom a stop reaches.
+
+use super::*;
+
+pub(super) fn computing(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    let job = start(guest, "spin", &["spin"], "spinning")?;
+    let tasks = guest.sh(&format!("wc -l < {}/cgroup.procs", cgroup("spin")))?;
+    ensure!(
+        tasks.text() == "2",
+        "the child is missing: {}",
+        tasks.text()
+    );
+    by_hand(guest, "pause")?.ok()?;
+    ensure!(is_frozen(guest, &cgroup("spin"))?, "it computes on");
+    by_hand(guest, "resume")?.ok()?;
+    let killed = by_hand(guest, "kill")?.ok()?.text();
+    ensure!(killed.contains("1 killed"), "{killed}");
+    ensure!(guest.wait(job, BOUND)?.code != 0, "it was not killed");
+    ensure!(running(guest, "spin")?.is_empty(), "a child goes on");
+    Ok(())
+}
+
+pub(super) fn moved(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    let job = start(guest, "spin", &["spin"], "spinning")?;
+    move_out(guest)?;
+    let paused = by_hand(guest, "pause")?.ok()?.text();
+    ensure!(paused.starts_with("2 paused"), "{paused}");
+    for pid in running(guest, "spin")? {
+        let within = guest
+            .sh(&format!("cut -d: -f3 /proc/{pid}/cgroup"))?
+            .ok()?
+            .text();
+        ensure!(
+            within.contains("governed-agents.slice/governor-held-"),
+            "{within}"
+        );
+        ensure!(
+            is_frozen(guest, &format!("/sys/fs/cgroup{within}"))?,
+            "it computes on"
+        );
+    }
+    let resumed = by_hand(guest, "resume")?.ok()?.text();
+    ensure!(resumed.contains("2 go on"), "{resumed}");
+    move_out(guest)?;
+    let killed = by_hand(guest, "kill")?.ok()?.text();
+    ensure!(killed.contains("2 killed"), "{killed}");
+    guest.wait(job, BOUND)?;
+    ensure!(running(guest, "spin")?.is_empty(), "it goes on");
+    wait_until(
+        guest,
+        &format!("! ls -d {ZONE}/governor-held-* 2> /dev/null"),
+    )
+}
+
+pub(super) fn revoked(guest: &mut Guest) -> Result<()> {
+    let kit = load(guest, &Spec::default())?;
+    let job = start(guest, "spin", &["spin"], "spinning")?;
+    move_out(guest)?;
+    distrust(guest, &kit, &Spec::default())?;
+    guest.wait(job, BOUND)?;
+    ensure!(running(guest, "spin")?.is_empty(), "it goes on");
+    kit.load(guest, &Spec::default())
+}
+
+pub(super) fn quarantined(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    for verb in ["quarantine", "kill"] {
+        let witness = guest.spawn(&[AGENT, "witness", ALLOWED])?;
+        guest.wait_for_output(witness, b"listening", BOUND)?;
+        let job = start(guest, "stay", &["stay", ALLOWED], "holding")?;
+        guest.wait_for_output(witness, b"accepted", BOUND)?;
+        by_hand(guest, "pause")?.ok()?;
+        let open = guest.sh("ss -Htn state established 'dport = :8443' | wc -l")?;
+        ensure!(open.text() == "1", "pausing closed it: {}", open.text());
+        let held = by_hand(guest, verb)?.ok()?.text();
+        if verb == "quarantine" {
+            ensure!(held.contains("1 connections closed"), "{held}");
+            ensure!(is_frozen(guest, &cgroup("stay"))?, "it is not frozen");
+        }
+        let seen = guest.wait(witness, BOUND)?.ok()?.text();
+        let expected = match verb {
+            "quarantine" => "reset",
+            _ => "ended",
+        };
+        ensure!(seen.ends_with(expected), "{verb}: the peer saw `{seen}`");
+        if verb == "quarantine" {
+            by_hand(guest, "resume")?.ok()?;
+            ensure!(!is_frozen(guest, &cgroup("stay"))?, "it does not go on");
+        }
+        end(guest, vec![job])?;
+    }
+    Ok(())
+}
+
+/// Processes of the agent that do this.
+fn running(guest: &mut Guest, what: &str) -> Result<Vec<String>> {
+    let found = guest.run(&["pgrep", "-f", &format!("^{AGENT} {what}$")])?;
+    Ok(found.text().lines().map(str::to_owned).collect())
+}
+
+/// Takes every one of them out of the zone, as root can.
+fn move_out(guest: &mut Guest) -> Result<()> {
+    guest.sh(&format!("mkdir -p {ELSEWHERE}"))?.ok()?;
+    let pids = running(guest, "spin")?;
+    ensure!(pids.len() == 2, "{pids:?}");
+    for pid in pids {
+        guest
+            .sh(&format!("echo {pid} > {ELSEWHERE}/cgroup.procs"))?
+            .ok()
+            .context("moving it out")?;
+    }
+    Ok(())
+}
