@@ -7,6 +7,7 @@
 use std::{
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -34,11 +35,14 @@ impl Hands {
             .iter()
             .filter_map(|order| order.as_ref().ok()?.clone())
             .collect();
+        let began = Instant::now();
         let stopped = in_scene(&self.gate, |scene| {
             Ok(stopping::stop(scene, &mut Network::default(), &wanted))
         });
         if let Ok(done) = &stopped {
             outcome.stopped += done.stopped;
+            let (count, took) = (wanted.len(), began.elapsed().as_millis());
+            tracing::info!("{count} stops took {took} ms: {:?}", done.stopped);
         }
         for (effect, order) in run.into_iter().zip(orders) {
             let failed = match (&order, &stopped) {

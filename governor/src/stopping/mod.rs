@@ -381,19 +381,19 @@ impl Stopping<'_> {
     /// Closes connections, and counts what was done.
     fn close(mut self, network: &mut dyn Sockets) -> Outcome {
         let mut stopped = Stopped::default();
-        for (cgroup, action) in &self.reached {
+        let reached = std::mem::take(&mut self.reached);
+        for (cgroup, action) in &reached {
             match action {
                 Action::Freeze | Action::Pause => stopped.frozen += 1,
-                Action::Quarantine => stopped.quarantined += 1,
+                Action::Quarantine => {
+                    stopped.quarantined += 1;
+                    self.doom_open_in(cgroup);
+                }
                 Action::Kill => stopped.killed += 1,
-            }
-            if *action == Action::Quarantine {
-                self.doomed.inodes.extend(self.open_in(cgroup));
             }
         }
         stopped.killed += self.killed.len();
-        let closes = self.reached.values().any(|action| action.closes());
-        if closes || !self.killed.is_empty() {
+        if reached.values().any(|action| action.closes()) || !self.killed.is_empty() {
             match sockets::close(network, &self.doomed) {
                 Ok(closed) => stopped.closed = closed,
                 Err(error) => self.failed.push((None, format!("{error:#}"))),
@@ -406,21 +406,33 @@ impl Stopping<'_> {
     }
 
     /// Sockets that processes of a frozen cgroup have open, whoever made them.
-    fn open_in(&self, cgroup: &Path) -> BTreeSet<u32> {
-        let cgroups = tree::below(cgroup).0;
-        let pids = cgroups
-            .iter()
-            .flat_map(|dir| tree::pids(dir).unwrap_or_default());
-        let mut open = BTreeSet::new();
-        for process in pids.filter_map(|pid| Process::open(pid).ok().flatten()) {
-            match process.sockets(self.scene.proc) {
-                Ok(inodes) => open.extend(inodes),
-                Err(error) => {
-                    tracing::warn!(pid = process.pid, %error, "reading which sockets it has open");
-                }
+    fn doom_open_in(&mut self, cgroup: &Path) {
+        let (cgroups, unread) = tree::below(cgroup);
+        let mut failures: Vec<String> = unread.iter().map(|(_, e)| e.to_string()).collect();
+        let mut pids = Vec::new();
+        for dir in cgroups {
+            match tree::pids(&dir) {
+                Ok(found) => pids.extend(found),
+                Err(error) => failures.push(error.to_string()),
             }
         }
-        open
+        for pid in pids {
+            let open = Process::open(pid).and_then(|process| {
+                let sockets = process.map(|process| process.sockets(self.scene.proc));
+                sockets.transpose()
+            });
+            match open {
+                Ok(inodes) => self.doomed.inodes.extend(inodes.into_iter().flatten()),
+                Err(error) => failures.push(error.to_string()),
+            }
+        }
+        let cgroup = cgroup.display();
+        self.failed.extend(failures.into_iter().map(|error| {
+            (
+                None,
+                format!("reading which sockets are open in `{cgroup}`: {error}"),
+            )
+        }));
     }
 
     fn fail(&mut self, zone: u32, cgroup: &Path, error: &io::Error) {
