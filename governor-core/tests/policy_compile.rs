@@ -286,3 +286,12 @@ fn what_lints_fits() {
     let (_, _, row) = narrow.expect("there");
     assert!(row.allows(443) && row.allows(80) && row.allows(8_050) && !row.allows(53));
 }
+
+#[test]
+fn thawing_by_itself_is_asked_for_in_so_many_words() {
+    for (text, thaw) in [("thaw = true", true), ("thaw = false", false), ("", false)] {
+        let policy = edited("observe_up_to = \"30m\"", text).expect("lints");
+        assert_eq!(policy.zone("agents").expect("a zone").thaw, thaw, "{text}");
+        assert_eq!(policy.warnings(), []);
+    }
+}

@@ -433,15 +433,6 @@ fn values_are_checked_with_their_place() {
 }
 
 #[test]
-fn thawing_by_itself_is_asked_for_in_so_many_words() {
-    for (text, thaw) in [("thaw = true", true), ("thaw = false", false), ("", false)] {
-        let policy = edited("observe_up_to = \"30m\"", text).expect("lints");
-        assert_eq!(policy.zone("agents").expect("a zone").thaw, thaw, "{text}");
-        assert_eq!(policy.warnings(), []);
-    }
-}
-
-#[test]
 fn what_looks_wrong_is_warned_about() {
     for (from, to, said) in [
         (

@@ -6,7 +6,7 @@
 //! killed if that cannot be. It goes over all of it again until a pass finds nobody new. What could
 //! not be reached is an error. All orders of one step share these passes.
 //!
-//! Refuses: to take a number for a process. See [`process`].
+//! Refuses: to take a number for a process. See `process`.
 
 mod diag;
 mod mark;
