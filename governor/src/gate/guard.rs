@@ -1,7 +1,7 @@
 //! Arming the guard: which objects are the gate's own, which content may stand beside it.
 //!
 //! Promises: the word that arms is stored last, when everything it speaks of is in place; once armed
-//! nothing here disarms but [`Gate::take_down`]. What cannot be found out is an error, and nothing is
+//! nothing here disarms. What cannot be found out is an error, and nothing is
 //! armed. Refuses to arm a daemon that the first process could not start again as itself.
 
 use std::{
