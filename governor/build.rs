@@ -36,6 +36,7 @@ fn control_protocol() -> Result<(), Box<dyn std::error::Error>> {
         "ResumeReply",
         "RevokeReply",
         "UnlockReply",
+        "DisarmReply",
         "StatusReply",
         "Trust",
         "TrustReason",

@@ -11,7 +11,8 @@ use aya_ebpf::{
     programs::LsmContext,
 };
 use governor_common::{
-    Facts, Label, Measured, Operation, Reason, Verdict, decide, names::WORKLOAD_NONE,
+    Facts, Label, Measured, Operation, Reason, Signal, Verdict, decide,
+    names::{COUNT_CANARY, WORKLOAD_NONE, ZONE_CANARY},
 };
 
 use crate::{
@@ -89,6 +90,12 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
     }
     facts::look_up(facts);
     let decision = decide::decide_exec(facts);
+    if zone == ZONE_CANARY && matches!(decision.0, Verdict::Deny) {
+        // It tries for ever, and being refused is all it is for: no denial, and nobody is told.
+        maps::count(COUNT_CANARY);
+        forget_pending(state);
+        return report::refused();
+    }
     match decision.0 {
         Verdict::Allow | Verdict::WouldDeny => {
             if !pend(state, operation, decision.0) {
@@ -139,6 +146,13 @@ pub fn bprm_committed_creds(_ctx: LsmContext) -> i32 {
         // SAFETY: this task's storage.
         Own::Found(state) => unsafe { &mut *state },
     };
+    if state.label.zone == ZONE_CANARY {
+        // Whatever let this happen, the gate does not hold.
+        maps::signal(Signal::CanaryPassed);
+        maps::trip();
+        kill();
+        return 0;
+    }
     if state.pending_operation == COMMITTED {
         // While an upgrade is under way two sets of programs run, and the other was first.
         return 0;

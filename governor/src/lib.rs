@@ -7,6 +7,7 @@
 mod anchor;
 pub mod attester;
 pub mod bundle;
+pub mod canary;
 pub mod cgroups;
 pub mod cli;
 pub mod config;

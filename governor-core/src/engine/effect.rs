@@ -84,6 +84,10 @@ pub enum Effect {
     Bar { zone: u32 },
     /// Let held work go on, as far as it is allowed.
     Thaw(Box<Thaw>),
+    /// Have the TPM extend a register with what says that the gate goes. Answered as an input.
+    ExtendPcr(u8),
+    /// Detach every program and remove every pin.
+    TakeDown,
     /// Issue a nonce and have the TPM quote.
     RequestQuote {
         selection: PcrSelection,
@@ -100,6 +104,7 @@ impl Effect {
             Self::BeginLedger(_)
             | Self::InstallTable(_)
             | Self::Guard(_)
+            | Self::TakeDown
             | Self::SetLease { .. }
             | Self::KeepPolicy(_)
             | Self::Thaw(_)
@@ -113,6 +118,7 @@ impl Effect {
             | Self::Stop { .. }
             | Self::Hold { .. }
             | Self::Bar { .. }
+            | Self::ExtendPcr(_)
             | Self::RequestQuote { .. } => false,
         }
     }
@@ -137,6 +143,8 @@ impl Effect {
             | Self::Guard(_)
             | Self::InstallTable(_)
             | Self::SetLease { .. }
+            | Self::ExtendPcr(_)
+            | Self::TakeDown
             | Self::RequestQuote { .. } => false,
         }
     }
@@ -158,6 +166,8 @@ impl Effect {
             | Self::AddTombstone(_)
             | Self::RemoveRows(_)
             | Self::Thaw(_)
+            | Self::ExtendPcr(_)
+            | Self::TakeDown
             | Self::RequestQuote { .. } => false,
         }
     }
@@ -181,6 +191,8 @@ impl Effect {
             Self::Hold { .. } => "hold",
             Self::Bar { .. } => "bar",
             Self::Thaw(_) => "thaw",
+            Self::ExtendPcr(_) => "extend-pcr",
+            Self::TakeDown => "take-down",
             Self::RequestQuote { .. } => "request-quote",
         }
     }

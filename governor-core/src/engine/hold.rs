@@ -144,6 +144,8 @@ impl Engine {
             | Effect::Stop { .. }
             | Effect::Bar { .. }
             | Effect::Thaw(_)
+            | Effect::ExtendPcr(_)
+            | Effect::TakeDown
             | Effect::RequestQuote { .. } => true,
         });
         effects.push(Effect::Append(vec![Kind::Resumed(Resumed {

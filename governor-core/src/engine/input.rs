@@ -59,6 +59,14 @@ pub enum Input {
     },
     /// What the kernel counted against the gate beyond what was acknowledged.
     Signals(BTreeMap<Signal, u64>),
+    /// The canary was executed: the gate let through what it must refuse.
+    CanaryPassed,
+    /// The canary says nothing any more, and why as far as it is known.
+    CanarySilent(String),
+    /// An operator wants the gate taken down.
+    Disarm { reason: String, uid: u32 },
+    /// What the TPM made of extending the register that was asked for.
+    PcrExtended(Result<(), String>),
     /// The ledger is gone, or not the one that was written.
     LedgerBroken(Broken),
     /// An operator has looked at what locked the host.

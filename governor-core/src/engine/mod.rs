@@ -11,6 +11,7 @@
 mod budget;
 mod cause;
 mod clocks;
+mod disarm;
 mod effect;
 mod evidence;
 mod guard;
@@ -31,11 +32,12 @@ use std::{
     sync::Arc,
 };
 
-use governor_common::{names::ZONE_UNKNOWN, row::TombstoneKey};
+use governor_common::{Signal, names::ZONE_UNKNOWN, row::TombstoneKey};
 
 use budget::Budget;
 pub use cause::{Cause, Causes, Clears};
 use clocks::Clocks;
+use disarm::Disarming;
 pub use effect::{Class, Effect, Table};
 pub use guard::Guard;
 pub use hold::{Allowed, Grip, Running, Thaw};
@@ -157,6 +159,8 @@ pub struct Engine {
     broken: Option<Broken>,
     /// The gate guards itself.
     armed: bool,
+    /// An operator wants the gate down, and the TPM was asked.
+    disarming: Option<Disarming>,
     /// Since when the trust holds on whose return work was thawed.
     thawed: Option<BootTime>,
 }
@@ -222,6 +226,7 @@ impl Engine {
             losses: None,
             broken: recovered.broken,
             armed: kernel.armed,
+            disarming: None,
             thawed: None,
         };
         if recovered.revoked_all || kernel.revoked_all {
@@ -289,8 +294,12 @@ impl Engine {
             | Input::Hold { .. }
             | Input::Resume { .. }
             | Input::Signals(_)
+            | Input::CanaryPassed
+            | Input::CanarySilent(_)
             | Input::LedgerBroken(_)
             | Input::Unlock { .. }
+            | Input::Disarm { .. }
+            | Input::PcrExtended(_)
             | Input::Reattest => next.risks.forget_stops(),
         }
         let answer = match input {
@@ -350,8 +359,31 @@ impl Engine {
                 next.signalled(now, seen, &mut effects);
                 Ok(String::new())
             }
+            Input::CanaryPassed => {
+                let cause = Cause::Tampered(Signal::CanaryPassed);
+                if !next.trust.has(&cause) {
+                    let detail = "the canary was executed".to_owned();
+                    next.degrade(now, cause, detail, &mut effects);
+                }
+                Ok(String::new())
+            }
+            Input::CanarySilent(why) => {
+                if !next.trust.has(&Cause::GateFault) {
+                    let detail = format!("the canary does not answer: {why}");
+                    next.degrade(now, Cause::GateFault, detail, &mut effects);
+                }
+                Ok(String::new())
+            }
             Input::LedgerBroken(broken) => {
                 next.ledger_broken(now, broken, &mut effects);
+                Ok(String::new())
+            }
+            Input::Disarm { reason, uid } => {
+                let answer = next.disarm(reason, uid, &mut effects);
+                recorded("disarm".into(), answer, uid, &mut effects)
+            }
+            Input::PcrExtended(done) => {
+                next.pcr_extended(done, &mut effects);
                 Ok(String::new())
             }
             Input::Unlock { reason, uid } => {
@@ -538,6 +570,7 @@ impl Engine {
                         | Kind::RiskMet(_)
                         | Kind::Unlocked(_)
                         | Kind::Begun(_)
+                        | Kind::Disarmed(_)
                         | Kind::PolicyLoaded(_)
                         | Kind::PolicyRefused(_)
                         | Kind::Appraisal(_)
@@ -557,10 +590,12 @@ impl Engine {
             Effect::InstallTable(_)
             | Effect::SetLease { .. }
             | Effect::KeepPolicy(_)
+            | Effect::TakeDown
             | Effect::Guard(_) => {
                 self.doubt(now, Cause::GateFault, error.clone());
                 effects.push(Effect::Append(vec![records::lost(name, &error)]));
             }
+            Effect::ExtendPcr(_) => self.pcr_extended(Err(error), effects),
             Effect::RequestQuote { .. } => self.quote_failed(now, None, error, effects),
             Effect::Thaw(thaw) => self.thaw_failed(&thaw, &error, effects),
             Effect::DropLease

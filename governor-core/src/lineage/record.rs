@@ -25,7 +25,7 @@ pub struct Entry {
     pub wall: i64,
     #[prost(
         oneof = "Kind",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 30, 31, 32, 33, 34, 35"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 30, 31, 32, 33, 34, 35, 36"
     )]
     pub kind: Option<Kind>,
 }
@@ -74,6 +74,8 @@ pub enum Kind {
     Held(Held),
     #[prost(message, tag = "35")]
     Resumed(Resumed),
+    #[prost(message, tag = "36")]
+    Disarmed(Disarmed),
 }
 
 /// The daemon started.
@@ -309,6 +311,18 @@ pub struct Signalled {
     /// It voided the lease.
     #[prost(bool, tag = "3")]
     pub alarm: bool,
+}
+
+/// The gate was taken down (this record was durable before it was).
+#[derive(Clone, PartialEq, Message)]
+pub struct Disarmed {
+    #[prost(string, tag = "1")]
+    pub reason: String,
+    #[prost(uint32, optional, tag = "2")]
+    pub uid: Option<u32>,
+    /// The register that was extended; none: no policy asked for evidence.
+    #[prost(uint32, optional, tag = "3")]
+    pub pcr: Option<u32>,
 }
 
 /// A lock that an operator ended.

@@ -126,6 +126,7 @@ impl Recovered {
                 | Kind::PolicyRefused(_)
                 | Kind::Signalled(_)
                 | Kind::RiskMet(_)
+                | Kind::Disarmed(_)
                 | Kind::Verdict(_)
                 | Kind::Gap(_)
                 | Kind::ModeChange(_)

@@ -9,6 +9,7 @@ use aya_ebpf::{
 use governor_common::{
     Signal,
     guard::{LISTED_DAEMON, LISTED_LIBRARY, Mark},
+    names::ZONE_CANARY,
 };
 
 use super::{Init, is_armed, is_init, refuse};
@@ -142,14 +143,14 @@ pub fn task_setrlimit(ctx: LsmContext) -> i32 {
     refuse(Signal::DaemonTouched, Init::May)
 }
 
-/// Whether the task is the daemon, or about to be. Its storage is not made.
+/// Whether the task is the daemon, about to be, or its canary. Its storage is not made.
 #[inline(always)]
 fn is_marked(task: *mut task_struct) -> bool {
     match label::existing(task) {
         Some(state) => {
             // SAFETY: the task's storage, which lives while the hook runs.
-            let mark = unsafe { (*state).mark };
-            mark == Mark::Daemon as u32 || mark == Mark::Candidate as u32
+            let (mark, zone) = unsafe { ((*state).mark, (*state).label.zone) };
+            mark == Mark::Daemon as u32 || mark == Mark::Candidate as u32 || zone == ZONE_CANARY
         }
         None => false,
     }

@@ -96,6 +96,11 @@ impl Attester {
             .await
     }
 
+    /// Extends a PCR.
+    pub async fn extend(&self, pcr: u8, digest: Digest) -> Result<()> {
+        self.request(move |tpm| tpm.extend(pcr, &digest)).await
+    }
+
     async fn request<T: Send + 'static>(
         &self,
         act: impl FnOnce(&mut Tpm) -> anyhow::Result<T> + Send + 'static,

@@ -16,10 +16,12 @@ use governor_core::attest::{
     AttestationKey, Evidence, MAX_EVENT_LOG, Name, PcrSelection, Quote, Signature, composite,
 };
 use governor_core::digest::Digest;
-use tss_esapi::handles::KeyHandle;
+use tss_esapi::handles::{KeyHandle, PcrHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::session_handles::AuthSession;
-use tss_esapi::structures::{Data, PcrSelectSize, PcrSelectionList, PcrSlot, SignatureScheme};
+use tss_esapi::structures::{
+    Data, DigestValues, PcrSelectSize, PcrSelectionList, PcrSlot, SignatureScheme,
+};
 use tss_esapi::traits::Marshall as _;
 use tss_esapi::{Context, TctiNameConf};
 
@@ -128,6 +130,21 @@ impl Tpm {
         bail!(
             "quoting PCRs {selection}: they changed between reading and quoting {ATTEMPTS} times"
         );
+    }
+
+    /// Extends a PCR of the SHA-256 bank.
+    pub fn extend(&mut self, pcr: u8, digest: &Digest) -> Result<()> {
+        let handle =
+            PcrHandle::try_from(u32::from(pcr)).with_context(|| format!("`{pcr}` is not a PCR"))?;
+        let mut values = DigestValues::new();
+        let bytes = tss_esapi::structures::Digest::try_from(digest.bytes().to_vec())
+            .context("passing a digest")?;
+        values.set(HashingAlgorithm::Sha256, bytes);
+        self.context
+            .execute_with_session(Some(AuthSession::Password), |context| {
+                context.pcr_extend(handle, values)
+            })
+            .with_context(|| format!("extending PCR {pcr}"))
     }
 
     fn quote_parsed(

@@ -8,13 +8,19 @@ use std::{env, process::ExitCode};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use super::{Done, Globals, output};
-use crate::control::Failure;
+use crate::{control::Failure, daemon::Ended};
+
+/// `RestartPreventExitStatus=` of the unit.
+const DISARMED: u8 = 42;
 
 pub(super) fn daemon(globals: &Globals) -> Done {
     let config = globals.config()?;
     log()?;
-    crate::daemon::run(config)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(match crate::daemon::run(config)? {
+        Ended::Stopped => ExitCode::SUCCESS,
+        // The unit knows this one: whoever took the gate down does not want it back.
+        Ended::Disarmed => ExitCode::from(DISARMED),
+    })
 }
 
 fn log() -> Result<(), Failure> {

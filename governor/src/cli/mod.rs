@@ -5,6 +5,7 @@
 
 mod attest;
 mod daemon;
+mod disarm;
 mod doctor;
 mod events;
 mod explain;
@@ -54,6 +55,9 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 the verdict i
 enum Verb {
     /// Run the daemon (what systemd starts)
     Daemon,
+    /// Try to execute what must be refused (what the daemon starts)
+    #[command(hide = true)]
+    Canary,
     /// Whether governed work may run, and why not
     Status,
     /// Whether this host can enforce, and what to do if not
@@ -71,6 +75,8 @@ enum Verb {
     Observe(observe::Args),
     /// Take authorizations away
     Revoke(revoke::Args),
+    /// Take the gate down; the host is not trusted again before it reboots
+    Disarm(disarm::Args),
     /// Say that what locked the host was looked at
     Unlock(unlock::Args),
     /// Freeze running copies; nothing is revoked, and new copies may start
@@ -104,6 +110,7 @@ impl Cli {
         };
         let outcome = match verb {
             Verb::Daemon => daemon::daemon(&globals),
+            Verb::Canary => Ok(crate::canary::run()),
             Verb::Status => status::status(&globals),
             Verb::Doctor => doctor::doctor(&globals),
             Verb::Policy(verb) => policy::policy(&globals, verb),
@@ -112,6 +119,7 @@ impl Cli {
             Verb::Run(args) => run::run(&globals, args),
             Verb::Observe(args) => observe::observe(&globals, args),
             Verb::Revoke(args) => revoke::revoke(&globals, args),
+            Verb::Disarm(args) => disarm::disarm(&globals, args),
             Verb::Unlock(args) => unlock::unlock(&globals, args),
             Verb::Pause(args) => hold::hold(&globals, Grip::Pause, args),
             Verb::Resume(args) => hold::resume(&globals, args),
@@ -213,6 +221,7 @@ mod tests {
             "revoke --zone agents --reason drill",
             "revoke --all --reason drill",
             "unlock --reason looked",
+            "disarm --reason moving",
             "pause --workload planner --reason drill",
             "resume --workload planner --reason drill --json",
             "quarantine --zone agents --reason drill",

@@ -61,6 +61,7 @@ calls! {
     observe: ObserveRequest => ObserveReply within LONG;
     enter_zone: EnterZoneRequest => EnterZoneReply within LONG;
     revoke: RevokeRequest => RevokeReply within LONG;
+    disarm: DisarmRequest => DisarmReply within LONG;
     unlock: UnlockRequest => UnlockReply within LONG;
     hold: HoldRequest => HoldReply within LONG;
     resume: ResumeRequest => ResumeReply within LONG;

@@ -52,6 +52,11 @@ pub enum Command {
         caller: Caller,
         reply: Answer<proto::RevokeReply>,
     },
+    Disarm {
+        reason: String,
+        caller: Caller,
+        reply: Answer<proto::DisarmReply>,
+    },
     Unlock {
         reason: String,
         caller: Caller,

@@ -148,6 +148,17 @@ impl Control for Service {
         .await
     }
 
+    async fn disarm(&self, request: Request<proto::DisarmRequest>) -> Outcome<proto::DisarmReply> {
+        let (caller, message) = accept(request)?;
+        let reason = reason(&message.reason)?;
+        self.ask(|reply| Command::Disarm {
+            reason,
+            caller,
+            reply,
+        })
+        .await
+    }
+
     async fn unlock(&self, request: Request<proto::UnlockRequest>) -> Outcome<proto::UnlockReply> {
         let (caller, message) = accept(request)?;
         let reason = reason(&message.reason)?;

@@ -67,6 +67,11 @@ impl Daemon {
                 let answer = self.revoke(target, reason, &caller)?;
                 drop(reply.send(answer));
             }
+            Command::Disarm {
+                reason,
+                caller,
+                reply,
+            } => self.disarm(reason, &caller, reply)?,
             Command::Unlock {
                 reason,
                 caller,

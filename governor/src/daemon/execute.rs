@@ -32,6 +32,8 @@ pub(crate) struct Hands {
     pub(crate) offered: Option<(Digest, RawBundle)>,
     /// The table in force, as the engine made it; for explanations.
     pub(crate) table: Option<Table>,
+    /// The gate is down.
+    pub(crate) down: bool,
     /// cgroup path of each zone, by number.
     pub(crate) zones: Vec<(u32, String)>,
 }
@@ -42,8 +44,8 @@ pub(crate) struct Outcome {
     /// A grant was not made: the engine from before the step is the true one.
     pub(crate) grant_failed: bool,
     pub(crate) failed: Vec<(Effect, String)>,
-    /// Quotes to ask for, once the engine is the next one.
-    pub(crate) quotes: Vec<Effect>,
+    /// What to ask the TPM for, once the engine is the next one.
+    pub(crate) begun: Vec<Effect>,
     /// cgroups that were frozen, quarantined or killed.
     pub(crate) stopped: stopping::Stopped,
     /// cgroups that went on, or did not although they were meant.
@@ -74,8 +76,8 @@ impl Hands {
                 // What is not written down is not dealt with; it comes again.
                 continue;
             }
-            if let Effect::RequestQuote { .. } = effect {
-                outcome.quotes.push(effect);
+            if matches!(effect, Effect::RequestQuote { .. } | Effect::ExtendPcr(_)) {
+                outcome.begun.push(effect);
                 continue;
             }
             if let Err(error) = self.perform_one(now, &effect, &mut outcome) {
@@ -128,6 +130,11 @@ impl Hands {
                     Ok(())
                 }
             },
+            Effect::TakeDown => {
+                self.gate.take_down().context("taking the gate down")?;
+                self.down = true;
+                Ok(())
+            }
             Effect::Guard(guard) => self.gate.arm(&listed(guard)).context("arming the guard"),
             Effect::InstallTable(table) => self.install(table),
             Effect::SetLease {
@@ -156,7 +163,7 @@ impl Hands {
             // Taken out before: they are done together.
             Effect::Stop { .. } | Effect::Hold { .. } | Effect::Bar { .. } => Ok(()),
             // Taken out before: it is not done, it is begun.
-            Effect::RequestQuote { .. } => Ok(()),
+            Effect::RequestQuote { .. } | Effect::ExtendPcr(_) => Ok(()),
         }
     }
 

@@ -7,6 +7,7 @@
 mod advice;
 mod answer;
 mod clock;
+mod disarm;
 mod events;
 mod execute;
 mod explain;
@@ -70,6 +71,9 @@ pub struct Daemon {
     /// What was found pinned at start.
     opened: String,
     leaves: u64,
+    canary: watch::Heard,
+    /// Who asked for the gate to be taken down.
+    disarming: Option<oneshot::Sender<Result<proto::DisarmReply, Refusal>>>,
 }
 
 /// What the TPM's thread answers.
@@ -77,10 +81,20 @@ pub struct Daemon {
 enum FromTpm {
     Evidence(Nonce, Result<Box<Evidence>, String>),
     Pcrs(Result<BTreeMap<u8, Digest>, String>),
+    Extended(u8, Result<(), String>),
+}
+
+/// How the daemon came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The gate stays in force.
+    Stopped,
+    /// The gate is down.
+    Disarmed,
 }
 
 /// Runs until the service manager says stop. What is pinned stays in force.
-pub fn run(config: Config) -> Result<()> {
+pub fn run(config: Config) -> Result<Ended> {
     crate::preload::preload(&config.tpm.tcti)?;
     // Before there are threads: what marks this process as the daemon is inherited by threads that come
     // later, and by nothing else.
@@ -93,7 +107,7 @@ pub fn run(config: Config) -> Result<()> {
     runtime.block_on(serve(config, attached))
 }
 
-async fn serve(config: Config, attached: (Gate, Opened)) -> Result<()> {
+async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
     let (commands, mut inbox) = mpsc::channel(64);
     let (tpm, mut from_tpm) = mpsc::channel(16);
     let (feed, _) = broadcast::channel(4096);
@@ -122,6 +136,13 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<()> {
         .context("listening for SIGINT")?;
     let mut drain = tokio::time::interval(daemon.config.drain);
     drain.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (canary, mut from_canary) = mpsc::channel(4);
+    let label = daemon
+        .hands
+        .gate
+        .canary_label()
+        .context("making a canary")?;
+    crate::canary::keep(label, canary)?;
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     notify(&[sd_notify::NotifyState::Ready]);
@@ -132,6 +153,7 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<()> {
             _ = interrupt.recv() => break,
             Some(command) = inbox.recv() => daemon.command(command)?,
             Some(answer) = from_tpm.recv() => daemon.tpm_answered(answer)?,
+            Some(report) = from_canary.recv() => daemon.canary_reported(report)?,
             _ = drain.tick() => {
                 daemon.watch()?;
                 daemon.drain()?;
@@ -141,17 +163,29 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<()> {
                 daemon.read_pcrs();
                 daemon.sweep();
                 daemon.guard_devices();
+                daemon.miss_canary()?;
                 // Fed by a loop that went round, not by a timer of its own.
                 notify(&[sd_notify::NotifyState::Watchdog]);
             }
         }
+        if daemon.hands.down {
+            break;
+        }
     }
-    tracing::info!("stopping; the gate stays in force");
+    if daemon.hands.down {
+        tracing::warn!("stopping; the gate is down");
+    } else {
+        tracing::info!("stopping; the gate stays in force");
+    }
     notify(&[sd_notify::NotifyState::Stopping]);
     daemon.drain()?;
     drop(stop);
     server.await.context("stopping the control socket")??;
-    Ok(())
+    Ok(if daemon.hands.down {
+        Ended::Disarmed
+    } else {
+        Ended::Stopped
+    })
 }
 
 fn notify(states: &[sd_notify::NotifyState<'_>]) {
@@ -205,8 +239,8 @@ impl Daemon {
                     error,
                 });
             }
-            for effect in outcome.quotes {
-                if let Some(input) = self.begin_quote(effect)? {
+            for effect in outcome.begun {
+                if let Some(input) = self.begin(effect)? {
                     queue.push_back(input);
                 }
             }
@@ -218,6 +252,14 @@ impl Daemon {
             });
         }
         applied.context("an input was not handled")
+    }
+
+    /// Asks the TPM for what takes it a while.
+    fn begin(&mut self, effect: Effect) -> Result<Option<Input>> {
+        if let Effect::ExtendPcr(pcr) = effect {
+            return Ok(self.begin_extending(pcr));
+        }
+        self.begin_quote(effect)
     }
 
     /// Issues a nonce and has the TPM quote. `trips` and epoch are read before the nonce exists.
@@ -300,6 +342,7 @@ impl Daemon {
                 let nonce = Some(nonce);
                 self.apply(Input::QuoteFailed { nonce, why })?;
             }
+            FromTpm::Extended(pcr, done) => return self.extended(pcr, done),
             FromTpm::Pcrs(read) => {
                 self.reading_pcrs = false;
                 match read {

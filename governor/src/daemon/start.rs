@@ -82,6 +82,7 @@ pub(super) fn start(
             store,
             offered: None,
             table: None,
+            down: false,
             zones: Vec::new(),
         },
         recent: Recent::default(),
@@ -95,6 +96,8 @@ pub(super) fn start(
         started: now.boot,
         opened,
         leaves: 0,
+        disarming: None,
+        canary: super::watch::Heard::now(now.boot),
     };
     // Losses of an earlier daemon's time were its to report.
     let drained = daemon.hands.gate.drain(0);

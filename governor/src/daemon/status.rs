@@ -26,10 +26,6 @@ const NOT_HOOKED: &[(&str, &str)] = &[
         "truncating a mapped library is not stopped",
     ),
     ("socket_listen", "listening and accepting are not judged"),
-    (
-        "canary",
-        "nothing proves at run time that a denial still denies",
-    ),
 ];
 
 /// The whole answer.

@@ -79,6 +79,8 @@ impl Hands {
             }
             Effect::Append(_)
             | Effect::Guard(_)
+            | Effect::ExtendPcr(_)
+            | Effect::TakeDown
             | Effect::AcknowledgeSignals(_)
             | Effect::BeginLedger(_)
             | Effect::KeepPolicy(_)
@@ -116,6 +118,8 @@ impl Hands {
             Effect::Bar { .. }
             | Effect::Append(_)
             | Effect::Guard(_)
+            | Effect::ExtendPcr(_)
+            | Effect::TakeDown
             | Effect::AcknowledgeSignals(_)
             | Effect::BeginLedger(_)
             | Effect::KeepPolicy(_)

@@ -4,10 +4,35 @@
 //! reports: what it means is decided in the engine.
 
 use anyhow::{Context as _, Result};
-use governor_core::engine::Input;
+use governor_core::{
+    engine::Input,
+    time::{BootTime, Span},
+};
 
-use super::{Daemon, answer::settled};
-use crate::control::{Caller, Refusal, proto};
+use super::{Daemon, answer::settled, clock};
+use crate::{
+    canary::Report,
+    control::{Caller, Refusal, proto},
+};
+
+/// How long the canary may say nothing.
+const PATIENCE: Span = Span::seconds(15);
+
+/// When the canary was last refused, and what it said since.
+#[derive(Debug)]
+pub(super) struct Heard {
+    refused: BootTime,
+    since: Option<String>,
+}
+
+impl Heard {
+    pub(super) const fn now(at: BootTime) -> Self {
+        Self {
+            refused: at,
+            since: None,
+        }
+    }
+}
 
 impl Daemon {
     /// Signals that nobody dealt with, and a ledger that is not the one that was written.
@@ -18,6 +43,30 @@ impl Daemon {
             self.apply(Input::Signals(seen))?;
         }
         self.watch_ledger()
+    }
+
+    /// What the canary met.
+    pub(super) fn canary_reported(&mut self, report: Report) -> Result<()> {
+        match report {
+            Report::Refused => self.canary = Heard::now(clock::now()?.boot),
+            Report::Passed => drop(self.apply(Input::CanaryPassed)?),
+            Report::Unclear(why) => {
+                tracing::warn!("the canary met neither refusal nor success: {why}");
+                self.canary.since = Some(why);
+            }
+        }
+        Ok(())
+    }
+
+    /// A canary that nobody hears is as good as one that was let through, only not by intent.
+    pub(super) fn miss_canary(&mut self) -> Result<()> {
+        if clock::now()?.boot < self.canary.refused.after(PATIENCE) {
+            return Ok(());
+        }
+        let why = self.canary.since.clone();
+        let why = why.unwrap_or_else(|| "it says nothing".to_owned());
+        self.apply(Input::CanarySilent(why))?;
+        Ok(())
     }
 
     /// Also after a record failed, before anybody is told that the disk is at fault.

@@ -1,7 +1,7 @@
 //! Arming the guard: which objects are the gate's own, which content may stand beside it.
 //!
 //! Promises: the word that arms is stored last, when everything it speaks of is in place; once armed
-//! nothing here disarms. What cannot be found out is an error, and nothing is
+//! nothing here disarms but [`Gate::take_down`]. What cannot be found out is an error, and nothing is
 //! armed. Refuses to arm a daemon that the first process could not start again as itself.
 
 use std::{
@@ -25,7 +25,7 @@ use governor_common::{
         Mark, PROTECTED_CGROUP, PROTECTED_DEVICE, PROTECTED_LINK, PROTECTED_MAP, PROTECTED_PINS,
         PROTECTED_PROGRAM, PROTECTED_WAY, ProtectedKey,
     },
-    names::{self, LISTED_ROWS, PROTECTED_ROWS},
+    names::{self, LISTED_ROWS, PROTECTED_ROWS, WORKLOAD_NONE, ZONE_CANARY},
 };
 
 use super::{Gate, GateError, hosts, maps::ProtectedBytes, pins, state::is_absent, sys};
@@ -38,6 +38,30 @@ pub struct Listed {
     pub libraries: BTreeSet<[u8; 32]>,
     pub modules: BTreeSet<[u8; 32]>,
     pub kexec: BTreeSet<[u8; 32]>,
+}
+
+/// Puts a process into the canary's zone.
+#[derive(Debug)]
+pub struct CanaryLabel {
+    labels: OwnedFd,
+    size: usize,
+}
+
+impl CanaryLabel {
+    /// Labels the process behind a pidfd. It must have mapped all it needs: nothing is listed there.
+    pub fn put(&self, process: &OwnedFd) -> std::io::Result<()> {
+        let label = Label {
+            zone: ZONE_CANARY,
+            workload: WORKLOAD_NONE,
+            ..Label::default()
+        };
+        let mut value = vec![0u8; self.size];
+        value
+            .iter_mut()
+            .zip(label.bytes())
+            .for_each(|(to, from)| *to = *from);
+        sys::update_by_fd(self.labels.as_fd(), process.as_fd(), &value)
+    }
 }
 
 impl Gate {
@@ -65,6 +89,15 @@ impl Gate {
             .map_err(invalid("marking ourselves as the daemon"))
     }
 
+    /// What labels a canary.
+    pub fn canary_label(&self) -> Result<CanaryLabel, GateError> {
+        let labels = self.maps.labels.fd().as_fd().try_clone_to_owned();
+        Ok(CanaryLabel {
+            labels: labels.map_err(invalid("holding the labels"))?,
+            size: self.maps.labels_value.next_multiple_of(8),
+        })
+    }
+
     /// Arms the guard, or brings an armed one up to date: what may be listed is exactly this from now
     /// on, besides what this daemon has mapped already.
     pub fn arm(&mut self, listed: &Listed) -> Result<(), GateError> {
@@ -79,6 +112,18 @@ impl Gate {
         self.own = Some(own);
         self.bind_own()?;
         self.set_guard_word(GuardWord::Armed, ARMED)
+    }
+
+    /// Takes the gate down: nothing is enforced afterwards, and nothing guarded.
+    pub fn take_down(&mut self) -> Result<(), GateError> {
+        self.set_guard_word(GuardWord::Armed, 0)?;
+        let root = self.ready.parent().unwrap_or(Path::new("/")).to_owned();
+        for dir in hosts::directories_below(&root)?.into_iter().rev() {
+            super::let_go(&dir)?;
+        }
+        // The last holders of what hangs on links.
+        self.links.clear();
+        Ok(())
     }
 
     /// What an adopted guard needs to know again.

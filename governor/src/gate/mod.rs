@@ -38,7 +38,7 @@ use governor_core::digest::Digest;
 
 pub use error::GateError;
 use error::whole;
-pub use guard::Listed;
+pub use guard::{CanaryLabel, Listed};
 pub use probe::{Requirement, probe};
 pub use rings::Drained;
 pub use table::EgressRule;

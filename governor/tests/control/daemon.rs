@@ -135,6 +135,10 @@ fn answer(command: Command) {
                 ..Default::default()
             })));
         }
+        Command::Disarm { reply, .. } => drop(reply.send(Ok(proto::DisarmReply {
+            said: "done".into(),
+            pcr: Some(14),
+        }))),
         Command::Unlock { reason, reply, .. } => drop(reply.send(Ok(proto::UnlockReply {
             cleared: format!("cleared for `{reason}`"),
             record: 3,

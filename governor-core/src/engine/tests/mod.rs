@@ -2,6 +2,7 @@
 
 mod chart;
 mod clocks;
+mod guard;
 mod hold;
 mod model;
 mod risk;

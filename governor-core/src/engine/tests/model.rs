@@ -49,6 +49,15 @@ pub(super) fn signed_policy(serial: u64) -> Arc<VerifiedPolicy> {
 
 /// The same with further tables.
 pub(super) fn signed_policy_with(serial: u64, tables: &str) -> Arc<VerifiedPolicy> {
+    signed_policy_listing(serial, tables, "")
+}
+
+/// The same with sets that may be the daemon; the set `daemon` is the one that runs.
+pub(super) fn signed_policy_listing(
+    serial: u64,
+    tables: &str,
+    daemons: &str,
+) -> Arc<VerifiedPolicy> {
     let scene = Scene::ecc();
     let mut bundle = BTreeMap::new();
     let ak = format!("000b{}", Digest::of(&scene.evidence.ak_public));
@@ -69,11 +78,15 @@ pub(super) fn signed_policy_with(serial: u64, tables: &str) -> Arc<VerifiedPolic
         "helper.sha256".into(),
         format!("{}  helper\n", Digest::of(b"h")).into_bytes(),
     );
+    bundle.insert(
+        "daemon.sha256".into(),
+        format!("{}  daemon\n", Digest::of(b"daemon")).into_bytes(),
+    );
     let thaw = serial.is_multiple_of(2);
     let text = format!(
         "[policy]\nformat = 1\nname = \"test\"\nserial = {serial}\n\
          not_before = 2026-11-01T00:00:00Z\nnot_after = 2028-01-01T00:00:00Z\n\
-         [governor]\nexec = []\n\
+         [governor]\nexec = [{daemons}]\n\
          [attestation]\nverifiers = [\"local\"]\nthreshold = 1\npcrs = [0, 7]\n\
          reference = \"reference.toml\"\nevery = \"10s\"\nlease = \"30s\"\n\
          [zone.agents]\ncgroup = \"governed.slice/governed-agents.slice\"\n\
@@ -85,7 +98,8 @@ pub(super) fn signed_policy_with(serial: u64, tables: &str) -> Arc<VerifiedPolic
          [workload.helper]\nzone = \"tools\"\nexec = [\"helper\"]\n\
          started_by = [\"operator\"]\nuser = [\"1000\"]\n\
          {tables}\
-         [set]\nplanner = \"planner.sha256\"\nhelper = \"helper.sha256\"\n"
+         [set]\nplanner = \"planner.sha256\"\nhelper = \"helper.sha256\"\n\
+         daemon = \"daemon.sha256\"\n"
     );
     bundle.insert("policy.toml".into(), text.into_bytes());
     let sums: String = bundle
@@ -165,6 +179,8 @@ pub(super) struct Host {
     /// Effects to fail, by position from now.
     pub(super) fail: BTreeSet<usize>,
     pub(super) performed: usize,
+    /// The register that the TPM was asked to extend.
+    pub(super) extending: Option<u8>,
     /// What was let go on.
     pub(super) thaws: Vec<Thaw>,
 }
@@ -203,6 +219,7 @@ impl Host {
             convinced: 0,
             fail: BTreeSet::new(),
             performed: 0,
+            extending: None,
             thaws: Vec::new(),
         };
         made.perform(step.effects);
@@ -302,6 +319,8 @@ impl Host {
                 }
                 Effect::InstallTable(table) => self.kernel.table = Some(*table),
                 Effect::Guard(_) => self.kernel.armed = true,
+                Effect::ExtendPcr(pcr) => self.extending = Some(pcr),
+                Effect::TakeDown => self.kernel = Kernel::default(),
                 Effect::SetLease {
                     deadline,
                     trips,
@@ -469,6 +488,7 @@ pub(super) fn check_order(effects: &[Effect]) {
                 );
             }
             Effect::Guard(_) => assert!(recorded_before, "a guard before its record"),
+            Effect::TakeDown => assert!(recorded_before, "down before its record"),
             Effect::InstallTable(_)
             | Effect::Append(_)
             | Effect::AcknowledgeSignals(_)
@@ -478,6 +498,7 @@ pub(super) fn check_order(effects: &[Effect]) {
             | Effect::MarkRevokedAll(_)
             | Effect::RemoveRows(_)
             | Effect::Bar { .. }
+            | Effect::ExtendPcr(_)
             | Effect::RequestQuote { .. } => {}
         }
     }

@@ -71,6 +71,7 @@ pub(super) fn devices(guest: &mut Guest) -> Result<()> {
 }
 
 pub(super) fn governed_root(guest: &mut Guest) -> Result<()> {
+    unlocked(guest)?;
     let kit = guest.kept::<crate::kit::Kit>()?;
     let probe = guest.run(&["governor", "measure", ROOT])?.ok()?.text();
     let spec = Spec {

@@ -2,6 +2,34 @@
 
 use super::*;
 
+/// Only before the gate is armed can the switch be turned at all.
+pub(super) fn canary(guest: &mut Guest) -> Result<()> {
+    if !status::of(guest)?.missing().contains(&"guard".to_owned()) {
+        guest.reboot()?;
+    }
+    let spec = Spec {
+        guarded: false,
+        ..Spec::default()
+    };
+    let kit = zone::load(guest, &spec)?;
+    guest
+        .sh("/bin/echo 0 > /proc/sys/kernel/ftrace_enabled")?
+        .ok()?;
+    let told = "until governor status --json | grep -q 'tampered:canary-passed'; do \
+                governor attest now; done";
+    guest.sh(told)?.ok().context("waiting for the canary")?;
+    let trust = status::of(guest)?.trust();
+    // Nothing else can tell: an unlisted program runs now.
+    let code = crate::kit::in_zone(guest, AGENTS_SLICE, &["/usr/bin/id"])?.code;
+    guest
+        .sh("/bin/echo 1 > /proc/sys/kernel/ftrace_enabled")?
+        .ok()?;
+    ensure!(trust == "locked" && code == 0, "{trust}, {code}");
+    unlocked(guest)?;
+    kit.trusted(guest)?;
+    works(guest)
+}
+
 pub(super) fn objects(guest: &mut Guest) -> Result<()> {
     armed(guest)?;
     for what in ["maps", "programs", "links"] {
@@ -97,4 +125,33 @@ pub(super) fn settings(guest: &mut Guest) -> Result<()> {
     ensure!(value == "1", "the switch is `{value}`");
     // Others are not looked at.
     guest.sh("sysctl -w vm.swappiness=61")?.ok().map(drop)
+}
+
+pub(super) fn disarm(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    let kit = guest.kept::<crate::kit::Kit>()?;
+    guest
+        .run(&["governor", "disarm", "--reason", "the last case"])?
+        .ok()?;
+    // The daemon ends, and stays away.
+    let ended = "while systemctl is-active --quiet governor; do :; done; \
+                 test ! -e /sys/fs/bpf/governor && systemctl show governor --value -p Result";
+    let result = guest.sh(ended)?.ok()?.text();
+    let ungoverned = crate::kit::in_zone(guest, AGENTS_SLICE, &["/usr/bin/id"])?.code;
+    ensure!(
+        result == "success" && ungoverned == 0,
+        "{result}, {ungoverned}"
+    );
+    // Whoever starts it again finds a host that does not attest.
+    guest.run(&["systemctl", "start", "governor"])?.ok()?;
+    let asked = guest.run(&["governor", "attest", "now"])?.code;
+    ensure!(
+        asked == 3,
+        "a host without its gate was trusted again: {asked}"
+    );
+    ensure!(hello(guest)? == zone::NOT_EXECUTED, "attested work goes on");
+    guest.reboot()?;
+    kit.trusted(guest)?;
+    ensure!(hello(guest)? == 0, "a reboot does not end it");
+    Ok(())
 }

@@ -19,6 +19,10 @@ pub(crate) const SUITE: Suite = Suite {
     prepare,
     cases: &[
         Case {
+            name: "the_canary_tells_when_programs_are_switched_off",
+            run: gate::canary,
+        },
+        Case {
             name: "nobody_else_gets_its_maps_programs_and_links",
             run: gate::objects,
         },
@@ -62,6 +66,10 @@ pub(crate) const SUITE: Suite = Suite {
             name: "a_governed_root_is_refused_and_alarms_nobody",
             run: around::governed_root,
         },
+        Case {
+            name: "taking_the_gate_down_costs_trust_until_a_reboot",
+            run: gate::disarm,
+        },
     ],
 };
 
@@ -76,6 +84,7 @@ fn prepare(guest: &mut Guest) -> Result<()> {
 
 /// Trusted, armed, and with a policy of this case's own.
 fn armed(guest: &mut Guest) -> Result<()> {
+    unlocked(guest)?;
     zone::load(guest, &Spec::default())?;
     let said = status::of(guest)?;
     ensure!(
@@ -109,9 +118,37 @@ fn refused(guest: &mut Guest, what: &str, costs: Costs) -> Result<()> {
     let after = trips(guest)?;
     match costs {
         Costs::Nothing => ensure!(before == after, "`{what}` raised the alarm"),
-        Costs::Trust => ensure!(after > before, "`{what}` raised no alarm"),
+        Costs::Trust => {
+            ensure!(after > before, "`{what}` raised no alarm");
+            locked(guest).with_context(|| format!("after `{what}`"))?;
+        }
     }
     works(guest)
+}
+
+/// No quote brings trust back, and what needs it is denied.
+fn locked(guest: &mut Guest) -> Result<()> {
+    let code = hello(guest)?;
+    ensure!(code == zone::NOT_EXECUTED, "attested work goes on: {code}");
+    // The daemon hears of it when it looks next; asking for a quote waits until then.
+    let asked = guest.run(&["governor", "attest", "now"])?.code;
+    let said = status::of(guest)?;
+    ensure!(
+        asked == 3 && said.trust() == "locked" && said.reasons().contains("tampered:"),
+        "asked {asked}: {} {}",
+        said.trust(),
+        said.reasons()
+    );
+    Ok(())
+}
+
+/// An operator ends what an earlier case locked.
+fn unlocked(guest: &mut Guest) -> Result<()> {
+    if status::of(guest)?.trust() == "locked" {
+        let unlock = ["governor", "unlock", "--reason", "the next case"];
+        guest.run(&unlock)?.ok()?;
+    }
+    Ok(())
 }
 
 /// The gate still refuses what it refused, and the daemon answers.
