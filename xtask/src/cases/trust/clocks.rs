@@ -58,7 +58,7 @@ pub(super) fn set_back(guest: &mut Guest) -> Result<()> {
     unlocked(guest, &kit)
 }
 
-/// To idle, which needs no firmware, with the real-time clock to wake it.
+/// To memory, through the firmware, with the real-time clock to wake it.
 pub(super) fn sleep(guest: &mut Guest) -> Result<()> {
     let kit = loaded(
         guest,
@@ -74,8 +74,8 @@ pub(super) fn sleep(guest: &mut Guest) -> Result<()> {
     let before = epoch(guest)?;
     guest
         .sh(
-            "echo 0 > /sys/class/rtc/rtc0/wakealarm; echo +3 > /sys/class/rtc/rtc0/wakealarm && \
-             echo freeze > /sys/power/state",
+            "echo deep > /sys/power/mem_sleep && echo 0 > /sys/class/rtc/rtc0/wakealarm; \
+             echo +5 > /sys/class/rtc/rtc0/wakealarm && echo mem > /sys/power/state",
         )?
         .ok()
         .context("putting the guest to sleep")?;

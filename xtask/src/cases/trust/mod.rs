@@ -46,10 +46,6 @@ pub(crate) const SUITE: Suite = Suite {
             run: clocks::set_back,
         },
         Case {
-            name: "sleep_ends_the_lease_and_a_quote_brings_it_back",
-            run: clocks::sleep,
-        },
-        Case {
             name: "a_tpm_that_goes_away_takes_the_lease_with_it",
             run: work::no_tpm,
         },
@@ -60,6 +56,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "a_ledger_put_back_over_a_reboot_locks",
             run: kept::put_back_over_a_reboot,
+        },
+        Case {
+            name: "sleep_ends_the_lease_and_a_quote_brings_it_back",
+            run: clocks::sleep,
         },
     ],
 };
