@@ -95,10 +95,15 @@ pub fn decide_guard(f: &Facts) -> Decision {
     }
 }
 
-/// Whether a refused reach raises `trips`: an alarm, and not by a governed task.
+/// What a refused reach is counted as. An alarm is one only if nobody governed set it off, or a workload
+/// could cost the host its trust.
 #[inline(always)]
-pub const fn raises_trips(signal: Signal, f: &Facts) -> bool {
-    signal.is_alarm() && !f.label.present() && f.zone == 0
+pub const fn counted_as(signal: Signal, governed: bool) -> Signal {
+    if governed && signal.is_alarm() {
+        Signal::GovernedReach
+    } else {
+        signal
+    }
 }
 
 /// What the zone's mode makes of a reason.

@@ -15,6 +15,8 @@ pub enum GuardWord {
     PinDevice = 2,
     /// Device number of the unified cgroup hierarchy.
     CgroupDevice = 3,
+    /// How many signatures a policy needed when the guard was armed.
+    Threshold = 4,
 }
 
 /// How many words the array has.
@@ -74,5 +76,7 @@ pub const LISTED_DAEMON: u32 = 0x15;
 pub const LISTED_LIBRARY: u32 = 0x26;
 /// May be loaded as a module.
 pub const LISTED_MODULE: u32 = 0x37;
+/// Signs policies; user space keeps here which keys it trusted when it armed the guard.
+pub const LISTED_KEY: u32 = 0x59;
 /// May be loaded as a kernel, or as the initial file system of one.
 pub const LISTED_KEXEC: u32 = 0x48;

@@ -72,10 +72,12 @@ signals! {
     ZoneRemoved = 14, "zone-removed", false;
     /// A block device that a file system is mounted from was to be written.
     DeviceTouched = 15, "device-touched", false;
-    /// Memory of a governed task was to be written, or the task to be traced.
-    WorkloadTouched = 16, "workload-touched", false;
+    /// A governed task reached for the gate: what would have been an alarm by anybody else.
+    GovernedReach = 16, "governed-reach", false;
 }
 
+/// Where all signals are counted together, so that one look tells whether there is a new one.
+pub const SIGNAL_ANY: u32 = 0;
 /// Length of the arrays indexed by [`Signal`]; signals are below.
 pub const SIGNAL_SLOTS: u32 = 64;
 

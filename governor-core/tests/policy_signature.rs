@@ -177,6 +177,24 @@ fn signers_are_counted_once() {
 }
 
 #[test]
+fn keys_that_were_kept_only_ever_become_stricter() {
+    let before = trusted(&[1, 2, 3], 2);
+    let (known, least) = (before.digests(), before.threshold());
+    let only = |keys: &[u8], threshold| trusted(keys, threshold).only(&known, least);
+    // A new key signs nothing, and a lower threshold is none.
+    let kept = only(&[1, 2, 9], 1).expect("two of them were there");
+    assert_eq!(kept.threshold(), 2);
+    assert_eq!(unmet(opened(sign(example(), &[1, 9]), &kept)).0, 1);
+    opened(sign(example(), &[1, 2]), &kept).expect("both were there");
+    // One that was taken away stays away, and more may be asked for.
+    assert_eq!(only(&[1, 2, 3], 3).expect("stricter").threshold(), 3);
+    for left in [&[1, 9][..], &[8, 9]] {
+        let refused = only(left, 2);
+        assert!(matches!(refused, Err(KeysError::Pinned { .. })), "{left:?}");
+    }
+}
+
+#[test]
 fn every_file_is_listed_once_and_is_what_was_listed() {
     let keys = trusted(&[1], 1);
     let manifest = |files: Files| match opened(files, &keys) {

@@ -148,8 +148,7 @@ pub fn bprm_committed_creds(_ctx: LsmContext) -> i32 {
     };
     if state.label.zone == ZONE_CANARY {
         // Whatever let this happen, the gate does not hold.
-        maps::signal(Signal::CanaryPassed);
-        maps::trip();
+        guard::raise(Signal::CanaryPassed);
         kill();
         return 0;
     }

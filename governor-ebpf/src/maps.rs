@@ -20,7 +20,7 @@ use governor_common::{
     },
     net::{EgressKey, EgressRow},
     row::TombstoneKey,
-    signal::SIGNAL_SLOTS,
+    signal::{SIGNAL_ANY, SIGNAL_SLOTS},
     state::{WORDS, Word},
 };
 
@@ -131,11 +131,13 @@ pub(crate) fn trip() {
     }
 }
 
-/// Counts a signal.
+/// Counts a signal, and after it that there was one: whoever sees that finds the count.
 #[inline(always)]
 pub(crate) fn signal(signal: Signal) {
-    if let Some(word) = SIGNALS.get(signal as u32) {
-        fetch_add_one(ptr::from_ref(word).cast_mut());
+    for slot in [signal as u32, SIGNAL_ANY] {
+        if let Some(word) = SIGNALS.get(slot) {
+            fetch_add_one(ptr::from_ref(word).cast_mut());
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::{
     compile,
     guest::{Guest, Output},
-    paths, process,
+    paths, process, status,
 };
 use anyhow::{Context as _, Result, ensure};
 use std::{
@@ -250,8 +250,9 @@ impl Kit {
         guest.run(&["governor", "policy", "reload", to])
     }
 
-    /// Signs, loads, and waits until the host is trusted.
+    /// Signs, loads, and waits until the host is trusted. What an earlier case locked is unlocked.
     pub(crate) fn load(&self, guest: &mut Guest, spec: &Spec) -> Result<()> {
+        unlock(guest)?;
         let dir = self.signed(spec)?;
         self.offer(guest, &dir)?.ok().context("loading a policy")?;
         self.trusted(guest)
@@ -271,6 +272,15 @@ impl Drop for Kit {
         // Left-over files are below target/ and named for this process.
         drop(std::fs::remove_dir_all(&self.dir));
     }
+}
+
+/// An operator ends what locked the host, if something did.
+pub(crate) fn unlock(guest: &mut Guest) -> Result<()> {
+    if status::of(guest)?.trust() == "locked" {
+        let unlock = ["governor", "unlock", "--reason", "another case"];
+        guest.run(&unlock)?.ok().context("unlocking")?;
+    }
+    Ok(())
 }
 
 /// Runs the workload in its zone, as systemd starts services there.

@@ -5,7 +5,7 @@ mod fixture;
 mod property;
 
 use governor_common::{
-    Facts, Label, Measured, Operation, Reason, Row, Verdict, decide,
+    Actor, Facts, Label, Measured, Operation, Reason, Row, Signal, Verdict, decide,
     names::{SCOPE_START, SCOPE_ZONE, STARTER_OPERATOR, WORKLOAD_NONE, ZONE_UNKNOWN},
     net::{self, EgressRow, PortRange},
     row::{CLASS_POLICY, MEMORY_ANY, MODE_OBSERVE, ROLE_EXECUTABLE, ROLE_LIBRARY, ROLE_SCRIPT},
@@ -445,6 +445,29 @@ fn ports() {
         .allows(0),
         "port 0 is never listed"
     );
+}
+
+#[test]
+fn the_gate_is_for_the_daemon_and_where_it_says_so_for_the_first_process() {
+    for raw in 0..=u32::from(u8::MAX) {
+        let facts = Facts {
+            actor: raw,
+            zone_mode: MODE_OBSERVE,
+            zone_observe_until: u64::MAX,
+            ..Facts::default()
+        };
+        let known = raw == Actor::Daemon as u32 || raw == Actor::Init as u32;
+        let (verdict, _) = decide::decide_guard(&facts);
+        assert_eq!(verdict == Verdict::Allow, known, "{raw:#x}");
+    }
+}
+
+#[test]
+fn a_governed_task_sets_off_no_alarm() {
+    for signal in Signal::ALL {
+        assert!(!decide::counted_as(*signal, true).is_alarm(), "{signal:?}");
+        assert_eq!(decide::counted_as(*signal, false), *signal);
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::{
     bundle::{MANIFEST, SIGNATURE},
     report::quoted,
 };
+use crate::digest::Digest;
 
 /// The namespace of policy signatures.
 pub const NAMESPACE: &str = "governor-policy@v1";
@@ -35,6 +36,11 @@ pub enum KeysError {
     Empty,
     #[error("threshold is {threshold}, but it must be between 1 and the number of keys, {keys}")]
     Threshold { threshold: u32, keys: usize },
+    #[error(
+        "{keys} of the trusted keys were trusted when the gate was armed, and {threshold} are needed; \
+         keys that came later count after a reboot"
+    )]
+    Pinned { threshold: usize, keys: usize },
     #[error("reading the trusted key in line {line}: {why}")]
     Key { line: usize, why: ssh_key::Error },
     #[error("trusted key in line {line} has algorithm `{algorithm}`, use ed25519 or ecdsa-p256")]
@@ -115,6 +121,30 @@ impl TrustedKeys {
     /// How many distinct keys must have signed.
     pub fn threshold(&self) -> usize {
         self.threshold
+    }
+
+    /// A digest of each key, for whoever keeps which keys there were.
+    pub fn digests(&self) -> BTreeSet<Digest> {
+        let blob = |key: &PublicKey| key.to_bytes().map(|bytes| Digest::of(&bytes)).ok();
+        self.keys.iter().filter_map(blob).collect()
+    }
+
+    /// Only those of the keys that are among `known`, and no lower threshold than `least`: a list may
+    /// become stricter, and nothing else.
+    pub fn only(self, known: &BTreeSet<Digest>, least: usize) -> Result<Self, KeysError> {
+        let threshold = self.threshold.max(least);
+        let mut keys = self.keys;
+        keys.retain(|key| {
+            let digest = key.to_bytes().map(|bytes| Digest::of(&bytes));
+            digest.is_ok_and(|digest| known.contains(&digest))
+        });
+        if keys.is_empty() || threshold > keys.len() {
+            return Err(KeysError::Pinned {
+                threshold,
+                keys: keys.len(),
+            });
+        }
+        Ok(Self { keys, threshold })
     }
 
     /// `SHA256:…` of each key, in order of the list.

@@ -97,13 +97,20 @@ pub(crate) fn refuse(signal: Signal, init: Init) -> i32 {
     match decision.0 {
         Verdict::Allow => {}
         Verdict::Deny | Verdict::WouldDeny => {
-            maps::signal(signal);
-            if decide::raises_trips(signal, facts) {
-                maps::trip();
-            }
+            let governed = facts.label.present() || facts.zone != 0;
+            raise(decide::counted_as(signal, governed));
         }
     }
     report::quiet(facts, decision)
+}
+
+/// Counts a signal; an alarm voids the lease in the same call.
+#[inline(always)]
+pub(crate) fn raise(signal: Signal) {
+    maps::signal(signal);
+    if signal.is_alarm() {
+        maps::trip();
+    }
 }
 
 /// Device and number of an inode.

@@ -5,10 +5,10 @@ use aya_ebpf::{
     EbpfContext as _, helpers::generated::bpf_sysctl_get_name, macros::cgroup_sysctl,
     programs::SysctlContext,
 };
-use governor_common::Signal;
+use governor_common::{Signal, decide};
 
-use super::is_armed;
-use crate::{maps, zone};
+use super::{is_armed, raise};
+use crate::zone;
 
 const NAME: &[u8; 22] = b"kernel/ftrace_enabled\0";
 const ALLOW: i32 = 1;
@@ -37,10 +37,7 @@ pub fn sysctl(ctx: SysctlContext) -> i32 {
     if difference != 0 {
         return ALLOW;
     }
-    maps::signal(Signal::FtraceTouched);
-    // A governed task is refused like everybody, and is no alarm.
-    if zone::governed() == 0 {
-        maps::trip();
-    }
+    let governed = zone::governed() != 0;
+    raise(decide::counted_as(Signal::FtraceTouched, governed));
     REFUSE
 }

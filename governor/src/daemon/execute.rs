@@ -30,6 +30,8 @@ pub(crate) struct Hands {
     pub(crate) store: Store,
     /// The bundle that is being offered, until it is kept or refused.
     pub(crate) offered: Option<(Digest, RawBundle)>,
+    /// Digests of the keys that the offered policy was verified with, and how many had to sign.
+    pub(crate) keys: Option<(BTreeSet<Digest>, usize)>,
     /// The table in force, as the engine made it; for explanations.
     pub(crate) table: Option<Table>,
     /// The gate is down.
@@ -135,7 +137,7 @@ impl Hands {
                 self.down = true;
                 Ok(())
             }
-            Effect::Guard(guard) => self.gate.arm(&listed(guard)).context("arming the guard"),
+            Effect::Guard(guard) => self.arm(guard).context("arming the guard"),
             Effect::InstallTable(table) => self.install(table),
             Effect::SetLease {
                 deadline,
@@ -214,9 +216,19 @@ impl Hands {
     }
 }
 
-fn listed(guard: &Guard) -> Listed {
+impl Hands {
+    fn arm(&mut self, guard: &Guard) -> Result<()> {
+        let (keys, threshold) = self.keys.as_ref().context("no policy was verified")?;
+        let listed = listed(guard, keys, *threshold);
+        Ok(self.gate.arm(&listed)?)
+    }
+}
+
+fn listed(guard: &Guard, keys: &BTreeSet<Digest>, threshold: usize) -> Listed {
     let digests = |set: &BTreeSet<Digest>| set.iter().map(|digest| *digest.bytes()).collect();
     Listed {
+        keys: digests(keys),
+        threshold: threshold as u64,
         daemon: digests(&guard.daemon),
         libraries: digests(&guard.libraries),
         modules: digests(&guard.modules),

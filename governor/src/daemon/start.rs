@@ -38,6 +38,16 @@ pub(super) fn start(
     }
     .to_owned();
     let noted = gate.ledger_head().context("reading the ledger's head")?;
+    let governed = gate.governed_root().context("reading what is governed")?;
+    if let Some(governed) = governed.filter(|path| *path != format!("/{}", config.governed))
+        && gate.is_armed().context("reading the guard")?
+    {
+        bail!(
+            "the gate is armed and governs `{governed}`, the configuration says `{}`: put `governed` \
+             back, or take the gate down first (`governor disarm`)",
+            config.governed
+        );
+    }
     let (ledger, recovered) = Ledger::open(&config.state, boot_id, noted)?;
     if let Some(why) = ledger.refuses() {
         tracing::error!("the ledger `{}` is {why}", ledger.path().display());
@@ -81,6 +91,7 @@ pub(super) fn start(
             ledger,
             store,
             offered: None,
+            keys: None,
             table: None,
             down: false,
             zones: Vec::new(),
@@ -177,9 +188,16 @@ impl Daemon {
     }
 
     /// Verifies a bundle against the keys this host trusts, now.
-    pub(super) fn verify(&self, bundle: &RawBundle) -> Result<VerifiedPolicy> {
+    pub(super) fn verify(&mut self, bundle: &RawBundle) -> Result<VerifiedPolicy> {
         // Read at each use: a key that was taken out of the file stops counting at once.
-        let keys = self.config.trusted_keys()?;
+        let mut keys = self.config.trusted_keys()?;
+        // Whoever may write the file must not be able to let in keys of their own.
+        let pinned = self.hands.gate.pinned_keys();
+        if let Some((known, least)) = pinned.context("reading the keys the gate was armed with")? {
+            let known = known.into_iter().map(Digest::new).collect();
+            keys = keys.only(&known, usize::try_from(least).unwrap_or(usize::MAX))?;
+        }
+        self.hands.keys = Some((keys.digests(), keys.threshold()));
         // Set back or not: the latest wall clock that was seen.
         let now = self.engine.corrected(clock::now()?);
         Ok(policy::open(bundle, &keys, now.wall)?)

@@ -21,9 +21,9 @@ use aya::{
 use governor_common::{
     Label, Plain,
     guard::{
-        ARMED, GuardWord, LISTED_DAEMON, LISTED_KEXEC, LISTED_LIBRARY, LISTED_MODULE, ListedKey,
-        Mark, PROTECTED_CGROUP, PROTECTED_DEVICE, PROTECTED_LINK, PROTECTED_MAP, PROTECTED_PINS,
-        PROTECTED_PROGRAM, PROTECTED_WAY, ProtectedKey,
+        ARMED, GuardWord, LISTED_DAEMON, LISTED_KEXEC, LISTED_KEY, LISTED_LIBRARY, LISTED_MODULE,
+        ListedKey, Mark, PROTECTED_CGROUP, PROTECTED_DEVICE, PROTECTED_LINK, PROTECTED_MAP,
+        PROTECTED_PINS, PROTECTED_PROGRAM, PROTECTED_WAY, ProtectedKey,
     },
     names::{self, LISTED_ROWS, PROTECTED_ROWS, WORKLOAD_NONE, ZONE_CANARY},
 };
@@ -38,7 +38,14 @@ pub struct Listed {
     pub libraries: BTreeSet<[u8; 32]>,
     pub modules: BTreeSet<[u8; 32]>,
     pub kexec: BTreeSet<[u8; 32]>,
+    /// Keys that sign policies, and how many of them must. Taken when the guard is armed; afterwards
+    /// what was taken stays.
+    pub keys: BTreeSet<[u8; 32]>,
+    pub threshold: u64,
 }
+
+/// Digests of keys, and how many of them must sign.
+pub(super) type Pinned = (BTreeSet<[u8; 32]>, u64);
 
 /// Puts a process into the canary's zone.
 #[derive(Debug)]
@@ -107,11 +114,28 @@ impl Gate {
         self.protect_cgroups(&own)?;
         self.protect_devices()?;
         self.list(listed)?;
+        if !self.is_armed()? {
+            self.set_guard_word(GuardWord::Threshold, listed.threshold)?;
+        }
         let namespace = hosts::mount_namespace_of_init()?;
         self.set_guard_word(GuardWord::MountNamespace, namespace)?;
         self.own = Some(own);
         self.bind_own()?;
         self.set_guard_word(GuardWord::Armed, ARMED)
+    }
+
+    /// The keys that were trusted when the guard was armed, and how many of them must sign.
+    pub fn pinned_keys(&self) -> Result<Option<Pinned>, GateError> {
+        if !self.is_armed()? {
+            return Ok(None);
+        }
+        let mut keys = BTreeSet::new();
+        for bytes in self.maps.listed.keys() {
+            let bytes = bytes.map_err(GateError::map(names::LISTED, "listing keys"))?;
+            let listed = ListedKey::read(&bytes).filter(|key| key.kind == LISTED_KEY);
+            keys.extend(listed.map(|key| key.digest));
+        }
+        Ok(Some((keys, self.guard_word(GuardWord::Threshold)?)))
     }
 
     /// Takes the gate down: nothing is enforced afterwards, and nothing guarded.
@@ -226,6 +250,10 @@ impl Gate {
         add(LISTED_LIBRARY, &hosts::mapped_by_us()?);
         add(LISTED_MODULE, &listed.modules);
         add(LISTED_KEXEC, &listed.kexec);
+        match self.pinned_keys()? {
+            Some((keys, _)) => add(LISTED_KEY, &keys),
+            None => add(LISTED_KEY, &listed.keys),
+        }
         if wanted.len() > LISTED_ROWS as usize {
             return Err(GateError::TooMany {
                 what: "digests under [governor]",

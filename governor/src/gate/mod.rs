@@ -67,6 +67,8 @@ pub struct Gate {
     /// The cgroup of our own service, once the guard is armed.
     own: Option<String>,
     pinned_maps: PathBuf,
+    /// How many signals there were when all of them were dealt with.
+    quiet_at: Option<u64>,
     /// The marker that governed units wait for.
     ready: PathBuf,
     /// Pins of an older layout, which enforce until `release_previous`.
@@ -222,6 +224,7 @@ impl Attach<'_> {
             links,
             programs,
             own: None,
+            quiet_at: None,
             pinned_maps: self.pins.maps.clone(),
             ready: self.pins.ready.clone(),
             previous: Vec::new(),

@@ -5,14 +5,25 @@
 
 use std::collections::BTreeMap;
 
-use governor_common::{Signal, names};
+use governor_common::{Signal, names, signal::SIGNAL_ANY};
 
 use super::{Gate, GateError};
 
 impl Gate {
     /// How often each signal was raised beyond what was acknowledged. Others are left out.
-    pub fn signals(&self) -> Result<BTreeMap<Signal, u64>, GateError> {
+    pub fn signals(&mut self) -> Result<BTreeMap<Signal, u64>, GateError> {
         let mut new = BTreeMap::new();
+        let all = self
+            .maps
+            .signals
+            .get(&SIGNAL_ANY, 0)
+            .map_err(GateError::map(
+                names::SIGNALS,
+                "reading how many signals there are",
+            ))?;
+        if self.quiet_at == Some(all) {
+            return Ok(new);
+        }
         for signal in Signal::ALL {
             let slot = *signal as u32;
             let raised = self
@@ -27,6 +38,8 @@ impl Gate {
                 new.insert(*signal, count);
             }
         }
+        // Read before the others: one that came meanwhile is looked for again.
+        self.quiet_at = new.is_empty().then_some(all);
         Ok(new)
     }
 

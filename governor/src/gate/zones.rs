@@ -14,7 +14,7 @@ use std::{
 
 use governor_common::{
     Label, Plain,
-    names::{self, ZONE_PATH_LEN, ZONE_PATH_ROWS, ZONE_SELF},
+    names::{self, ZONE_PATH_LEN, ZONE_PATH_ROWS, ZONE_SELF, ZONE_UNKNOWN},
 };
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
@@ -104,6 +104,12 @@ impl Gate {
             )?;
         }
         Ok(())
+    }
+
+    /// The cgroup below which everything is governed now, if there is one.
+    pub fn governed_root(&self) -> Result<Option<String>, GateError> {
+        let unknown = |(path, zone): (String, u32)| (zone == ZONE_UNKNOWN).then_some(path);
+        Ok(self.zones_in_force()?.into_iter().find_map(unknown))
     }
 
     /// The zones that are named now, without our own cgroup.

@@ -4,9 +4,10 @@ use super::*;
 
 /// Only before the gate is armed can the switch be turned at all.
 pub(super) fn canary(guest: &mut Guest) -> Result<()> {
-    if !status::of(guest)?.missing().contains(&"guard".to_owned()) {
-        guest.reboot()?;
-    }
+    ensure!(
+        status::of(guest)?.missing().contains(&"guard".to_owned()),
+        "the gate is armed already; this case comes first in a boot"
+    );
     let spec = Spec {
         guarded: false,
         ..Spec::default()
@@ -16,16 +17,18 @@ pub(super) fn canary(guest: &mut Guest) -> Result<()> {
         .sh("/bin/echo 0 > /proc/sys/kernel/ftrace_enabled")?
         .ok()?;
     let told = "until governor status --json | grep -q 'tampered:canary-passed'; do \
-                governor attest now; done";
-    guest.sh(told)?.ok().context("waiting for the canary")?;
+                governor attest now; done > /dev/null";
+    let told = guest.sh(&format!("{told}; true"));
     let trust = status::of(guest)?.trust();
     // Nothing else can tell: an unlisted program runs now.
     let code = crate::kit::in_zone(guest, AGENTS_SLICE, &["/usr/bin/id"])?.code;
     guest
         .sh("/bin/echo 1 > /proc/sys/kernel/ftrace_enabled")?
         .ok()?;
+    told?.ok().context("waiting for the canary")?;
     ensure!(trust == "locked" && code == 0, "{trust}, {code}");
-    unlocked(guest)?;
+    // One that was let through is replaced, and an operator's word is not enough while it is.
+    crate::kit::unlock(guest)?;
     kit.trusted(guest)?;
     works(guest)
 }

@@ -46,6 +46,8 @@ pub(super) fn restarted(guest: &mut Guest) -> Result<()> {
         by_hand.code,
         by_hand.errors()
     );
+    // A stranger that asks for the gate's maps is an alarm, whatever it calls itself.
+    locked(guest)?;
     // Started right, and not the program that policy lists.
     guest
         .sh(
@@ -67,6 +69,7 @@ pub(super) fn restarted(guest: &mut Guest) -> Result<()> {
         )?
         .ok()
         .context("with a library in the environment")?;
+    crate::kit::unlock(guest)?;
     kit.trusted(guest)?;
     let pid = daemon(guest)?;
     let maps = guest.sh(&format!("cat /proc/{pid}/maps"))?.text();
@@ -115,5 +118,48 @@ pub(super) fn left_out(guest: &mut Guest) -> Result<()> {
         answer.errors()
     );
     ensure!(hello(guest)? == 0, "the old policy does not go on");
+    Ok(())
+}
+
+pub(super) fn configured(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    let kit = guest.kept::<crate::kit::Kit>()?;
+    // A key that was added after the gate was armed signs nothing before the next boot.
+    let stranger = kit.stranger()?;
+    let dir = kit.write(&Spec::default())?;
+    kit.sign_with(&dir, &stranger)?;
+    guest.put_file(&stranger.with_extension("pub"), "/root/stranger.pub")?;
+    guest
+        .sh("cp /etc/governor/trusted_keys /root/keys && \
+             cat /root/stranger.pub >> /etc/governor/trusted_keys")?
+        .ok()?;
+    let answer = kit.offer(guest, &dir)?;
+    guest
+        .sh("cat /root/keys > /etc/governor/trusted_keys")?
+        .ok()?;
+    ensure!(
+        answer.code == 5,
+        "a policy signed by a new key: {} {} {}",
+        answer.code,
+        answer.text(),
+        answer.errors()
+    );
+    // Governing another slice would leave this one alone.
+    guest
+        .sh("cp /etc/governor/governor.toml /root/toml && \
+             printf 'governed = \"other.slice\"\\n' > /etc/governor/governor.toml; \
+             systemctl restart governor")
+        .map(drop)?;
+    let journal = guest.sh("journalctl -u governor --no-pager -n 20")?.text();
+    let unlisted = crate::kit::in_zone(guest, AGENTS_SLICE, &["/usr/bin/id"])?.code;
+    guest
+        .sh("cat /root/toml > /etc/governor/governor.toml; systemctl restart governor")?
+        .ok()?;
+    ensure!(
+        journal.contains("the configuration says `other.slice`") && unlisted == zone::NOT_EXECUTED,
+        "{unlisted} {journal}"
+    );
+    kit.trusted(guest)?;
+    ensure!(hello(guest)? == 0, "work does not go on");
     Ok(())
 }
