@@ -92,3 +92,68 @@ pub const fn socket_allowed(families: u64, family: u32, kind: u32, protocol: u32
         _ => false,
     }
 }
+
+/// Whether a socket option lets the sender name the way a packet takes, so that what is sent to a
+/// listed address is handed to somebody else first, or instead.
+///
+/// Refused, each with its own reason:
+/// - source routes (`IP_OPTIONS`) and routing headers, also among the options of a flow label
+///   (`IPV6_FLOWLABEL_MGR`), which are put into every packet that carries the label: the first hop on
+///   the list gets the packet;
+/// - an interface of the sender's choosing: where no route leads there, IPv4 takes the destination to
+///   be on that link, and gives the packet to whoever answers for the listed address; a listed group
+///   on another link is other hosts;
+/// - a mark, which picks among routing tables, and transforms of one socket (`*_IPSEC_POLICY`,
+///   `*_XFRM_POLICY`), which can wrap packets for another host. Both need a capability, and are
+///   refused all the same.
+///
+/// Not refused: `IP_HDRINCL` and `IPV6_HDRINCL` exist on raw sockets only, which are refused whole;
+/// `IPV6_ADDRFORM` turns a socket that is connected to a v4-mapped address, which was judged as IPv4
+/// then; `IP_PKTINFO` and the other `IPV6_2292*` only ask to be told of what arrives; hop-by-hop and
+/// destination options name no hop (a home address names another sender) and need a capability;
+/// `IPV6_FLOWINFO_SEND` sends a label that can only be one without options; `IP_TRANSPARENT` and
+/// `IP_FREEBIND` choose a source.
+#[inline(always)]
+pub const fn chooses_way(level: u32, option: u32) -> bool {
+    match level {
+        SOL_SOCKET => matches!(option, SO_BINDTODEVICE | SO_MARK | SO_BINDTOIFINDEX),
+        SOL_IP => matches!(
+            option,
+            IP_OPTIONS | IP_IPSEC_POLICY | IP_XFRM_POLICY | IP_MULTICAST_IF | IP_UNICAST_IF
+        ),
+        SOL_IPV6 => matches!(
+            option,
+            IPV6_2292RTHDR
+                | IPV6_2292PKTOPTIONS
+                | IPV6_MULTICAST_IF
+                | IPV6_FLOWLABEL_MGR
+                | IPV6_IPSEC_POLICY
+                | IPV6_XFRM_POLICY
+                | IPV6_PKTINFO
+                | IPV6_RTHDR
+                | IPV6_UNICAST_IF
+        ),
+        _ => false,
+    }
+}
+
+const SOL_IP: u32 = 0;
+const SOL_SOCKET: u32 = 1;
+const SOL_IPV6: u32 = 41;
+const SO_BINDTODEVICE: u32 = 25;
+const SO_MARK: u32 = 36;
+const SO_BINDTOIFINDEX: u32 = 62;
+const IP_OPTIONS: u32 = 4;
+const IP_IPSEC_POLICY: u32 = 16;
+const IP_XFRM_POLICY: u32 = 17;
+const IP_MULTICAST_IF: u32 = 32;
+const IP_UNICAST_IF: u32 = 50;
+const IPV6_2292RTHDR: u32 = 5;
+const IPV6_2292PKTOPTIONS: u32 = 6;
+const IPV6_MULTICAST_IF: u32 = 17;
+const IPV6_FLOWLABEL_MGR: u32 = 32;
+const IPV6_IPSEC_POLICY: u32 = 34;
+const IPV6_XFRM_POLICY: u32 = 35;
+const IPV6_PKTINFO: u32 = 50;
+const IPV6_RTHDR: u32 = 57;
+const IPV6_UNICAST_IF: u32 = 76;

@@ -1,7 +1,7 @@
 //! Creating sockets: only shapes whose every send passes a hook.
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
-use governor_common::{Measured, Operation, decide};
+use governor_common::{Measured, Operation, decide, net};
 
 use crate::{facts, map::labelled, report};
 
@@ -42,15 +42,7 @@ pub fn socket_setsockopt(ctx: LsmContext) -> i32 {
     if ctx.arg::<i32>(3) != 0 {
         return report::refused();
     }
-    let (level, option): (u32, u32) = (ctx.arg(1), ctx.arg(2));
-    let routes = match level {
-        SOL_IP => option == IP_OPTIONS,
-        SOL_IPV6 => {
-            option == IPV6_RTHDR || option == IPV6_2292RTHDR || option == IPV6_2292PKTOPTIONS
-        }
-        _ => false,
-    };
-    if !routes {
+    if !net::chooses_way(ctx.arg(1), ctx.arg(2)) {
         return 0;
     }
     let state = match labelled() {
@@ -71,10 +63,4 @@ pub fn socket_setsockopt(ctx: LsmContext) -> i32 {
     report::quiet(facts, decision)
 }
 
-const SOL_IP: u32 = 0;
-const SOL_IPV6: u32 = 41;
-const IP_OPTIONS: u32 = 4;
-const IPV6_2292RTHDR: u32 = 5;
-const IPV6_2292PKTOPTIONS: u32 = 6;
-const IPV6_RTHDR: u32 = 57;
 const SOCK_TYPE_MASK: u32 = 0xf;

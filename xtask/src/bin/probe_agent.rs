@@ -22,6 +22,18 @@ fn main() -> ExitCode {
         ["mapped", to] => address(to).and_then(mapped),
         ["raw"] => raw(),
         ["source-route", to] => address(to).and_then(source_route),
+        ["flow-label", to] => address(to).and_then(flow_label),
+        ["bind-device", to] => {
+            address(to).and_then(|to| by_interface(to, (libc::SOL_SOCKET, 25), b"lo\0"))
+        }
+        ["bind-index", to] => {
+            let lo = 1u32.to_ne_bytes();
+            address(to).and_then(|to| by_interface(to, (libc::SOL_SOCKET, 62), &lo))
+        }
+        ["unicast-interface", to] => {
+            let lo = 1u32.to_be_bytes();
+            address(to).and_then(|to| by_interface(to, (libc::IPPROTO_IP, 50), &lo))
+        }
         ["control", to] => address(to).and_then(control),
         ["serve", at] => address(at).and_then(serve),
         ["hold"] => hold(),
@@ -107,24 +119,66 @@ fn raw() -> io::Result<()> {
 
 /// Asks for a loose source route on a UDP socket, as any user may.
 fn source_route(to: SocketAddr) -> io::Result<()> {
-    use std::os::fd::AsRawFd as _;
     let socket = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0)))?;
     // LSRR, 7 bytes long, pointer 4, one hop: 127.0.0.2; then the end of the list.
     let options: [u8; 8] = [131, 7, 4, 127, 0, 0, 2, 0];
+    set_option(&socket, (libc::IPPROTO_IP, libc::IP_OPTIONS), &options)?;
+    socket.send_to(b"ping", to).map(drop)
+}
+
+/// Names the interface a datagram leaves by, as any user may.
+fn by_interface(to: SocketAddr, option: (i32, i32), value: &[u8]) -> io::Result<()> {
+    let socket = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0)))?;
+    set_option(&socket, option, value)?;
+    socket.send_to(b"ping", to).map(drop)
+}
+
+/// Takes a flow label whose options hold a routing header by way of the destination itself, and
+/// sends under it, as any user may.
+fn flow_label(to: SocketAddr) -> io::Result<()> {
+    let SocketAddr::V6(v6) = to else {
+        return Err(io::Error::other("not IPv6"));
+    };
+    let socket = UdpSocket::bind(SocketAddr::from(([0u16; 8], 0)))?;
+    let label = (0x1_0000 | (std::process::id() & 0xfff)).to_be();
+    // Destination, label, get, exclusive, create, 60 s and 6 s; then a control message (its length, the
+    // level, the type) with a header of type 2: two units long, one segment left, the hop.
+    let mut request = Vec::new();
+    request.extend(v6.ip().octets());
+    request.extend(label.to_ne_bytes());
+    request.extend([0, 1]);
+    for word in [1u16, 60, 6, 0, 0] {
+        request.extend(word.to_ne_bytes());
+    }
+    request.extend(40u64.to_ne_bytes());
+    request.extend(libc::IPPROTO_IPV6.to_ne_bytes());
+    request.extend(57i32.to_ne_bytes());
+    request.extend([0, 2, 2, 1, 0, 0, 0, 0]);
+    request.extend(v6.ip().octets());
+    set_option(&socket, (libc::IPPROTO_IPV6, 32), &request)?;
+    set_option(&socket, (libc::IPPROTO_IPV6, 33), &1i32.to_ne_bytes())?;
+    let to = std::net::SocketAddrV6::new(*v6.ip(), v6.port(), label, 0);
+    socket.send_to(b"ping", to).map(drop)
+}
+
+fn set_option(socket: &UdpSocket, (level, name): (i32, i32), value: &[u8]) -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
     // SAFETY: the option's bytes outlive the call, and its length is theirs.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_OPTIONS,
-            options.as_ptr().cast(),
-            8,
+            level,
+            name,
+            value.as_ptr().cast(),
+            length,
         )
     };
     if result < 0 {
-        return Err(io::Error::last_os_error());
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
     }
-    socket.send_to(b"ping", to).map(drop)
 }
 
 /// Sends a datagram with a control message beside it: a type of service, which needs no privilege.

@@ -66,6 +66,14 @@ pub(super) fn addresses(guest: &mut Guest) -> Result<()> {
             REFUSED,
             "a listed datagram with a control message",
         )?;
+        for option in ["bind-device", "bind-index", "unicast-interface"] {
+            expect(
+                guest,
+                &[option, "127.0.0.1:5353"],
+                REFUSED,
+                "a listed datagram by an interface of the sender's choosing",
+            )?;
+        }
         load(
             guest,
             &Spec {
@@ -78,6 +86,12 @@ pub(super) fn addresses(guest: &mut Guest) -> Result<()> {
             &["tcp", "[::1]:8443"],
             0,
             "IPv6, once a rule lists it",
+        )?;
+        expect(
+            guest,
+            &["flow-label", "[::1]:8443"],
+            REFUSED,
+            "a listed datagram by way of the options of its flow label",
         )
     })();
     guest.kill(job, 9)?;
@@ -104,8 +118,15 @@ pub(super) fn sockets(guest: &mut Guest) -> Result<()> {
     ensure!(raw == REFUSED, "a raw socket: {raw}");
     let outside = guest.run(&[AGENT, "raw"])?.code;
     ensure!(outside == 0, "a raw socket outside: {outside}");
-    for probe in ["source-route", "control"] {
-        let outside = guest.run(&[AGENT, probe, "127.0.0.1:5353"])?.code;
+    for (probe, to) in [
+        ("source-route", "127.0.0.1:5353"),
+        ("control", "127.0.0.1:5353"),
+        ("bind-device", "127.0.0.1:5353"),
+        ("bind-index", "127.0.0.1:5353"),
+        ("unicast-interface", "127.0.0.1:5353"),
+        ("flow-label", "[::1]:5353"),
+    ] {
+        let outside = guest.run(&[AGENT, probe, to])?.code;
         ensure!(outside == 0, "{probe} outside: {outside}");
     }
     Ok(())
