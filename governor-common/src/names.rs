@@ -80,6 +80,9 @@ pub const ZONE_UNKNOWN: u32 = u32::MAX;
 pub const ZONE_SELF: u32 = u32::MAX - 4;
 /// The canary's zone. It never has a row, so nothing may be executed in it.
 pub const ZONE_CANARY: u32 = u32::MAX - 5;
+/// In a tombstone: every zone there is and every zone that comes. No task is in it, so the kernel
+/// never asks for it; whoever makes a zone does.
+pub const ZONE_EVERY: u32 = 0;
 /// Scope of a row that says what may be *started* in a zone, whoever it will then be.
 pub const SCOPE_START: u32 = u32::MAX;
 /// Scope of the row that describes the zone itself. It grants no role.

@@ -1,14 +1,23 @@
 //! A policy that is offered: what it must satisfy, and what comes of it.
 //!
 //! Promises: a refused policy changes nothing but the record of it; what an operator revoked is not
-//! granted by a daemon that merely starts again; a lease does not outlive the reference values it was
-//! appraised with.
+//! granted by a daemon that merely starts again, and what was revoked in every zone is revoked in zones
+//! that come later; a lease does not outlive the reference values it was appraised with, and neither it
+//! nor observing lasts longer than the policy in force allows.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Active, Attestation, Cause, Clears, Effect, Engine, Refused, Trust, records};
+use governor_common::{names::ZONE_EVERY, row::TombstoneKey};
+
+use super::{
+    Active, Attestation, Cause, Clears, Effect, Engine, Refused, Trust,
+    operator::{TOMBSTONES_PER_RECORD, tombstone},
+    records,
+};
 use crate::{
     attest::{self, PcrSelection, ReferenceValues},
+    digest::Digest,
+    lineage::Kind,
     policy::{Policy, VerifiedPolicy},
     time::ClockReading,
 };
@@ -58,6 +67,7 @@ impl Engine {
                 .map(|(name, zone)| (name.clone(), zone.on_revoke))
                 .collect::<Vec<_>>()
         });
+        let relaxed = self.relaxed();
         self.ids.assign(verified.policy());
         self.active = Some(Active {
             verified: Arc::clone(&verified),
@@ -65,7 +75,7 @@ impl Engine {
             attestation,
         });
         let policy = verified.policy();
-        self.observed.retain(|zone, _| policy.zone(zone).is_some());
+        let bounded = self.bound_observing(now, policy);
         self.highest = Some((policy.serial(), verified.digest()));
         self.expiry_recorded = false;
         self.risks.begin_anew();
@@ -82,22 +92,17 @@ impl Engine {
             self.doubt(now, Cause::OperatorRevoked, String::new());
         }
         let barred = self.bars(uid.is_some() && was_revoked);
+        let buried = self.bury(policy);
         let table = match self.table(now) {
             Ok(table) => table,
             Err(why) => return refuse(effects, why),
         };
         // A lease speaks for the reference values it was appraised with, whatever else is thought of
         // the host by now. What a daemon that starts again finds in force was granted under them.
-        if uid.is_some() && !self.evidence_still_convinces() {
-            self.accepted = None;
-            if self.due.is_some() {
-                effects.push(Effect::DropLease);
-            }
-            if matches!(self.trust, Trust::Trusted(_)) {
-                let detail = "the policy asks for other evidence".to_owned();
-                self.doubt(now, Cause::NotAttested, detail);
-            }
-        }
+        let shortened = match uid {
+            Some(_) => self.hold_lease_against_policy(now, effects),
+            None => None,
+        };
         // A challenge names the policy it was made under.
         self.outstanding = self
             .outstanding
@@ -106,17 +111,26 @@ impl Engine {
         self.next_quote = now.boot;
         let gone = gone.map(|zones| self.stop_gone(&zones)).unwrap_or_default();
         effects.push(Effect::KeepPolicy(verified.digest()));
-        effects.push(Effect::Append(vec![
+        effects.extend(buried.iter().copied().map(Effect::AddTombstone));
+        let mut kinds = vec![
             records::policy_loaded(&verified, &self.ids, uid),
             records::grant(&table, verified.digest(), self.epochs),
-        ]));
+        ];
+        kinds.extend(bounded);
+        kinds.extend(buried.chunks(TOMBSTONES_PER_RECORD).map(|chunk| {
+            let cause = "revoked in every zone before this one was named";
+            records::revocation("zones of a policy", cause, chunk, uid)
+        }));
+        effects.push(Effect::Append(kinds));
         let rows = table.rows.len();
+        effects.extend(shortened);
         effects.extend(self.guard(policy));
         effects.push(Effect::InstallTable(Box::new(table)));
         if uid.is_some() {
             effects.push(Effect::MarkRevokedAll(false));
         }
         effects.extend(gone);
+        self.stop_no_longer_observed(&relaxed, effects);
         effects.extend(barred);
         self.request_quote_if_due(now, effects);
         Ok(format!(
@@ -124,6 +138,93 @@ impl Engine {
             policy.name(),
             policy.serial()
         ))
+    }
+
+    /// The lease that runs must be one that this policy would have given: with the evidence it asks
+    /// for, and no longer than it says. What is to be set in its place, if it goes on for less.
+    fn hold_lease_against_policy(
+        &mut self,
+        now: ClockReading,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Effect> {
+        let lease = self.attestation().map(|(attestation, _)| attestation.lease);
+        let asked = self
+            .accepted
+            .as_ref()
+            .filter(|_| self.evidence_still_convinces())
+            .map(|(_, asked)| asked);
+        let doubt = match (asked, lease) {
+            (Some(asked), Some(lease)) => {
+                let ends = asked.at.after(lease);
+                if self.due.is_none_or(|due| due <= ends) {
+                    return None;
+                }
+                if ends > now.boot {
+                    let shorter = Effect::SetLease {
+                        deadline: ends.0,
+                        trips: asked.challenge.trips,
+                        epoch: asked.epoch,
+                    };
+                    self.due = Some(ends);
+                    self.trust = self.trust.clone().until(ends);
+                    return Some(shorter);
+                }
+                "the last quote is older than the policy's lease"
+            }
+            (Some(_) | None, _) => "the policy asks for other evidence",
+        };
+        self.accepted = None;
+        if self.due.is_some() {
+            effects.push(Effect::DropLease);
+        }
+        if let Some(lease) = lease {
+            // What runs has as long as a lease of this policy to be vouched for again.
+            let longest = now.boot.after(lease);
+            self.due = self.due.map(|due| due.min(longest));
+        }
+        if matches!(self.trust, Trust::Trusted(_)) {
+            self.doubt(now, Cause::NotAttested, doubt.to_owned());
+        }
+        None
+    }
+
+    /// Tombstones for zones that were not known when something was revoked in every zone.
+    fn bury(&mut self, policy: &Policy) -> Vec<TombstoneKey> {
+        let everywhere: Vec<Digest> = self
+            .tombstones
+            .iter()
+            .filter(|key| key.zone == ZONE_EVERY)
+            .map(|key| Digest::new(key.digest))
+            .collect();
+        let zones = policy.zones().keys().filter_map(|name| self.ids.zone(name));
+        let keys: Vec<_> = zones
+            .flat_map(|zone| {
+                everywhere
+                    .iter()
+                    .map(move |digest| tombstone(zone, *digest))
+            })
+            .collect();
+        keys.into_iter()
+            .filter(|key| self.tombstones.insert(*key))
+            .collect()
+    }
+
+    /// Observing goes on as far as this policy allows it, and no further. The records of what it cut.
+    fn bound_observing(&mut self, now: ClockReading, policy: &Policy) -> Vec<Kind> {
+        let mut kinds = Vec::new();
+        self.observed.retain(|name, until| {
+            let Some(bound) = policy.zone(name).and_then(|zone| zone.observe_up_to) else {
+                kinds.push(records::mode_change(name, "policy", 0, None));
+                return false;
+            };
+            let longest = now.boot.after(bound);
+            if *until > longest {
+                *until = longest;
+                kinds.push(records::mode_change(name, "observe", until.0, None));
+            }
+            true
+        });
+        kinds
     }
 
     /// Whether the evidence behind the running lease also satisfies the policy that is active now.

@@ -643,6 +643,8 @@ impl Engine {
             };
             self.degrade(now, Cause::QuoteLate, detail, effects);
             self.due = None;
+            // One that is under way was begun before this moment: another is asked for at once.
+            self.next_quote = now.boot;
         }
         self.end_observing(now, effects);
         let expired = self.active.as_ref().is_some_and(|a| {

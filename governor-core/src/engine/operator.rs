@@ -2,17 +2,23 @@
 //!
 //! Effects are only listed here. A revocation lists the kernel's part before its record.
 
-use governor_common::{RowKey, names::SCOPE_START, row::TombstoneKey};
+use std::collections::BTreeSet;
+
+use governor_common::{
+    RowKey,
+    names::{SCOPE_START, ZONE_EVERY},
+    row::TombstoneKey,
+};
 
 use super::{Cause, Class, Effect, Engine, Grip, Refused, Running, Target, records};
 use crate::{
     digest::Digest,
-    policy::{OnRevoke, Policy, Workload, Zone},
+    policy::{Mode, OnRevoke, Policy, Requires, Workload, Zone},
     time::{ClockReading, Span},
 };
 
 /// Keeps a record well below the longest there may be.
-const TOMBSTONES_PER_RECORD: usize = 512;
+pub(super) const TOMBSTONES_PER_RECORD: usize = 512;
 
 impl Engine {
     pub(super) fn observe(
@@ -48,6 +54,7 @@ impl Engine {
             let record = records::mode_change(&zone, "policy", 0, Some(uid));
             self.reinstall(now, vec![record], effects)
                 .map_err(Refused::Denied)?;
+            self.stop_no_longer_observed(&BTreeSet::from([zone.clone()]), effects);
             return Ok(format!("zone `{zone}` is as the policy has it"));
         }
         let until = now.boot.after(span);
@@ -90,14 +97,22 @@ impl Engine {
                 return Ok("everything is revoked".into());
             }
             Target::Digest(digest) => {
-                let zones: Vec<u32> = self.ids.zones.values().copied().collect();
-                if zones.is_empty() {
-                    return Err(Refused::Invalid("no policy was ever loaded".into()));
-                }
-                for zone in zones {
-                    tombstones.push(tombstone(zone, *digest));
+                // Zones that come later are held against the first of these.
+                tombstones.push(tombstone(ZONE_EVERY, *digest));
+                for zone in self.ids.zones.values() {
+                    tombstones.push(tombstone(*zone, *digest));
                 }
                 if let Some(active) = &self.active {
+                    // What runs in a zone that no policy names any more: nobody says how, and it is
+                    // not to go on.
+                    let policy = active.verified.policy();
+                    let gone = self.ids.zones.iter();
+                    let gone = gone.filter(|(name, _)| policy.zone(name).is_none());
+                    stops.extend(gone.map(|(_, zone)| Effect::Hold {
+                        zone: *zone,
+                        running: Running::Digest(*digest.bytes()),
+                        grip: Grip::Pause,
+                    }));
                     // What an earlier policy listed may still run, as a workload that lists it no more.
                     for (name, zone) in active.verified.policy().zones() {
                         stops.extend(self.ids.zone(name).zip(Grip::of(zone.on_revoke)).map(
@@ -139,6 +154,7 @@ impl Engine {
         }
         let keys = tombstones
             .iter()
+            .filter(|t| t.zone != ZONE_EVERY)
             .map(|t| RowKey {
                 zone: t.zone,
                 scope: SCOPE_START,
@@ -219,6 +235,38 @@ impl Engine {
         if let Err(why) = self.reinstall(now, kinds, effects) {
             self.degrade(now, Cause::GateFault, why, effects);
         }
+        self.stop_no_longer_observed(&over.into_iter().collect(), effects);
+    }
+
+    /// Zones that are observed now, by policy or by an operator.
+    pub(super) fn relaxed(&self) -> BTreeSet<String> {
+        let zones = self.policy().into_iter().flat_map(|verified| {
+            let zones = verified.policy().zones().iter();
+            zones.filter(|(_, zone)| zone.mode == Mode::Observe)
+        });
+        let by_policy = zones.map(|(name, _)| name.clone());
+        by_policy.chain(self.observed.keys().cloned()).collect()
+    }
+
+    /// What was left to run for being observed while trust ended is stopped once it is not observed
+    /// any more, unless trust has returned.
+    pub(super) fn stop_no_longer_observed(
+        &self,
+        zones: &BTreeSet<String>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.withdrawn {
+            return;
+        }
+        self.stop_all(
+            |name, zone| {
+                zones.contains(name)
+                    && zone.requires == Requires::Attestation
+                    && zone.mode == Mode::Enforce
+                    && !self.observed.contains_key(name)
+            },
+            effects,
+        );
     }
 
     /// A zone whose cgroup is not below the governed root.
@@ -269,7 +317,7 @@ impl Engine {
     }
 }
 
-const fn tombstone(zone: u32, digest: Digest) -> TombstoneKey {
+pub(super) const fn tombstone(zone: u32, digest: Digest) -> TombstoneKey {
     TombstoneKey {
         zone,
         reserved: 0,

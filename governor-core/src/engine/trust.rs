@@ -79,6 +79,18 @@ impl Trust {
         }
     }
 
+    /// The lease ends sooner than it was given for.
+    #[must_use]
+    pub fn until(self, deadline: BootTime) -> Self {
+        match self {
+            Self::Trusted(trusted) => Self::Trusted(Trusted {
+                deadline: trusted.deadline.min(deadline),
+                ..trusted
+            }),
+            other @ (Self::Unattested(_) | Self::Degraded(_) | Self::Locked(_)) => other,
+        }
+    }
+
     /// Something speaks against trust. What is an operator's to clear locks.
     #[must_use]
     pub fn doubt(self, now: BootTime, cause: Cause, detail: String) -> Self {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use governor_common::row::TombstoneKey;
+use governor_common::{names::ZONE_EVERY, row::TombstoneKey};
 
 use super::{Broken, Entry, Kind, Named, TombstoneRecord, TpmClock};
 use crate::digest::Digest;
@@ -88,6 +88,7 @@ impl Recovered {
             Some(Kind::Revocation(revocation)) => {
                 self.revoked_all |= revocation.target == "all";
                 self.bury(&revocation.tombstones);
+                self.bury_everywhere(&revocation.target);
             }
             Some(Kind::Grant(grant)) => self.generation = self.generation.max(grant.generation),
             Some(Kind::TrustChange(change)) => {
@@ -136,6 +137,20 @@ impl Recovered {
                 | Kind::Resumed(_),
             )
             | None => {}
+        }
+    }
+
+    /// Records of earlier versions name a digest that was revoked in every zone by their target alone.
+    fn bury_everywhere(&mut self, target: &str) {
+        let mut digest = [0; 32];
+        if let Some(hex) = target.strip_prefix("digest ")
+            && hex::decode_to_slice(hex, &mut digest).is_ok()
+        {
+            self.tombstones.insert(TombstoneKey {
+                zone: ZONE_EVERY,
+                reserved: 0,
+                digest,
+            });
         }
     }
 
@@ -188,6 +203,21 @@ mod tests {
         let recovered = Recovered::from_entries(&[loaded(7, 1), loaded(9, 2), loaded(8, 3)]);
         assert_eq!(recovered.highest, Some((9, Digest::new([2; 32]))));
         assert_eq!(recovered.zones.get("agents"), Some(&1));
+    }
+
+    #[test]
+    fn what_an_earlier_version_revoked_in_every_zone_is_held_against_later_ones() {
+        let revocation = Revocation {
+            target: format!("digest {}", Digest::new([9; 32])),
+            ..Revocation::default()
+        };
+        let recovered = Recovered::from_entries(&[entry(Kind::Revocation(revocation))]);
+        let key = TombstoneKey {
+            zone: ZONE_EVERY,
+            reserved: 0,
+            digest: [9; 32],
+        };
+        assert_eq!(recovered.tombstones, BTreeSet::from([key]));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{
     super::*,
-    model::{Host, check_order, clock, signed_policy_listing},
+    model::{Host, check_order, clock, signed_policy_edited},
     trust::trusted,
 };
 use crate::lineage::Kind;
@@ -15,7 +15,10 @@ fn disarm(host: &Host) -> Step {
 
 fn offer(host: &mut Host, serial: u64, daemons: &str) -> Result<String, Refused> {
     host.feed(Input::PolicyOffered {
-        policy: signed_policy_listing(serial, "", daemons),
+        policy: signed_policy_edited(serial, |text| {
+            let listing = format!("[governor]\nexec = [{daemons}]");
+            text.replace("[governor]\nexec = []", &listing)
+        }),
         users: BTreeMap::new(),
         uid: Some(0),
     })

@@ -5,6 +5,7 @@ mod clocks;
 mod guard;
 mod hold;
 mod model;
+mod reload;
 mod risk;
 mod trust;
 

@@ -49,14 +49,15 @@ pub(super) fn signed_policy(serial: u64) -> Arc<VerifiedPolicy> {
 
 /// The same with further tables.
 pub(super) fn signed_policy_with(serial: u64, tables: &str) -> Arc<VerifiedPolicy> {
-    signed_policy_listing(serial, tables, "")
+    signed_policy_edited(serial, |text| {
+        text.replace("[set]\n", &format!("{tables}[set]\n"))
+    })
 }
 
-/// The same with sets that may be the daemon; the set `daemon` is the one that runs.
-pub(super) fn signed_policy_listing(
+/// The same, edited.
+pub(super) fn signed_policy_edited(
     serial: u64,
-    tables: &str,
-    daemons: &str,
+    edit: impl Fn(String) -> String,
 ) -> Arc<VerifiedPolicy> {
     let scene = Scene::ecc();
     let mut bundle = BTreeMap::new();
@@ -86,7 +87,7 @@ pub(super) fn signed_policy_listing(
     let text = format!(
         "[policy]\nformat = 1\nname = \"test\"\nserial = {serial}\n\
          not_before = 2026-11-01T00:00:00Z\nnot_after = 2028-01-01T00:00:00Z\n\
-         [governor]\nexec = [{daemons}]\n\
+         [governor]\nexec = []\n\
          [attestation]\nverifiers = [\"local\"]\nthreshold = 1\npcrs = [0, 7]\n\
          reference = \"reference.toml\"\nevery = \"10s\"\nlease = \"30s\"\n\
          [zone.agents]\ncgroup = \"governed.slice/governed-agents.slice\"\n\
@@ -97,11 +98,10 @@ pub(super) fn signed_policy_listing(
          started_by = [\"operator\"]\nuser = [\"1000\"]\non_revoke = \"freeze\"\n\
          [workload.helper]\nzone = \"tools\"\nexec = [\"helper\"]\n\
          started_by = [\"operator\"]\nuser = [\"1000\"]\n\
-         {tables}\
          [set]\nplanner = \"planner.sha256\"\nhelper = \"helper.sha256\"\n\
          daemon = \"daemon.sha256\"\n"
     );
-    bundle.insert("policy.toml".into(), text.into_bytes());
+    bundle.insert("policy.toml".into(), edit(text).into_bytes());
     let sums: String = bundle
         .iter()
         .map(|(name, bytes)| format!("{}  {name}\n", Digest::of(bytes)))

@@ -1,0 +1,291 @@
+//! What a policy that is loaded takes from what stood before it: observing, leases, and the zones that
+//! something revoked everywhere may come back in.
+
+use super::{
+    model::{BOOT, signed_policy_edited},
+    *,
+};
+use crate::{lineage::Recovered, time::WallTime};
+
+fn offer(host: &mut Host, serial: u64, edit: impl Fn(String) -> String) {
+    host.feed(Input::PolicyOffered {
+        policy: signed_policy_edited(serial, edit),
+        users: BTreeMap::new(),
+        uid: Some(0),
+    })
+    .unwrap();
+}
+
+fn observe_agents(host: &mut Host, seconds: u64) {
+    host.feed(Input::Observe {
+        zone: "agents".into(),
+        span: Span::seconds(seconds),
+        uid: 0,
+    })
+    .unwrap();
+}
+
+fn revoke(host: &mut Host, content: &[u8]) {
+    host.feed(Input::Revoke {
+        target: Target::Digest(Digest::of(content)),
+        reason: "drill".into(),
+        uid: 0,
+    })
+    .unwrap();
+}
+
+fn zone_row(host: &Host, zone: u32) -> governor_common::Row {
+    let table = host.kernel.table.as_ref().unwrap();
+    let row = table
+        .rows
+        .iter()
+        .find(|row| row.roles == 0 && row.key.zone == zone);
+    *row.unwrap()
+}
+
+fn stops(effects: &[Effect]) -> bool {
+    let kills = |effect: &Effect| {
+        matches!(
+            effect,
+            Effect::Stop {
+                zone: 1,
+                workload: None,
+                action: OnRevoke::Kill
+            }
+        )
+    };
+    effects.iter().any(kills)
+}
+
+#[test]
+fn observing_ends_with_the_policy_that_allowed_it_and_a_stop_reaches_the_zone_again() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    host.attest(false);
+    observe_agents(&mut host, 60);
+    offer(&mut host, 2, |text| {
+        text.replace("observe_up_to = \"1m\"\n", "")
+    });
+    assert!(host.engine.observed().is_empty());
+    assert_eq!(zone_row(&host, 1).observe_until, 0);
+    let step = host
+        .engine
+        .handle(clock(host.now), Input::PcrsRead(pcrs(true)));
+    assert!(stops(&step.effects), "{:?}", step.effects);
+}
+
+#[test]
+fn observing_is_cut_to_what_the_new_policy_allows() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    observe_agents(&mut host, 60);
+    let before = zone_row(&host, 1).observe_until;
+    offer(&mut host, 2, |text| text.replace("\"1m\"", "\"10s\""));
+    assert_eq!(zone_row(&host, 1).observe_until, host.now + 10 * SECOND);
+    assert!(before > host.now + 10 * SECOND);
+    let cut = host.records.iter().rev().find_map(|kind| match kind {
+        Kind::ModeChange(change) => Some(change.until),
+        _ => None,
+    });
+    assert_eq!(cut, Some(host.now + 10 * SECOND));
+    offer(&mut host, 3, |text| text);
+    assert_eq!(zone_row(&host, 1).observe_until, host.now + 10 * SECOND);
+}
+
+#[test]
+fn what_observing_spared_is_stopped_once_it_is_over_and_trust_has_not_returned() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    host.attest(false);
+    observe_agents(&mut host, 60);
+    let lost = Input::PcrsRead(pcrs(true));
+    let step = host.engine.handle(clock(host.now), lost.clone());
+    assert!(!stops(&step.effects), "it is observed");
+    host.feed(lost).unwrap();
+    host.now += 60 * SECOND;
+    let step = host.engine.handle(clock(host.now), Input::Tick);
+    assert!(stops(&step.effects), "{:?}", step.effects);
+}
+
+#[test]
+fn observing_that_ends_while_the_host_is_trusted_stops_nothing() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    host.attest(false);
+    observe_agents(&mut host, 20);
+    host.now += 20 * SECOND;
+    let step = host.engine.handle(clock(host.now), Input::Tick);
+    assert!(!stops(&step.effects), "{:?}", step.effects);
+}
+
+#[test]
+fn a_digest_revoked_in_every_zone_is_revoked_in_a_zone_of_another_name() {
+    let renamed = |text: String| {
+        text.replace("zone.agents", "zone.others")
+            .replace("\"agents\"", "\"others\"")
+    };
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    revoke(&mut host, b"p");
+    offer(&mut host, 2, renamed);
+    host.attest(false);
+    let zone = host.engine.ids().zone("others").unwrap();
+    let key = TombstoneKey {
+        zone,
+        reserved: 0,
+        digest: *Digest::of(b"p").bytes(),
+    };
+    assert!(host.kernel.tombstones.contains(&key));
+    let table = host.kernel.table.as_ref().unwrap();
+    let listed = |digest: [u8; 32]| table.rows.iter().any(|row| row.key.digest == digest);
+    assert!(!listed(key.digest) && listed(*Digest::of(b"h").bytes()));
+    let recorded = host.records.iter().any(|kind| match kind {
+        Kind::Revocation(revocation) => revocation.tombstones.iter().any(|t| t.zone == zone),
+        _ => false,
+    });
+    assert!(recorded, "a restart finds it in the ledger");
+}
+
+#[test]
+fn a_ledger_alone_is_enough_to_keep_it_revoked_everywhere() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    revoke(&mut host, b"p");
+    let entries: Vec<crate::lineage::Entry> = host
+        .records
+        .iter()
+        .map(|kind| crate::lineage::Entry {
+            wall: WallTime(0).0,
+            boot_id: BOOT.to_vec(),
+            kind: Some(kind.clone()),
+            ..crate::lineage::Entry::default()
+        })
+        .collect();
+    let everywhere = TombstoneKey {
+        zone: governor_common::names::ZONE_EVERY,
+        reserved: 0,
+        digest: *Digest::of(b"p").bytes(),
+    };
+    let recovered = Recovered::from_entries(&entries);
+    assert!(recovered.tombstones.contains(&everywhere));
+}
+
+#[test]
+fn a_digest_is_held_in_a_zone_that_no_policy_names_any_more() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    offer(&mut host, 2, |text| {
+        text.replace("zone.tools", "zone.others")
+            .replace("\"tools\"", "\"others\"")
+    });
+    let old = host.engine.ids().zone("tools").unwrap();
+    let step = host.engine.handle(
+        clock(host.now),
+        Input::Revoke {
+            target: Target::Digest(Digest::of(b"h")),
+            reason: "drill".into(),
+            uid: 0,
+        },
+    );
+    let held = step.effects.iter().any(|effect| {
+        matches!(effect, Effect::Hold { zone, running: Running::Digest(_), .. } if *zone == old)
+    });
+    assert!(held, "{:?}", step.effects);
+}
+
+#[test]
+fn what_runs_and_is_listed_no_more_is_stopped_by_its_content() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    offer(&mut host, 2, |text| {
+        text.replace("exec = [\"planner\"]", "exec = [\"helper\"]")
+    });
+    let digest = Digest::of(b"p");
+    let step = host.engine.handle(
+        clock(host.now),
+        Input::Revoke {
+            target: Target::Digest(digest),
+            reason: "drill".into(),
+            uid: 0,
+        },
+    );
+    let held = Effect::Hold {
+        zone: 1,
+        running: Running::Digest(*digest.bytes()),
+        grip: Grip::Kill,
+    };
+    assert!(step.effects.contains(&held), "{:?}", step.effects);
+}
+
+#[test]
+fn a_shorter_lease_cuts_the_one_that_runs() {
+    let shorter = |text: String| {
+        text.replace("every = \"10s\"", "every = \"2s\"")
+            .replace("lease = \"30s\"", "lease = \"5s\"")
+    };
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    host.attest(false);
+    let began = host.now;
+    host.now += SECOND;
+    offer(&mut host, 2, shorter);
+    assert_eq!(host.kernel.lease.unwrap().0, began + 5 * SECOND);
+    assert_eq!(host.engine.trust().name(), "trusted");
+    assert!(host.allows(b"p"));
+    host.now = began + 5 * SECOND;
+    assert!(!host.allows(b"p"));
+    host.feed(Input::Tick).unwrap();
+    assert!(host.engine.trust().has(&Cause::QuoteLate));
+}
+
+#[test]
+fn a_quote_older_than_the_new_lease_holds_nothing_up_and_leaves_time_for_another() {
+    let shorter = |text: String| {
+        text.replace("every = \"10s\"", "every = \"2s\"")
+            .replace("lease = \"30s\"", "lease = \"5s\"")
+    };
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    host.attest(false);
+    host.now += 8 * SECOND;
+    offer(&mut host, 2, shorter);
+    assert_eq!(host.kernel.lease, None);
+    assert_eq!(host.engine.trust().name(), "degraded");
+    host.now += SECOND;
+    let step = host.engine.handle(clock(host.now), Input::Tick);
+    assert!(!stops(&step.effects), "it has as long as a lease");
+    host.attest(false);
+    assert!(host.allows(b"p"));
+}
+
+#[test]
+fn a_longer_lease_waits_for_the_next_quote() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    host.attest(false);
+    let before = host.kernel.lease;
+    offer(&mut host, 2, |text| text.replace("\"30s\"", "\"60s\""));
+    assert_eq!(host.kernel.lease, before);
+}
+
+#[test]
+fn a_lease_that_ends_while_a_quote_is_under_way_asks_for_another_at_once() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    host.attest(false);
+    host.restart();
+    host.now = SECOND + LEASE - SECOND;
+    host.load(1, None).unwrap();
+    assert!(host.begin_quote());
+    host.now += SECOND;
+    host.feed(Input::Tick).unwrap();
+    assert!(host.engine.trust().has(&Cause::QuoteLate));
+    host.answer_quote(false);
+    assert_eq!(
+        host.engine.trust().name(),
+        "degraded",
+        "it speaks of before"
+    );
+    host.attest(false);
+    assert_eq!(host.engine.trust().name(), "trusted");
+}
