@@ -47,7 +47,7 @@ pub use trust::{Doubted, Trust, Trusted};
 use window::Window;
 
 use crate::{
-    attest::{Challenge, Evidence, PcrSelection, ReferenceValues},
+    attest::{Challenge, Evidence, Nonce, PcrSelection, ReferenceValues},
     digest::Digest,
     lineage::{Broken, Kind, Recovered},
     policy::{self, Epochs, Ids, Mode, Requires, VerifiedPolicy},
@@ -863,6 +863,17 @@ impl Engine {
     /// Whether a challenge is out that nobody answered yet.
     pub const fn is_waiting_for_evidence(&self) -> bool {
         self.outstanding.is_some()
+    }
+
+    /// Whether the challenge with this nonce is the one that is out.
+    pub fn is_waiting_for(&self, nonce: &Nonce) -> bool {
+        let out = self.outstanding.as_ref();
+        out.is_some_and(|outstanding| outstanding.challenge.nonce == *nonce)
+    }
+
+    /// What the TPM failed with, if it was the last thing it did.
+    pub fn tpm_error(&self) -> Option<&str> {
+        self.tpm_error.as_deref()
     }
 
     /// `now` with the latest wall clock that was seen, which is the one that a policy's validity is

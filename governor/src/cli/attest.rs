@@ -136,7 +136,7 @@ fn now(globals: &Globals) -> Done {
         output::print(&render::appraised(&reply))?;
     }
     let state = reply.trust.map(|trust| trust.state()).unwrap_or_default();
-    Ok(if state == TrustState::Trusted {
+    Ok(if state == TrustState::Trusted && reply.failed.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(3)

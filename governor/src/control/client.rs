@@ -97,7 +97,7 @@ impl Client {
                     socket: socket.to_owned(),
                 })
             }
-            Err(_) => Err(closed(socket)),
+            Err(_) => Err(closed(socket, nix::unistd::geteuid().is_root())),
         }
     }
 
@@ -118,7 +118,7 @@ impl Client {
     fn failure(&self, status: tonic::Status) -> Failure {
         // A status that the daemon sent has no source; a connection that broke has one.
         if std::error::Error::source(&status).is_some() {
-            closed(&self.socket)
+            closed(&self.socket, nix::unistd::geteuid().is_root())
         } else {
             status.into()
         }
@@ -147,10 +147,15 @@ fn silent(socket: &Path, patience: Duration) -> Failure {
     ))
 }
 
-fn closed(socket: &Path) -> Failure {
+fn closed(socket: &Path, root: bool) -> Failure {
+    let why = if root {
+        "it ended or was restarted meanwhile, or you are inside a governed zone, or 64 ask already. \
+         Whether it did what was asked is not known: see `governor status`, then"
+    } else {
+        "it answers root only: try with `sudo`, or see"
+    };
     Failure::Unreachable(format!(
-        "the daemon at `{}` closed the connection: it answers root only, never from inside a \
-         governed zone, and 64 at a time; see `journalctl -u governor`",
+        "the daemon at `{}` closed the connection: {why} `journalctl -u governor`",
         socket.display()
     ))
 }
@@ -159,3 +164,15 @@ fn closed(socket: &Path) -> Failure {
 const SHORT: Duration = Duration::from_secs(10);
 /// For what waits for the TPM, the disk or the kernel; longer than the daemon's own limit.
 const LONG: Duration = Duration::from_secs(70);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_not_told_that_only_root_is_answered() {
+        let words = |root| closed(Path::new("/run/governor.sock"), root).to_string();
+        assert!(words(true).contains("restarted") && !words(true).contains("root only"));
+        assert!(words(false).contains("root only"));
+    }
+}

@@ -110,7 +110,7 @@ impl Daemon {
                 self.apply(Input::Reattest)?;
                 if !self.engine.is_waiting_for_evidence() {
                     // The TPM could not even be asked.
-                    self.answer_waiting();
+                    self.answer_waiting(None);
                 }
             }
             Command::RecentEvents { reply } => {
@@ -148,13 +148,18 @@ impl Daemon {
             return Ok(Err(refusal));
         }
         let rows = self.hands.gate.table().map_or(0, |rows| rows.len());
+        let everything = matches!(target, Target::All);
         let (target, uid) = (meant(target), caller.uid);
         let applied = self.apply(Input::Revoke {
             target,
             reason,
             uid,
         })?;
-        let left = self.hands.gate.table().map_or(0, |rows| rows.len());
+        // Everything at once is revoked by its epoch: the rows stay, and none of them stands.
+        let left = match everything {
+            true => 0,
+            false => self.hands.gate.table().map_or(0, |rows| rows.len()),
+        };
         let stopped = applied.stopped;
         let record = self.hands.ledger.head().size.saturating_sub(1);
         Ok(settled(applied).map(|_| proto::RevokeReply {

@@ -1,36 +1,36 @@
 //! Explanations: the kernel's own verdict function, asked about what has not happened yet.
 //!
-//! Promises: facts are filled from the maps in force and judged by `governor_common::decide`, so an
-//! explanation cannot drift from enforcement. Where the question leaves something open (who starts
-//! it, as which user) the most favourable answer that the table allows is taken, and said.
+//! Promises: facts are filled from the maps in force (see `foreseen`) and judged by
+//! `governor_common::decide`, so an explanation cannot drift from enforcement. Where the question leaves
+//! something open the most favourable answer that the table allows is taken, and said.
 
-use std::{collections::BTreeMap, os::fd::AsFd as _};
+use std::os::fd::AsFd as _;
 
 use governor_common::{
-    Facts, Label, Measured, Operation, Reason, Row, RowKey, Verdict,
+    Facts, Label, Measured, Operation, Reason, Row, Verdict,
     decide::{self, Decision},
-    names::{SCOPE_START, SCOPE_ZONE, STARTER_OPERATOR},
+    names::{SCOPE_START, STARTER_OPERATOR},
     net::{AF_INET, AF_INET6, EgressKey, IPPROTO_TCP, IPPROTO_UDP, SOCK_DGRAM, SOCK_STREAM},
-    row::{ROLE_EXECUTABLE, ROLE_LIBRARY, ROLE_SCRIPT, TombstoneKey},
+    row::{ROLE_EXECUTABLE, ROLE_LIBRARY, ROLE_SCRIPT},
 };
 use governor_core::{digest::Digest, time::ClockReading};
 
 use super::{
     Daemon,
     advice::{advice, redecide},
-    events, names,
+    events,
+    foreseen::Foreseen,
+    names,
 };
 use crate::{
     cgroups,
     control::{Question, Refusal, proto},
 };
 
-/// The table and state as they stand, for as many questions as one explanation asks.
+/// The maps as they stand, for as many questions as one explanation asks.
 struct Now<'a> {
     daemon: &'a Daemon,
-    rows: Vec<Row>,
-    tombstones: BTreeMap<TombstoneKey, u64>,
-    base: Facts,
+    maps: Foreseen,
 }
 
 /// Answers one question.
@@ -42,13 +42,7 @@ pub(crate) fn reply(
     let failed = |error: crate::gate::GateError| Refusal::Failed(format!("{error:#}"));
     let now = Now {
         daemon,
-        rows: daemon.hands.gate.table().map_err(failed)?,
-        tombstones: daemon.hands.gate.tombstones().map_err(failed)?,
-        base: Facts {
-            now: clock.boot.0,
-            state: daemon.hands.gate.state().map_err(failed)?,
-            ..Facts::default()
-        },
+        maps: Foreseen::read(&daemon.hands.gate, clock.boot.0).map_err(failed)?,
     };
     match question {
         Question::Content { digest, zone } => now.content(*digest, zone.as_deref()),
@@ -80,13 +74,8 @@ impl Now<'_> {
         }
         let mut judgements = Vec::new();
         for (name, number) in zones {
-            let started = self.find(number, SCOPE_START, digest);
-            let operation = match started {
-                Some(row) if row.roles & ROLE_SCRIPT != 0 => Operation::Script,
-                Some(_) | None => Operation::Execute,
-            };
-            judgements.push(self.judge_start(name, number, digest, operation, started));
-            let mapped = self.rows.iter().filter(|row| {
+            judgements.push(self.judge_start(name, number, digest));
+            let mapped = self.maps.rows().filter(|row| {
                 row.key.zone == number
                     && row.key.scope != SCOPE_START
                     && row.key.digest == *digest.bytes()
@@ -101,42 +90,8 @@ impl Now<'_> {
         ))
     }
 
-    fn judge_start(
-        &self,
-        zone_name: &str,
-        zone: u32,
-        digest: Digest,
-        operation: Operation,
-        row: Option<Row>,
-    ) -> proto::Judgement {
-        let row = row.unwrap_or_default();
-        let mut facts = Facts {
-            operation: operation as u32,
-            measured: Measured::Sha256 as u32,
-            digest: *digest.bytes(),
-            row,
-            ..self.facts(zone, digest)
-        };
-        facts.uid = row
-            .users
-            .iter()
-            .find(|user| **user != 0)
-            .map_or(u32::MAX, |user| user - 1);
-        let starter = row
-            .starters
-            .iter()
-            .copied()
-            .find(|starter| *starter != 0)
-            .unwrap_or(0);
-        if starter != 0 && starter != STARTER_OPERATOR {
-            facts.label = Label {
-                zone,
-                workload: starter,
-                exec_id: 1,
-                digest: [0; 32],
-            };
-        }
-        let decision = decide::decide_exec(&facts);
+    fn judge_start(&self, zone_name: &str, zone: u32, digest: Digest) -> proto::Judgement {
+        let (row, operation, decision) = self.maps.start(zone, digest);
         let ids = self.daemon.engine.ids();
         let users: Vec<String> = row
             .users
@@ -177,7 +132,7 @@ impl Now<'_> {
                 digest: [0; 32],
             },
             row,
-            ..self.facts(zone, digest)
+            ..self.maps.facts(zone, digest)
         };
         self.judgement(
             zone_name,
@@ -214,6 +169,7 @@ impl Now<'_> {
         };
         let digest = Digest::new(label.digest);
         let row = self
+            .maps
             .find(label.zone, label.workload, digest)
             .unwrap_or_default();
         let facts = Facts {
@@ -222,7 +178,7 @@ impl Now<'_> {
             family: AF_INET,
             label,
             row,
-            ..self.facts(label.zone, digest)
+            ..self.maps.facts(label.zone, digest)
         };
         let ids = self.daemon.engine.ids();
         let zone = names::zone(ids, label.zone);
@@ -298,7 +254,7 @@ impl Now<'_> {
             .next()
             .copied()
             .ok_or_else(|| Refusal::Invalid(format!("workload `{workload}` has no executable")))?;
-        let row = self.find(zone, number, digest).unwrap_or_default();
+        let row = self.maps.find(zone, number, digest).unwrap_or_default();
         let (family, bytes) = match address.to_canonical() {
             std::net::IpAddr::V4(v4) => {
                 let mut bytes = [0; 16];
@@ -329,18 +285,17 @@ impl Now<'_> {
             port: u32::from(port),
             address: bytes,
             destination_listed: u32::from(listed),
-            ..self.facts(zone, digest)
+            ..self.maps.facts(zone, digest)
         };
-        let decision = decide::decide_connect(&facts);
-        let mut judgement = self.judgement(
-            &described.zone,
-            &row,
-            Operation::Connect,
-            decision,
-            String::new(),
-        );
+        // A v4-mapped address is an IPv6 socket's.
+        let socket = if address.is_ipv4() { AF_INET } else { AF_INET6 };
+        let (operation, decision) = self.maps.connect(facts, socket);
+        let mut judgement =
+            self.judgement(&described.zone, &row, operation, decision, String::new());
         workload.clone_into(&mut judgement.workload);
-        if let Some((prefix, _)) = rule {
+        if let Some((prefix, _)) = rule
+            && operation == Operation::Connect
+        {
             judgement.rule = format!("workload.{workload}.egress, {prefix} bits of the address");
         }
         let subject = format!("workload `{workload}` to {address} port {port}");
@@ -378,43 +333,6 @@ impl Now<'_> {
             })
             .max_by_key(|(_, bits, _)| *bits)
             .map(|(_, bits, row)| (*bits, *row))
-    }
-
-    fn facts(&self, zone: u32, digest: Digest) -> Facts {
-        let key = RowKey {
-            zone,
-            scope: SCOPE_ZONE,
-            digest: [0; 32],
-        };
-        let zone_row = self
-            .rows
-            .iter()
-            .find(|row| row.key == key)
-            .copied()
-            .unwrap_or_default();
-        let tombstone = TombstoneKey {
-            zone,
-            reserved: 0,
-            digest: *digest.bytes(),
-        };
-        Facts {
-            zone,
-            zone_mode: zone_row.mode,
-            zone_class: zone_row.class,
-            zone_memory: zone_row.memory,
-            zone_families: zone_row.families,
-            tombstone: u32::from(self.tombstones.contains_key(&tombstone)),
-            ..self.base
-        }
-    }
-
-    fn find(&self, zone: u32, scope: u32, digest: Digest) -> Option<Row> {
-        let key = RowKey {
-            zone,
-            scope,
-            digest: *digest.bytes(),
-        };
-        self.rows.iter().find(|row| row.key == key).copied()
     }
 
     fn judgement(

@@ -11,6 +11,7 @@ mod disarm;
 mod events;
 mod execute;
 mod explain;
+mod foreseen;
 mod holding;
 mod names;
 mod start;
@@ -74,6 +75,8 @@ pub struct Daemon {
     canary: watch::Heard,
     /// Who asked for the gate to be taken down.
     disarming: Option<oneshot::Sender<Result<proto::DisarmReply, Refusal>>>,
+    /// Why the kept policy could not be put in force yet; tried again until it is.
+    owed_policy: Option<String>,
 }
 
 /// What the TPM's thread answers.
@@ -164,6 +167,7 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
                 daemon.sweep();
                 daemon.guard_devices();
                 daemon.miss_canary()?;
+                daemon.resume_if_owed()?;
                 // Fed by a loop that went round, not by a timer of its own.
                 notify(&[sd_notify::NotifyState::Watchdog]);
             }
@@ -333,14 +337,18 @@ impl Daemon {
     }
 
     fn tpm_answered(&mut self, answer: FromTpm) -> Result<()> {
-        match answer {
+        let (asked, failed) = match answer {
             FromTpm::Evidence(nonce, Ok(evidence)) => {
-                self.apply(Input::EvidenceArrived { nonce, evidence })?;
+                let asked = self.engine.is_waiting_for(&nonce);
+                let applied = self.apply(Input::EvidenceArrived { nonce, evidence })?;
+                (asked, applied.failed)
             }
             FromTpm::Evidence(nonce, Err(why)) => {
                 tracing::warn!("the TPM did not quote: {why}");
-                let nonce = Some(nonce);
+                let asked = self.engine.is_waiting_for(&nonce);
+                let (nonce, failed) = (Some(nonce), Some(why.clone()));
                 self.apply(Input::QuoteFailed { nonce, why })?;
+                (asked, failed)
             }
             FromTpm::Extended(pcr, done) => return self.extended(pcr, done),
             FromTpm::Pcrs(read) => {
@@ -353,26 +361,40 @@ impl Daemon {
                 }
                 return Ok(());
             }
+        };
+        if !asked && !self.waiting.is_empty() {
+            // It answers a challenge that was given up meanwhile, and says nothing of the one that
+            // they wait for.
+            if !self.engine.is_waiting_for_evidence() {
+                self.apply(Input::Reattest)?;
+            }
+            if self.engine.is_waiting_for_evidence() {
+                return Ok(());
+            }
         }
-        self.answer_waiting();
+        self.answer_waiting(failed);
         Ok(())
     }
 
-    /// Tells those who asked for an appraisal how it went.
-    fn answer_waiting(&mut self) {
+    /// Tells those who asked for an appraisal how it went: trust may stand on an earlier one.
+    fn answer_waiting(&mut self, failed: Option<String>) {
+        let failed = failed
+            .or_else(|| self.engine.tpm_error().map(str::to_owned))
+            .unwrap_or_default();
         for waiting in std::mem::take(&mut self.waiting) {
-            drop(waiting.send(self.reattested()));
+            drop(waiting.send(self.reattested(failed.clone())));
         }
     }
 
-    fn reattested(&self) -> Result<proto::ReattestReply, Refusal> {
+    fn reattested(&self, failed: String) -> Result<proto::ReattestReply, Refusal> {
         let now = clock::now().map_err(|error| Refusal::Failed(format!("{error:#}")))?;
         let lease = match self.engine.trust() {
             Trust::Trusted(trusted) => Some(trusted.deadline.0),
             Trust::Unattested(_) | Trust::Degraded(_) | Trust::Locked(_) => None,
         };
         let trust = status::trust(&self.engine, now, lease);
-        Ok(proto::ReattestReply { trust: Some(trust) })
+        let trust = Some(trust);
+        Ok(proto::ReattestReply { trust, failed })
     }
 
     /// Reads the quoted registers between quotes; one reading at a time.

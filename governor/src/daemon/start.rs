@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 use anyhow::{Context as _, Result, bail};
 use governor_core::{
     digest::Digest,
-    engine::{Effect, Engine, Host, Input, KernelView, Refused},
+    engine::{Cause, Effect, Engine, Host, Input, KernelView, Refused},
     policy::{self, Epochs, RawBundle, VerifiedPolicy},
     time::BootTime,
 };
@@ -109,6 +109,7 @@ pub(super) fn start(
         leaves: 0,
         disarming: None,
         canary: super::watch::Heard::now(now.boot),
+        owed_policy: None,
     };
     // Losses of an earlier daemon's time were its to report.
     let drained = daemon.hands.gate.drain(0);
@@ -165,6 +166,7 @@ impl Daemon {
                     users,
                     uid: None,
                 })?;
+                self.owed_policy.clone_from(&applied.failed);
                 match applied.failed {
                     Some(error) => Err(Refused::Denied(error)),
                     None => applied.answer,
@@ -185,6 +187,19 @@ impl Daemon {
             self.apply(Input::NoPolicyKept)?;
         }
         Ok(())
+    }
+
+    /// Tries again what could not be written down or done, once records are taken: the policy was
+    /// accepted before, so nobody has to offer it.
+    pub(super) fn resume_if_owed(&mut self) -> Result<()> {
+        if self.owed_policy.is_none() || self.engine.policy().is_some() {
+            self.owed_policy = None;
+            return Ok(());
+        }
+        if self.engine.trust().has(&Cause::LedgerUnwritable) {
+            return Ok(());
+        }
+        self.resume()
     }
 
     /// Verifies a bundle against the keys this host trusts, now.

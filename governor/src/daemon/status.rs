@@ -4,13 +4,16 @@
 //! that the design names is missing, and it names each that is.
 
 use governor_core::{
-    engine::{Engine, Trust},
+    engine::{Cause, Engine, Trust},
     policy::{Mode, OnRevoke, Requires},
     time::{BootTime, ClockReading},
 };
 
-use super::{Daemon, clock};
+use super::{Daemon, advice::advice, clock, foreseen::Foreseen};
 use crate::{control::proto, gate::HookState};
+
+/// Why a host whose policy wants no quote is not trusted.
+const NOTHING_ASKS: &str = "the policy in force asks for no attestation";
 
 /// Why root can take the gate away.
 const NOT_ARMED: &str = "no policy lists a daemon under [governor], so root can still unpin, unmount or rewrite the gate";
@@ -34,16 +37,15 @@ pub(crate) fn reply(daemon: &Daemon, now: ClockReading) -> proto::StatusReply {
     let state = daemon.hands.gate.state().unwrap_or_default();
     let counts = daemon.hands.gate.counts().unwrap_or_default();
     let head = daemon.hands.ledger.head();
+    let lease = state.lease_holds(now.boot.0);
+    let mut trust = trust(engine, now, lease.then_some(state.lease_deadline));
+    if let Some(error) = &daemon.owed_policy {
+        say_it_is_owed(&mut trust, error);
+    }
     proto::StatusReply {
-        trust: Some(trust(
-            engine,
-            now,
-            state
-                .lease_holds(now.boot.0)
-                .then_some(state.lease_deadline),
-        )),
+        trust: Some(trust),
         enforcement: Some(enforcement(daemon)),
-        zones: zones(engine, now),
+        zones: zones(daemon, now),
         policy: policy(daemon),
         epochs: Some(proto::Epochs {
             attested: state.epoch_attested,
@@ -67,9 +69,7 @@ pub(crate) fn reply(daemon: &Daemon, now: ClockReading) -> proto::StatusReply {
             head: head.digest.bytes().to_vec(),
             path: daemon.hands.ledger.path().display().to_string(),
             ok: daemon.hands.ledger.refuses().is_none()
-                && !engine
-                    .trust()
-                    .has(&governor_core::engine::Cause::LedgerUnwritable),
+                && !engine.trust().has(&Cause::LedgerUnwritable),
             detail: daemon.hands.ledger.refuses().unwrap_or_default(),
         }),
         daemon: Some(proto::Daemon {
@@ -92,17 +92,19 @@ pub(crate) fn trust(engine: &Engine, now: ClockReading, lease: Option<u64>) -> p
     };
     let appraised = matches!(engine.trust(), Trust::Trusted(_));
     let nothing_asks = engine.policy().is_some() && engine.watched().is_none();
-    let reasons = engine
-        .trust()
-        .causes()
-        .into_iter()
-        .filter(|(cause, _)| !(nothing_asks && *cause == governor_core::engine::Cause::NotAttested))
-        .map(|(cause, detail)| proto::TrustReason {
+    let reason = |(cause, detail): (Cause, String)| {
+        let (text, cleared_by) = if nothing_asks && cause == Cause::NotAttested {
+            (NOTHING_ASKS.to_owned(), "nothing needs it")
+        } else {
+            (detail, cause.remedy())
+        };
+        proto::TrustReason {
             code: cause.code(),
-            text: detail,
-            cleared_by: cause.remedy().to_owned(),
-        })
-        .collect();
+            text,
+            cleared_by: cleared_by.to_owned(),
+        }
+    };
+    let reasons = engine.trust().causes().into_iter().map(reason).collect();
     proto::Trust {
         state: state.into(),
         class: if appraised {
@@ -120,6 +122,19 @@ pub(crate) fn trust(engine: &Engine, now: ClockReading, lease: Option<u64>) -> p
         } else {
             Vec::new()
         },
+    }
+}
+
+/// The policy that was accepted before is there, and comes back by itself.
+fn say_it_is_owed(trust: &mut proto::Trust, error: &str) {
+    let code = Cause::NoPolicy.code();
+    for reason in &mut trust.reasons {
+        if reason.code == code {
+            reason.text = format!("the kept policy could not be put in force: {error}");
+            "it is tried again by itself once records can be written; a policy reloaded by hand \
+             clears this too"
+                .clone_into(&mut reason.cleared_by);
+        }
     }
 }
 
@@ -190,10 +205,13 @@ fn enforcement(daemon: &Daemon) -> proto::Enforcement {
     }
 }
 
-fn zones(engine: &Engine, now: ClockReading) -> Vec<proto::Zone> {
+fn zones(daemon: &Daemon, now: ClockReading) -> Vec<proto::Zone> {
+    let engine = &daemon.engine;
     let Some(verified) = engine.policy() else {
         return Vec::new();
     };
+    // Maps that cannot be read let nothing start, as far as anybody can say.
+    let maps = Foreseen::read(&daemon.hands.gate, now.boot.0).unwrap_or_default();
     let zones = verified.policy().zones().iter();
     zones
         .map(|(name, zone)| {
@@ -207,6 +225,8 @@ fn zones(engine: &Engine, now: ClockReading) -> Vec<proto::Zone> {
                 (Mode::Enforce, _) => proto::ZoneMode::ObserveFor,
             };
             let (leaves, frozen) = crate::cgroups::count(&zone.cgroup);
+            let standing = maps.standing(verified.policy(), engine.ids(), name);
+            let reason = standing.reason;
             proto::Zone {
                 name: name.clone(),
                 cgroup: zone.cgroup.clone(),
@@ -226,6 +246,11 @@ fn zones(engine: &Engine, now: ClockReading) -> Vec<proto::Zone> {
                 observe_left_ms: left / 1_000_000,
                 leaves,
                 frozen,
+                listed: standing.listed,
+                startable: standing.startable,
+                revoked: standing.revoked,
+                reason: reason.map_or_else(String::new, |reason| reason.name().to_owned()),
+                remedy: reason.map_or_else(String::new, |reason| advice(reason as u32)),
             }
         })
         .collect()

@@ -22,6 +22,7 @@ use governor_core::{
     time::ClockReading,
 };
 use prost::Message as _;
+use rustix::io::Errno;
 
 use crate::anchor::{Anchor, Anchored};
 
@@ -38,6 +39,8 @@ pub struct Ledger {
     boot_id: [u8; 16],
     /// A failed write could not be undone; the file's end is unknown.
     poisoned: bool,
+    /// A record could not be written, and there may still be no room for one.
+    full: bool,
     anchor: Anchor,
     /// The anchor is behind, because it could not be written.
     owed: bool,
@@ -45,6 +48,10 @@ pub struct Ledger {
     /// It was found broken, and nobody was told.
     news: bool,
 }
+
+/// What a ledger that was full must have free before it takes records again: more than the longest
+/// record there may be.
+const ROOM: u64 = 2 * MAX_RECORD as u64;
 
 impl Ledger {
     /// Opens or begins the ledger in the state directory, and says what it tells a restarted daemon.
@@ -96,6 +103,7 @@ impl Ledger {
             changed: (0, 0),
             boot_id,
             poisoned: false,
+            full: false,
             anchor,
             owed: false,
             broken: None,
@@ -161,8 +169,9 @@ impl Ledger {
             self.owed = false;
         }
         let (frame, head) = encode(self.head, self.boot_id, now, kinds)?;
-        let written = self.write(&frame);
+        let written = self.make_room().and_then(|()| self.write(&frame));
         if let Err(error) = written {
+            self.full = true;
             // What is on disk beyond the last good record must not be taken for one later.
             let undone = self.undo();
             if let Err(undo) = undone {
@@ -186,6 +195,22 @@ impl Ledger {
             tracing::error!("{error:#}");
             self.owed = true;
         }
+        Ok(())
+    }
+
+    /// After a record could not be written: a small one may still fit where the next would not, which
+    /// says nothing of the ledger. It takes records again when there is room for many.
+    fn make_room(&mut self) -> std::io::Result<()> {
+        if !self.full {
+            return Ok(());
+        }
+        let keep = rustix::fs::FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(self.opened()?, keep, self.length, ROOM) {
+            // Not every file system can promise room; there, trying is the only way to know.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.full = false;
         Ok(())
     }
 

@@ -74,6 +74,30 @@ fn a_full_disk_changes_nothing() {
 
 /// What somebody does to the files while the daemon runs, and what it is.
 #[test]
+fn a_ledger_that_was_full_waits_for_room_and_not_for_a_small_record() {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ledger, _) = open(dir.path());
+    ledger.append(NOW, &[start()]).unwrap();
+    let (length, size) = (ledger.length, fs::metadata(&ledger.path).unwrap().len());
+    // A file that may be written within its size and never grows.
+    let small = memfd_create("small", MFdFlags::MFD_ALLOW_SEALING).unwrap();
+    let small = File::from(small);
+    small.set_len(length + 4096).unwrap();
+    let sealed = nix::fcntl::FcntlArg::F_ADD_SEALS(nix::fcntl::SealFlag::F_SEAL_GROW);
+    nix::fcntl::fcntl(&small, sealed).unwrap();
+    let good = ledger.file.replace(small);
+    ledger.make_room().unwrap();
+    ledger.full = true;
+    ledger.make_room().unwrap_err();
+    assert!(ledger.full, "there is no room");
+    ledger.file = good;
+    ledger.append(NOW, &[gap(1)]).unwrap();
+    assert!(!ledger.full);
+    assert!(ledger.length > length && fs::metadata(&ledger.path).unwrap().len() > size);
+}
+
+#[test]
 fn what_is_done_to_the_file_while_it_is_open_is_noticed_and_kept() {
     type Deed = fn(&Path);
     let deeds: [(Deed, Flaw); 6] = [

@@ -83,11 +83,9 @@ fn observing_is_cut_to_what_the_new_policy_allows() {
     offer(&mut host, 2, |text| text.replace("\"1m\"", "\"10s\""));
     assert_eq!(zone_row(&host, 1).observe_until, host.now + 10 * SECOND);
     assert!(before > host.now + 10 * SECOND);
-    let cut = host.records.iter().rev().find_map(|kind| match kind {
-        Kind::ModeChange(change) => Some(change.until),
-        _ => None,
-    });
-    assert_eq!(cut, Some(host.now + 10 * SECOND));
+    let until = host.now + 10 * SECOND;
+    let cut = |kind: &Kind| matches!(kind, Kind::ModeChange(change) if change.until == until);
+    assert!(host.records.iter().any(cut));
     offer(&mut host, 3, |text| text);
     assert_eq!(zone_row(&host, 1).observe_until, host.now + 10 * SECOND);
 }
@@ -139,11 +137,14 @@ fn a_digest_revoked_in_every_zone_is_revoked_in_a_zone_of_another_name() {
     let table = host.kernel.table.as_ref().unwrap();
     let listed = |digest: [u8; 32]| table.rows.iter().any(|row| row.key.digest == digest);
     assert!(!listed(key.digest) && listed(*Digest::of(b"h").bytes()));
-    let recorded = host.records.iter().any(|kind| match kind {
-        Kind::Revocation(revocation) => revocation.tombstones.iter().any(|t| t.zone == zone),
-        _ => false,
-    });
-    assert!(recorded, "a restart finds it in the ledger");
+    let recorded = |kind: &Kind| {
+        matches!(kind, Kind::Revocation(revocation)
+            if revocation.tombstones.iter().any(|t| t.zone == zone))
+    };
+    assert!(
+        host.records.iter().any(recorded),
+        "a restart finds it in the ledger"
+    );
 }
 
 #[test]

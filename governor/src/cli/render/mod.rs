@@ -1,12 +1,13 @@
 //! Status for people: what an operator reads when something is wrong.
 //!
-//! Promises: the first line says whether governed work may run and why not; each reason stands with
+//! Promises: the first line says whether governed work may run and why not, by what the kernel would
+//! decide and not by what the policy says; each reason stands with
 //! what clears it; nothing is said by colour, and every word that came from elsewhere is stripped.
 
 use crate::{
     control::proto::{
-        EnforcementLevel, Hook, HookState, ReattestReply, Requires, StatusReply, Trust, TrustState,
-        Zone, ZoneMode,
+        EnforcementLevel, Hook, HookState, ReattestReply, Requires, StatusReply, Trust,
+        TrustReason, TrustState, Zone, ZoneMode,
     },
     text,
 };
@@ -18,7 +19,8 @@ pub(super) struct Headline {
     pub(super) text: String,
 }
 
-/// Whether governed work may run, in words. Attested work decides, where there is any.
+/// Whether governed work may run, in words: what the kernel would decide now, zone by zone. It may not
+/// if there is a zone in which nothing that the policy lists may start.
 pub(super) fn headline(status: &StatusReply) -> Headline {
     let no = |why: &str| Headline {
         may_run: false,
@@ -39,51 +41,109 @@ pub(super) fn headline(status: &StatusReply) -> Headline {
             };
         }
     };
-    if status.policy.is_none() {
-        return no("no policy is in force; load one with `governor policy reload DIR`");
-    }
-    let attested = status
-        .zones
-        .iter()
-        .any(|zone| zone.requires() != Requires::Policy);
     let trust = status.trust.clone().unwrap_or_default();
-    let others = if status
-        .zones
-        .iter()
-        .any(|zone| zone.requires() == Requires::Policy)
-    {
-        "; zones that require only the policy go on"
-    } else {
-        ""
+    if status.policy.is_none() {
+        let kept = trust
+            .reasons
+            .iter()
+            .find(|reason| reason.code == "no-policy");
+        return no(&match kept.filter(|reason| !reason.text.is_empty()) {
+            Some(reason) => format!(
+                "no policy is in force: {}; {}",
+                text::strip(&reason.text),
+                text::strip(&reason.cleared_by)
+            ),
+            None => "no policy is in force; load one with `governor policy reload DIR`".into(),
+        });
+    }
+    let attested = |zone: &&Zone| zone.requires() != Requires::Policy;
+    let stands = |zone: &&Zone| zone.listed == 0 || zone.startable > 0;
+    let (alive, dead): (Vec<&Zone>, Vec<&Zone>) = status.zones.iter().partition(stands);
+    let doubt = doubt(&trust);
+    if let Some(zone) = dead.first() {
+        let why = match &doubt {
+            Some(doubt) if dead.iter().any(attested) => doubt.clone(),
+            Some(_) | None => nothing_starts(zone, &trust),
+        };
+        return no(&format!("{why}{}", going_on(&alive)));
+    }
+    let work = status.zones.iter().any(|zone| zone.startable > 0);
+    let asks = status.zones.iter().any(|zone| attested(&zone));
+    let why = match doubt {
+        None if asks => format!(
+            "trusted ({}) for another {}",
+            text::strip(&trust.class),
+            left(trust.lease_left_ms)
+        ),
+        // The kernel has the last word; it lets work start for being observed, or on a lease that
+        // is not over.
+        Some(doubt) if asks && work => match trust.lease_left_ms {
+            0 => format!("it is observed, and {doubt}"),
+            ms => format!("a lease runs for another {}, but {doubt}", left(ms)),
+        },
+        Some(doubt) if asks => return no(&doubt),
+        Some(_) | None => "no zone requires attestation".into(),
     };
+    Headline {
+        may_run: true,
+        text: format!("governed work may run: {why}; {gate}"),
+    }
+}
+
+/// Why attested work cannot count on trust, if it cannot.
+fn doubt(trust: &Trust) -> Option<String> {
     let why = match trust.state() {
-        _ if !attested => {
-            return Headline {
-                may_run: true,
-                text: format!("governed work may run: no zone requires attestation; {gate}"),
-            };
-        }
-        TrustState::Trusted if trust.lease_left_ms > 0 => {
-            return Headline {
-                may_run: true,
-                text: format!(
-                    "governed work may run: trusted ({}) for another {}; {gate}",
-                    text::strip(&trust.class),
-                    left(trust.lease_left_ms)
-                ),
-            };
-        }
+        TrustState::Trusted if trust.lease_left_ms > 0 => return None,
         TrustState::Trusted => "trusted, but the lease has run out: a fresh quote is due",
         TrustState::Unattested => "this host is not attested",
         TrustState::Degraded => "trust is degraded",
         TrustState::Locked => "trust is LOCKED until an operator acts",
         TrustState::Unspecified => "the daemon did not say whether it trusts this host",
     };
-    let reason = match trust.reasons.first() {
-        Some(reason) => format!(": {}", text::strip(&reason.text)),
-        None => String::new(),
+    Some(match trust.reasons.first() {
+        Some(reason) => format!("{why}: {}", said(reason)),
+        None => why.to_owned(),
+    })
+}
+
+/// A reason's words, or its code where it has no more to say.
+fn said(reason: &TrustReason) -> String {
+    let words = if reason.text.is_empty() {
+        &reason.code
+    } else {
+        &reason.text
     };
-    no(&format!("{why}{reason}{others}"))
+    text::strip(words).into_owned()
+}
+
+fn nothing_starts(zone: &Zone, trust: &Trust) -> String {
+    let name = text::strip(&zone.name);
+    let by_hand = ["operator-revoked", "policy-expired"];
+    let known = |reason: &&TrustReason| by_hand.contains(&reason.code.as_str());
+    // The rows are gone, or void: this says more than the kernel can.
+    let (why, remedy) = match trust.reasons.iter().find(known) {
+        Some(reason) if zone.revoked < zone.listed => (said(reason), &reason.cleared_by),
+        Some(_) | None => (text::strip(&zone.reason).into_owned(), &zone.remedy),
+    };
+    let remedy = text::strip(remedy);
+    let remedy = if remedy.is_empty() {
+        String::new()
+    } else {
+        format!(" ({remedy})")
+    };
+    format!("nothing that is listed in zone `{name}` may start: {why}{remedy}")
+}
+
+fn going_on(zones: &[&Zone]) -> String {
+    let names = zones.iter().filter(|zone| zone.startable > 0);
+    let names: Vec<_> = names
+        .map(|zone| format!("`{}`", text::strip(&zone.name)))
+        .collect();
+    match names.as_slice() {
+        [] => String::new(),
+        [one] => format!("; zone {one} goes on"),
+        more => format!("; zones {} go on", more.join(", ")),
+    }
 }
 
 /// Everything, the first line first.
@@ -101,6 +161,12 @@ pub(super) fn status(status: &StatusReply) -> String {
 /// Trust alone, its reasons with what clears them.
 pub(super) fn appraised(reply: &ReattestReply) -> String {
     let mut out = String::new();
+    if !reply.failed.is_empty() {
+        let failed = text::strip(&reply.failed);
+        out.push_str(&format!(
+            "NOT appraised: {failed}; see `governor doctor`\n\n"
+        ));
+    }
     trust(&mut out, reply.trust.as_ref());
     out
 }
@@ -128,8 +194,11 @@ fn trust(out: &mut String, trust: Option<&Trust>) {
     }
     field(out, "trust", &line);
     for reason in &trust.reasons {
-        let (code, said) = (text::strip(&reason.code), text::strip(&reason.text));
-        field(out, "", &format!("- {code}: {said}"));
+        let line = match text::strip(&reason.text) {
+            said if said.is_empty() => format!("- {}", text::strip(&reason.code)),
+            said => format!("- {}: {said}", text::strip(&reason.code)),
+        };
+        field(out, "", &line);
         field(
             out,
             "",
@@ -163,8 +232,18 @@ fn policy(out: &mut String, status: &StatusReply) {
 }
 
 fn zones(out: &mut String, status: &StatusReply) {
-    let mut rows =
-        vec![["ZONE", "MODE", "REQUIRES", "ON REVOKE", "LEAVES", "CGROUP"].map(String::from)];
+    let mut rows = vec![
+        [
+            "ZONE",
+            "MODE",
+            "REQUIRES",
+            "MAY START",
+            "ON REVOKE",
+            "LEAVES",
+            "CGROUP",
+        ]
+        .map(String::from),
+    ];
     for zone in &status.zones {
         let leaves = match zone.frozen {
             0 => zone.leaves.to_string(),
@@ -174,12 +253,21 @@ fn zones(out: &mut String, status: &StatusReply) {
             text::strip(&zone.name).into(),
             mode(zone),
             zone.requires().name().into(),
+            may_start(zone),
             zone.on_revoke().name().into(),
             leaves,
             text::strip(&zone.cgroup).into(),
         ]);
     }
     table(out, &rows);
+}
+
+fn may_start(zone: &Zone) -> String {
+    let mut words = format!("{} of {}", zone.startable, zone.listed);
+    if zone.revoked > 0 {
+        words.push_str(&format!(", {} revoked", zone.revoked));
+    }
+    words
 }
 
 fn mode(zone: &Zone) -> String {

@@ -27,6 +27,7 @@ fn each_way_to_no_says_why() {
             let trust = status.trust.as_mut().expect("trust");
             trust.state = state.into();
             trust.reasons = vec![reason()];
+            status.zones[0].startable = 0;
         }
     };
     says(
@@ -36,7 +37,13 @@ fn each_way_to_no_says_why() {
     says(&with(TrustState::Locked), "LOCKED until an operator acts");
     says(&with(TrustState::Unattested), "this host is not attested");
     says(&with(TrustState::Unspecified), "did not say");
-    says(&|status| status.trust = None, "did not say");
+    says(
+        &|status| {
+            status.trust = None;
+            status.zones[0].startable = 0;
+        },
+        "did not say",
+    );
     says(&|status| status.policy = None, "no policy is in force");
     says(&|status| status.enforcement = None, "NOTHING IS ENFORCED");
     says(
@@ -44,33 +51,142 @@ fn each_way_to_no_says_why() {
         "NOTHING IS ENFORCED",
     );
     says(
-        &|status| status.trust.as_mut().expect("trust").lease_left_ms = 0,
+        &|status| {
+            status.trust.as_mut().expect("trust").lease_left_ms = 0;
+            status.zones[0].startable = 0;
+        },
         "lease has run out",
     );
     // A zone whose requirement is not known is held to the stricter one.
     says(
         &|status| {
             status.zones[0].requires = 99;
+            status.zones[0].startable = 0;
             status.trust = None;
         },
         "did not say",
     );
 }
 
-#[test]
-fn zones_that_need_only_policy_do_not_need_trust() {
+/// An attested zone that nothing may start in, and one that needs only the policy.
+fn mixed() -> StatusReply {
     let mut status = trusted();
     status.trust.as_mut().expect("trust").state = TrustState::Degraded.into();
     let mut plain = status.zones[0].clone();
     plain.requires = Requires::Policy.into();
-    status.zones.push(plain.clone());
+    plain.name = "tools".into();
+    status.zones[0].startable = 0;
+    status.zones.push(plain);
+    status
+}
+
+fn revoked_by_hand() -> proto::TrustReason {
+    proto::TrustReason {
+        code: "operator-revoked".into(),
+        text: String::new(),
+        cleared_by: "an operator reloading a signed policy clears this".into(),
+    }
+}
+
+#[test]
+fn zones_that_need_only_policy_do_not_need_trust() {
+    let mut status = mixed();
+    let text = headline(&status).text;
     assert!(
-        headline(&status)
-            .text
-            .ends_with("zones that require only the policy go on")
+        text.ends_with("trust is degraded; zone `tools` goes on"),
+        "{text}"
     );
-    status.zones = vec![plain];
+    status.zones.remove(0);
     assert!(headline(&status).may_run);
+}
+
+#[test]
+fn what_the_kernel_denies_does_not_go_on_whatever_the_policy_says() {
+    let mut status = mixed();
+    status.zones[1].startable = 0;
+    status.zones[1].reason = "unknown-zone".into();
+    status.trust.as_mut().expect("trust").reasons = vec![revoked_by_hand()];
+    let all = headline(&status);
+    assert!(!all.may_run);
+    assert_eq!(
+        all.text,
+        "governed work may NOT run: trust is degraded: operator-revoked"
+    );
+    // Only zones that need nothing but the policy.
+    status.zones.remove(0);
+    let plain = headline(&status);
+    assert!(!plain.may_run);
+    assert!(plain.text.contains("zone `tools`"), "{}", plain.text);
+    assert!(
+        plain.text.contains("operator-revoked (an operator"),
+        "{}",
+        plain.text
+    );
+    // The kernel reckons in time since boot; what the wall clock says does not matter.
+    status.trust.as_mut().expect("trust").reasons.clear();
+    status.zones[0].reason = "expired".into();
+    status.zones[0].remedy = "sign a policy that is valid now".into();
+    let text = headline(&status).text;
+    assert!(
+        text.ends_with("may start: expired (sign a policy that is valid now)"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_was_revoked_by_hand_is_counted() {
+    let mut status = trusted();
+    status.zones[0].startable = 0;
+    status.zones[0].revoked = 3;
+    status.zones[0].reason = "revoked".into();
+    let headline = headline(&status);
+    assert!(!headline.may_run && headline.text.contains("may start: revoked"));
+    assert!(super::status(&status).contains("0 of 3, 3 revoked"));
+}
+
+#[test]
+fn a_zone_that_is_observed_or_on_a_lease_that_runs_goes_on_and_it_is_said() {
+    let mut status = trusted();
+    status.trust.as_mut().expect("trust").state = TrustState::Degraded.into();
+    let text = headline(&status).text;
+    assert!(
+        text.contains("may run: a lease runs for another 24 s, but trust is"),
+        "{text}"
+    );
+    status.trust.as_mut().expect("trust").lease_left_ms = 0;
+    let text = headline(&status).text;
+    assert!(
+        text.contains("may run: it is observed, and trust is degraded"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_kept_policy_that_waits_for_the_ledger_is_named() {
+    let mut status = trusted();
+    status.policy = None;
+    let mut owed = reason();
+    owed.code = "no-policy".into();
+    owed.text = "the kept policy could not be put in force: no space".into();
+    status.trust.as_mut().expect("trust").reasons = vec![owed];
+    let headline = headline(&status);
+    assert!(!headline.may_run && headline.text.contains("in force: the kept policy"));
+}
+
+#[test]
+fn an_appraisal_that_did_not_happen_is_not_covered_by_the_lease_before_it() {
+    let reply = ReattestReply {
+        trust: trusted().trust,
+        failed: "the TPM did not answer".into(),
+    };
+    assert!(appraised(&reply).starts_with("NOT appraised: the TPM did not answer"));
+}
+
+#[test]
+fn a_reason_with_nothing_to_add_ends_with_its_name() {
+    let mut status = trusted();
+    status.trust.as_mut().expect("trust").reasons = vec![revoked_by_hand()];
+    assert!(super::status(&status).contains("- operator-revoked\n"));
 }
 
 #[test]
@@ -139,6 +255,8 @@ fn trusted() -> StatusReply {
             mode: ZoneMode::Enforce.into(),
             requires: Requires::Attestation.into(),
             on_revoke: proto::OnRevoke::Kill.into(),
+            listed: 3,
+            startable: 3,
             ..Zone::default()
         }],
         policy: Some(proto::Policy {

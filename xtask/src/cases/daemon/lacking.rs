@@ -23,7 +23,8 @@ pub(super) fn full_disk(guest: &mut Guest) -> Result<()> {
         guest
             .sh("dd if=/dev/zero of=/var/lib/governor/ledger/filler bs=4k status=none; true")?
             .ok()?;
-        // What is left of the ledger's last page still takes a record or two.
+        // What is left of the ledger's last page still takes a record or two; after the first that
+        // it does not take, none fits until there is room for many.
         let again = kit.signed(&Spec {
             lease: "6s",
             every: "1s",
@@ -45,15 +46,33 @@ pub(super) fn full_disk(guest: &mut Guest) -> Result<()> {
         // A short record may still find room, and clears it until the next one finds none.
         wait_until(guest, "governor status --json | grep -q ledger-unwritable")
             .context("waiting for the reason")?;
+        for _ in 0..5 {
+            let said = status::of(guest)?;
+            ensure!(
+                said.reasons().contains("ledger-unwritable"),
+                "{}",
+                said.reasons()
+            );
+            guest.sh("sleep 0.5")?.ok()?;
+        }
         wait_until(
             guest,
             "systemd-run --quiet --wait --pipe --collect --slice=governed-agents.slice \
              --uid=agent -- /opt/agent/agent hello; test $? = 203",
         )
         .context("waiting for the lease to run out")?;
+        guest.run(&["systemctl", "restart", "governor"])?.ok()?;
+        let none = guest.run(&["governor", "status"])?;
+        ensure!(
+            none.code == 3 && none.text().contains("could not be put in force"),
+            "{}",
+            none.text()
+        );
         guest
             .run(&["rm", "/var/lib/governor/ledger/filler"])?
             .ok()?;
+        wait_until(guest, "governor policy show")
+            .context("waiting for the kept policy to come back by itself")?;
         wait_until(guest, "governor attest now").context("waiting for trust to come back")?;
         ensure!(hello(guest)? == 0, "work does not go on");
         Ok(())
@@ -88,6 +107,47 @@ pub(super) fn no_tpm(guest: &mut Guest) -> Result<()> {
         said.reasons()
     );
     ensure!(denied == 203, "attested work without a TPM: {denied}");
+    kit.trusted(guest)
+}
+
+/// The lease that runs is no answer to whoever asks for another appraisal.
+pub(super) fn tpm_taken_away(guest: &mut Guest) -> Result<()> {
+    let kit = guest.kept::<Kit>()?;
+    kit.load(
+        guest,
+        &Spec {
+            lease: "60s",
+            every: "30s",
+            ..Spec::default()
+        },
+    )?;
+    guest
+        .sh(
+            "ls -d /sys/bus/*/drivers/tpm*/*:* > /root/tpm && test -s /root/tpm && \
+             while read d; do echo $(basename $d) > $(dirname $d)/unbind; done < /root/tpm",
+        )?
+        .ok()
+        .context("taking the TPM away")?;
+    let asked = guest.run(&["governor", "attest", "now"])?;
+    let said = status::of(guest)?;
+    guest
+        .sh(
+            "while read d; do echo $(basename $d) > $(dirname $d)/bind; done < /root/tpm; \
+             systemctl restart governor",
+        )?
+        .ok()
+        .context("putting the TPM back")?;
+    ensure!(
+        asked.code == 3 && asked.text().contains("NOT appraised"),
+        "{} {}",
+        asked.code,
+        asked.text()
+    );
+    ensure!(
+        said.trust() == "trusted",
+        "the lease runs: {}",
+        said.trust()
+    );
     kit.trusted(guest)
 }
 

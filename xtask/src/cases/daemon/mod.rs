@@ -48,6 +48,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: lacking::no_tpm,
         },
         Case {
+            name: "an_appraisal_that_fails_is_told_while_a_lease_runs",
+            run: lacking::tpm_taken_away,
+        },
+        Case {
             name: "a_damaged_ledger_locks_until_an_operator_looks",
             run: lacking::damaged_ledger,
         },

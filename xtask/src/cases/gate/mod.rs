@@ -94,6 +94,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: zones::example,
         },
         Case {
+            name: "status_says_what_the_kernel_decides",
+            run: zones::status_says_what_the_kernel_decides,
+        },
+        Case {
             name: "explain_agrees_with_the_kernel",
             run: explain,
         },
@@ -152,6 +156,11 @@ fn explain(guest: &mut Guest) -> Result<()> {
         (vec!["--connect", ALLOWED, "--workload", "planner"], 0),
         (
             vec!["--connect", "127.0.0.2:8443", "--workload", "planner"],
+            3,
+        ),
+        // Any address: the rule covers no such thing, and the kernel refuses it.
+        (
+            vec!["--connect", "0.0.0.0:8443", "--workload", "planner"],
             3,
         ),
     ] {

@@ -65,6 +65,30 @@ pub(super) fn policy_class(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+pub(super) fn status_says_what_the_kernel_decides(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    let status = |guest: &mut Guest| guest.run(&["governor", "status"]);
+    let may = status(guest)?;
+    ensure!(may.code == 0, "{}", may.text());
+    let all = guest
+        .run(&["governor", "revoke", "--all", "--reason", "drill"])?
+        .ok()?
+        .text();
+    ensure!(!all.contains("revoked 0 rows"), "{all}");
+    let tools = in_zone(guest, TOOLS_SLICE, &[AGENT, "hello"])?.code;
+    ensure!(tools == NOT_EXECUTED, "policy-class work: {tools}");
+    let not = status(guest)?;
+    ensure!(not.code == 3, "{}", not.text());
+    for words in ["may NOT run", "operator-revoked", "0 of 1"] {
+        ensure!(not.text().contains(words), "no `{words}`: {}", not.text());
+    }
+    ensure!(!not.text().contains("goes on"), "{}", not.text());
+    load(guest, &Spec::default())?;
+    let again = status(guest)?;
+    ensure!(again.code == 0, "{}", again.text());
+    Ok(())
+}
+
 pub(super) fn run_verb(guest: &mut Guest) -> Result<()> {
     load(guest, &Spec::default())?;
     let ran = guest.run(&["governor", "run", "--zone", "agents", "--", AGENT, "hello"])?;
