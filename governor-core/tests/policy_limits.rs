@@ -137,6 +137,24 @@ fn what_does_not_fit_into_the_kernel_is_refused() {
 }
 
 #[test]
+fn too_many_tables_of_a_kind_are_refused_before_any_is_looked_at() {
+    let many = |table: &str, count: usize| {
+        let tables: String = (0..count).map(|n| format!("[{table}.x{n}]\n")).collect();
+        let text = example_text().replacen("[risk.probing]", &format!("{tables}[risk.probing]"), 1);
+        with_text(&text).expect_err("refused")
+    };
+    for (table, limit) in [("zone", 256), ("workload", 4096), ("risk", 256)] {
+        let list = many(table, limit + 1);
+        let words = format!("{table}s, the limit is {limit}");
+        assert!(list.to_string().contains(&words), "{list}");
+        assert_eq!(list.all().len(), 1, "{list}");
+    }
+    let huge = many("zone", 400_000);
+    let words = "bytes, the limit is 4194304";
+    assert!(huge.to_string().contains(words), "{huge}");
+}
+
+#[test]
 fn sets_are_complained_about_in_their_own_file() {
     let mut files = example();
     files.insert(

@@ -1,4 +1,8 @@
-//! What the host itself may do before it is not trusted any more: `clock_step` and `[events]`.
+//! How much of anything a policy may hold, and what the host itself may do before it is not trusted any
+//! more: `clock_step` and `[events]`.
+
+use governor_common::names::ZONE_PATH_ROWS;
+use toml::de::{DeTable, DeValue};
 
 use super::{
     check::timespan,
@@ -11,6 +15,27 @@ use crate::time::Span;
 /// How far the wall clock may be set back where policy says nothing. Within it nothing is won: the
 /// moments of a policy are held against the latest wall clock that was seen.
 pub const CLOCK_STEP: Span = Span::seconds(60);
+
+/// Tables of each kind. The kernel's tables bound zones; the others are far more than anybody
+/// writes, and few enough to be looked at one by one.
+const COUNTS: [(&str, &str, usize); 4] = [
+    ("zone", "zones", ZONE_PATH_ROWS as usize),
+    ("workload", "workloads", 4_096),
+    ("risk", "risks", 256),
+    ("set", "sets", 1_024),
+];
+
+/// Reports kinds of tables of which there are too many.
+pub(super) fn counts(document: &DeTable<'_>, report: &mut Report<'_>) {
+    for (key, kind, limit) in COUNTS {
+        if let Some(DeValue::Table(tables)) = document.get(key).map(toml::Spanned::get_ref)
+            && tables.len() > limit
+        {
+            let message = format!("{} {kind}, the limit is {limit}", tables.len());
+            report.error(0, Complaint::new(message));
+        }
+    }
+}
 
 /// `[policy] clock_step`.
 pub(super) fn clock_step(table: &Table<'_>, report: &mut Report<'_>) -> Span {

@@ -19,6 +19,9 @@ use super::{
 };
 use crate::time::{Span, WallTime};
 
+/// The longest `policy.toml`. Whoever may load policies does not keep the daemon busy with one.
+const MAX_DOCUMENT: usize = 4 << 20;
+
 /// Reads and checks the policy in `files`; signature and manifest are not looked at.
 pub fn parse(files: &RawBundle) -> Result<Policy, Diagnostics> {
     let mut report = Report::default();
@@ -27,6 +30,12 @@ pub fn parse(files: &RawBundle) -> Result<Policy, Diagnostics> {
         report.error(0, Complaint::new("file is missing"));
         return Err(report.refuse());
     };
+    if bytes.len() > MAX_DOCUMENT {
+        let message = format!("{} bytes, the limit is {MAX_DOCUMENT}", bytes.len());
+        report.enter(POLICY, "");
+        report.error(0, Complaint::new(message));
+        return Err(report.refuse());
+    }
     let Some(text) = super::utf8(POLICY, bytes, &mut report) else {
         return Err(report.refuse());
     };
@@ -34,6 +43,11 @@ pub fn parse(files: &RawBundle) -> Result<Policy, Diagnostics> {
     let document = document::parse(text, &mut report);
     if report.failed() {
         // What was recovered after a syntax error would be complained about a second time.
+        return Err(report.refuse());
+    }
+    // Before anything is looked at one by one: tables are held against each other further on.
+    bounds::counts(document.get_ref(), &mut report);
+    if report.failed() {
         return Err(report.refuse());
     }
     let mut policy = read(document.get_ref(), files, &mut report);

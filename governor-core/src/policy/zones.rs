@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use governor_common::{
-    names::ZONE_PATH_ROWS,
-    net::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX},
-};
+use governor_common::net::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX};
 
 use super::{
     check::{ON_REVOKE, timespan, word},
@@ -50,10 +47,6 @@ pub(super) fn read(root: &Table<'_>, report: &mut Report<'_>) -> Zones {
                 at: name.at,
             },
         );
-    }
-    if zones.len() > usize::try_from(ZONE_PATH_ROWS).unwrap_or(usize::MAX) {
-        let message = format!("{} zones, the limit is {ZONE_PATH_ROWS}", zones.len());
-        report.error(0, Complaint::new(message));
     }
     zones
 }

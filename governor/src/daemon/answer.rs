@@ -35,8 +35,10 @@ impl Daemon {
                 caller,
                 reply,
             } => {
-                let answer = self.reload(files, &caller)?;
-                drop(reply.send(answer));
+                let answer = self.reload(files, &caller);
+                // However it ended, what it was read into is of no more use.
+                crate::memory::give_back();
+                drop(reply.send(answer?));
             }
             Command::PolicyShow { reply } => drop(reply.send(self.show())),
             Command::Explain { question, reply } => {
@@ -241,7 +243,6 @@ impl Daemon {
         let digest = policy.digest();
         let applied = self.apply(Input::PolicyOffered { policy, users, uid })?;
         self.hands.offered = None;
-        crate::memory::give_back();
         let answer = settled(applied).map(|change| {
             self.hands.store.forget_others(digest);
             tracing::info!(%caller, "{change}");
