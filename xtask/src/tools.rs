@@ -30,6 +30,8 @@ impl Group {
                 "mmdebstrap",
                 "e2fsprogs",
                 "kmod",
+                // Policies for guests are signed on the host.
+                "openssh-client",
                 "xz-utils",
                 "zstd",
             ],
