@@ -112,7 +112,8 @@ impl Daemon {
                 self.apply(Input::Reattest)?;
                 if !self.engine.is_waiting_for_evidence() {
                     // The TPM could not even be asked.
-                    self.answer_waiting(None);
+                    let why = self.engine.tpm_error().unwrap_or("it could not be asked");
+                    self.answer_waiting(Some(why.to_owned()));
                 }
             }
             Command::RecentEvents { reply } => {

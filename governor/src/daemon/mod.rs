@@ -378,9 +378,7 @@ impl Daemon {
 
     /// Tells those who asked for an appraisal how it went: trust may stand on an earlier one.
     fn answer_waiting(&mut self, failed: Option<String>) {
-        let failed = failed
-            .or_else(|| self.engine.tpm_error().map(str::to_owned))
-            .unwrap_or_default();
+        let failed = failed.unwrap_or_default();
         for waiting in std::mem::take(&mut self.waiting) {
             drop(waiting.send(self.reattested(failed.clone())));
         }

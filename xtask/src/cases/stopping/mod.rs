@@ -30,6 +30,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: reaching::moved,
         },
         Case {
+            name: "a_zone_that_moved_is_stopped_where_it_was",
+            run: reaching::zone_elsewhere,
+        },
+        Case {
             name: "a_revocation_finds_who_was_moved_out",
             run: reaching::revoked,
         },

@@ -54,6 +54,26 @@ pub(super) fn moved(guest: &mut Guest) -> Result<()> {
     )
 }
 
+/// A policy that gives the zone another cgroup leaves what runs in the old one, and a stop finds it.
+pub(super) fn zone_elsewhere(guest: &mut Guest) -> Result<()> {
+    let kit = load(guest, &Spec::default())?;
+    let job = start(guest, "spin", &["spin"], "spinning")?;
+    let dir = kit.write(&Spec::default())?;
+    let path = dir.join("policy.toml");
+    let text = std::fs::read_to_string(&path)?;
+    let elsewhere = text.replace("governed-agents.slice", "governed-elsewhere.slice");
+    ensure!(elsewhere != text, "the zone is not where it was");
+    std::fs::write(&path, elsewhere)?;
+    kit.sign(&dir)?;
+    kit.offer(guest, &dir)?.ok()?;
+    kit.trusted(guest)?;
+    let killed = by_hand(guest, "kill")?.ok()?.text();
+    ensure!(killed.contains("2 killed"), "{killed}");
+    guest.wait(job, BOUND)?;
+    ensure!(running(guest, "spin")?.is_empty(), "it goes on");
+    kit.load(guest, &Spec::default())
+}
+
 pub(super) fn revoked(guest: &mut Guest) -> Result<()> {
     let kit = load(guest, &Spec::default())?;
     let job = start(guest, "spin", &["spin"], "spinning")?;
