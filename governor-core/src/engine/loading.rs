@@ -5,7 +5,10 @@
 //! that come later; a lease does not outlive the reference values it was appraised with, and neither it
 //! nor observing lasts longer than the policy in force allows.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use governor_common::{names::ZONE_EVERY, row::TombstoneKey};
 
@@ -18,7 +21,7 @@ use crate::{
     attest::{self, PcrSelection, ReferenceValues},
     digest::Digest,
     lineage::Kind,
-    policy::{Policy, VerifiedPolicy},
+    policy::{Mode, Policy, VerifiedPolicy},
     time::ClockReading,
 };
 
@@ -188,22 +191,33 @@ impl Engine {
         None
     }
 
-    /// Tombstones for zones that were not known when something was revoked in every zone.
+    /// Tombstones for zones that were not known when something was revoked in every zone: where this
+    /// policy lists it, and where observing would let it run without being listed. The kernel has
+    /// room for so many, and what is neither listed nor observed is denied without one.
     fn bury(&mut self, policy: &Policy) -> Vec<TombstoneKey> {
-        let everywhere: Vec<Digest> = self
+        let everywhere: BTreeSet<Digest> = self
             .tombstones
             .iter()
             .filter(|key| key.zone == ZONE_EVERY)
             .map(|key| Digest::new(key.digest))
             .collect();
-        let zones = policy.zones().keys().filter_map(|name| self.ids.zone(name));
-        let keys: Vec<_> = zones
-            .flat_map(|zone| {
-                everywhere
-                    .iter()
-                    .map(move |digest| tombstone(zone, *digest))
-            })
-            .collect();
+        let mut keys = BTreeSet::new();
+        for (name, zone) in policy.zones() {
+            let Some(number) = self.ids.zone(name) else {
+                continue;
+            };
+            let lenient = zone.mode == Mode::Observe || zone.observe_up_to.is_some();
+            let observed = everywhere.iter().filter(|_| lenient);
+            keys.extend(observed.map(|digest| tombstone(number, *digest)));
+        }
+        for workload in policy.workloads().values() {
+            let Some(number) = self.ids.zone(&workload.zone) else {
+                continue;
+            };
+            let listed = workload.digests();
+            let found = everywhere.iter().filter(|digest| listed.contains(digest));
+            keys.extend(found.map(|digest| tombstone(number, *digest)));
+        }
         keys.into_iter()
             .filter(|key| self.tombstones.insert(*key))
             .collect()

@@ -148,6 +148,29 @@ fn a_digest_revoked_in_every_zone_is_revoked_in_a_zone_of_another_name() {
 }
 
 #[test]
+fn what_is_revoked_in_every_zone_takes_room_only_where_it_could_run() {
+    let renamed = |text: String| {
+        text.replace("zone.tools", "zone.others")
+            .replace("\"tools\"", "\"others\"")
+    };
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    revoke(&mut host, b"p");
+    revoke(&mut host, b"somewhere else");
+    let before = host.kernel.tombstones.len();
+    offer(&mut host, 2, renamed);
+    assert_eq!(host.kernel.tombstones.len(), before, "neither lists it");
+    offer(&mut host, 3, |text| {
+        renamed(text).replace("on_revoke = \"deny\"", "observe_up_to = \"1m\"")
+    });
+    assert_eq!(
+        host.kernel.tombstones.len(),
+        before + 2,
+        "observing lets it"
+    );
+}
+
+#[test]
 fn a_ledger_alone_is_enough_to_keep_it_revoked_everywhere() {
     let mut host = Host::new();
     host.load(1, Some(0)).unwrap();
