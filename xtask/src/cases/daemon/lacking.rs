@@ -131,10 +131,9 @@ pub(super) fn tpm_taken_away(guest: &mut Guest) -> Result<()> {
     let asked = guest.run(&["governor", "attest", "now"])?;
     let said = status::of(guest)?;
     guest
-        .sh(
-            "while read d; do echo $(basename $d) > $(dirname $d)/bind; done < /root/tpm; \
-             systemctl restart governor",
-        )?
+        .sh("systemctl stop governor; \
+             while read d; do echo $(basename $d) > $(dirname $d)/bind || exit 1; done < /root/tpm; \
+             udevadm settle; ls /dev/tpmrm0 && systemctl start governor")?
         .ok()
         .context("putting the TPM back")?;
     ensure!(
