@@ -67,7 +67,7 @@ pub struct KernelView {
     pub epochs: Epochs,
     pub generation: u32,
     pub tombstones: BTreeSet<TombstoneKey>,
-    /// End of the lease that still runs, if one does.
+    /// End of the last lease, if nobody took it back; it may be over.
     pub lease: Option<BootTime>,
     /// An operator revoked everything, and the record of it may not have been written.
     pub revoked_all: bool,

@@ -72,8 +72,9 @@ pub(super) fn start(
         generation: table.iter().map(|row| row.generation).max().unwrap_or(0),
         revoked_all: gate.revoked_all().context("reading the gate's state")?,
         armed: gate.is_armed().context("reading the guard")?,
-        lease: state
-            .lease_holds(now.boot.0)
+        // Also one that ended while nobody was there: what ran on it is stopped as policy says. One
+        // that was taken back has no end any more, or another epoch.
+        lease: (state.lease_deadline != 0 && state.lease_epoch == state.epoch_attested)
             .then_some(BootTime(state.lease_deadline)),
         tombstones: gate
             .tombstones()

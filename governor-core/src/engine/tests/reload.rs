@@ -313,3 +313,15 @@ fn a_lease_that_ends_while_a_quote_is_under_way_asks_for_another_at_once() {
     host.attest(false);
     assert_eq!(host.engine.trust().name(), "trusted");
 }
+
+#[test]
+fn a_lease_that_ended_while_nobody_was_there_ends_in_a_stop() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    host.attest(false);
+    host.now += LEASE + SECOND;
+    host.restart();
+    host.load(1, None).unwrap();
+    let step = host.engine.handle(clock(host.now), Input::Tick);
+    assert!(stops(&step.effects), "{:?}", step.effects);
+}

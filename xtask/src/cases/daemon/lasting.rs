@@ -27,6 +27,42 @@ pub(super) fn restart(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+pub(super) fn lease_over(guest: &mut Guest) -> Result<()> {
+    let kit = guest.kept::<Kit>()?;
+    let short = Spec {
+        lease: "6s",
+        every: "2s",
+        ..Spec::default()
+    };
+    kit.load(guest, &short)?;
+    let slice = format!("--slice={AGENTS_SLICE}");
+    let user = format!("--uid={}", crate::kit::USER);
+    let job = guest.spawn(&[
+        "systemd-run",
+        "--quiet",
+        "--wait",
+        "--pipe",
+        "--collect",
+        "--unit=over",
+        &slice,
+        &user,
+        "--",
+        AGENT,
+        "hold",
+    ])?;
+    guest.wait_for_output(job, b"holding", std::time::Duration::from_secs(60))?;
+    guest
+        .sh(
+            "systemctl stop governor && sleep 7 && systemctl is-active over && \
+             systemctl start governor",
+        )?
+        .ok()
+        .context("keeping the daemon away for longer than a lease")?;
+    let ended = guest.wait(job, std::time::Duration::from_secs(60))?;
+    ensure!(ended.code != 0, "it goes on: {}", ended.text());
+    kit.load(guest, &Spec::default())
+}
+
 pub(super) fn evidence(guest: &mut Guest) -> Result<()> {
     let kit = loaded(guest)?;
     let nonce = "5a".repeat(32);

@@ -60,6 +60,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: lasting::restart,
         },
         Case {
+            name: "a_lease_that_ended_while_nobody_was_there_stops_what_ran_on_it",
+            run: lasting::lease_over,
+        },
+        Case {
             name: "evidence_verifies_elsewhere",
             run: lasting::evidence,
         },
