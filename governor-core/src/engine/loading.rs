@@ -135,6 +135,7 @@ impl Engine {
         effects.extend(gone);
         self.stop_no_longer_observed(&relaxed, effects);
         effects.extend(barred);
+        self.finish(now, effects);
         self.request_quote_if_due(now, effects);
         Ok(format!(
             "policy `{}` serial {} in force, {rows} rows",

@@ -25,6 +25,7 @@ mod signals;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod unfinished;
 mod window;
 
 use std::{
@@ -44,6 +45,7 @@ pub use hold::{Allowed, Grip, Running, Thaw};
 pub use input::{Input, Refused, Target};
 use risk::Risks;
 pub use trust::{Doubted, Trust, Trusted};
+use unfinished::Unfinished;
 use window::Window;
 
 use crate::{
@@ -163,6 +165,7 @@ pub struct Engine {
     disarming: Option<Disarming>,
     /// Since when the trust holds on whose return work was thawed.
     thawed: Option<BootTime>,
+    unfinished: Unfinished,
 }
 
 /// What comes of one input.
@@ -187,6 +190,8 @@ impl Engine {
             trust = trust.doubt(now.boot, cause, broken.detail.clone());
         }
         let clocks = Clocks::begin(now, &recovered, &kernel.boot_id);
+        let unfinished = Unfinished::found(&recovered, kernel);
+        let revoked_all = recovered.revoked_all || kernel.revoked_all;
         let mut engine = Self {
             host,
             ids: Ids {
@@ -228,12 +233,16 @@ impl Engine {
             armed: kernel.armed,
             disarming: None,
             thawed: None,
+            unfinished,
         };
-        if recovered.revoked_all || kernel.revoked_all {
-            engine.doubt(now, Cause::OperatorRevoked, String::new());
-        }
         let mut effects = Vec::new();
-        if matches!(engine.trust, Trust::Locked(_)) {
+        if revoked_all {
+            engine.doubt(now, Cause::OperatorRevoked, String::new());
+            // The mark, or the record of it, may be all that was done of it.
+            effects.push(Effect::MarkRevokedAll(true));
+            effects.push(engine.raise(Class::Policy));
+        }
+        if revoked_all || matches!(engine.trust, Trust::Locked(_)) {
             // Whatever an earlier daemon was granted; what runs is stopped once a policy says how.
             effects.push(Effect::DropLease);
             effects.push(engine.raise(Class::Attested));
@@ -254,19 +263,6 @@ impl Engine {
         let mut kinds = vec![records::start(&engine.host, &kernel.gate)];
         if matches!(engine.trust, Trust::Locked(_)) {
             kinds.push(records::trust_change("start", &engine.trust));
-        }
-        let unrecorded: Vec<_> = kernel
-            .tombstones
-            .difference(&recovered.tombstones)
-            .copied()
-            .collect();
-        if !unrecorded.is_empty() {
-            kinds.push(records::revocation(
-                "kernel",
-                "found in the kernel",
-                &unrecorded,
-                None,
-            ));
         }
         effects.push(Effect::Append(kinds));
         Step {
@@ -314,6 +310,7 @@ impl Engine {
             }
             Input::NoPolicyKept => {
                 effects.push(Effect::InstallTable(Box::new(next.empty_table())));
+                next.finish(now, &mut effects);
                 Ok(String::new())
             }
             Input::QuoteStarted {

@@ -279,7 +279,7 @@ impl Engine {
             .map(|(name, zone)| (name.clone(), zone.cgroup.clone()))
     }
 
-    fn stop_of(&self, name: &str) -> Option<Effect> {
+    pub(super) fn stop_of(&self, name: &str) -> Option<Effect> {
         let workload = self.active.as_ref()?.verified.policy().workload(name)?;
         let action = workload.on_revoke;
         if action == OnRevoke::Deny {

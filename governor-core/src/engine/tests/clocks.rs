@@ -171,8 +171,8 @@ fn an_appraisal_can_be_made_again_from_its_record() {
     let mut host = Host::new();
     host.load(1, Some(0)).unwrap();
     host.attest(false);
-    let is_appraisal = |kind: &&Kind| matches!(kind, Kind::Appraisal(_));
-    let Some(Kind::Appraisal(recorded)) = host.records.iter().find(is_appraisal) else {
+    let is_appraisal = |kind: &Kind| matches!(kind, Kind::Appraisal(_));
+    let Some(Kind::Appraisal(recorded)) = host.disk.records().into_iter().find(is_appraisal) else {
         panic!("no appraisal was recorded");
     };
     assert!(Quote::parse(&recorded.quote).is_ok());

@@ -2,7 +2,8 @@
 
 use super::{
     super::*,
-    model::{Host, check_order, clock, signed_policy_edited},
+    model::{Host, clock, signed_policy_edited},
+    order::check_order,
     trust::trusted,
 };
 use crate::lineage::Kind;

@@ -100,7 +100,7 @@ fn a_hold_needs_no_trust_and_names_what_it_does_not_know() {
     for target in [workload("nobody"), Target::Zone("nowhere".into())] {
         let refused = host.feed(hold(target, Grip::Kill));
         assert!(matches!(refused, Err(Refused::Invalid(_))), "{refused:?}");
-        assert!(matches!(host.records.last(), Some(Kind::Refusal(_))));
+        assert!(matches!(host.disk.records().last(), Some(Kind::Refusal(_))));
     }
 }
 
@@ -214,7 +214,7 @@ fn trust_that_returns_thaws_once_and_only_where_policy_says_so() {
 #[test]
 fn a_thaw_that_failed_is_written_down_and_not_tried_for_ever() {
     let mut host = trusted(2);
-    let before = host.records.len();
+    let before = host.disk.records().len();
     // The record, then the thaw.
     host.fail = [host.performed + 1].into();
     for _ in 0..5 {
@@ -222,7 +222,7 @@ fn a_thaw_that_failed_is_written_down_and_not_tried_for_ever() {
     }
     assert!(host.thaws.is_empty());
     let lost = |kind: &&Kind| matches!(kind, Kind::Lost(lost) if lost.effect == "thaw");
-    assert_eq!(host.records[before..].iter().filter(lost).count(), 1);
+    assert_eq!(host.disk.records()[before..].iter().filter(lost).count(), 1);
     assert_eq!(host.engine.trust().name(), "trusted");
 }
 

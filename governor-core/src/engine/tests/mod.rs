@@ -2,9 +2,12 @@
 
 mod chart;
 mod clocks;
+mod crash;
+mod disk;
 mod guard;
 mod hold;
 mod model;
+mod order;
 mod reload;
 mod risk;
 mod trust;
@@ -121,7 +124,10 @@ fn a_lower_serial_changes_nothing() {
     assert!(host.load(2, Some(0)).is_err());
     assert_eq!(host.kernel.table, before);
     assert_eq!(host.engine.highest().unwrap().0, 3);
-    assert!(matches!(host.records.last(), Some(Kind::PolicyRefused(_))));
+    assert!(matches!(
+        host.disk.records().last(),
+        Some(Kind::PolicyRefused(_))
+    ));
     host.load(3, Some(0)).unwrap();
     host.load(4, Some(0)).unwrap();
 }
@@ -290,7 +296,8 @@ fn a_revocation_whose_record_failed_is_recorded_later_in_full() {
     .unwrap();
     assert!(!host.allows(b"h"));
     let recorded = |host: &Host| {
-        host.records
+        host.disk
+            .records()
             .iter()
             .any(|kind| matches!(kind, Kind::Revocation(r) if r.cause == "drill"))
     };
@@ -315,8 +322,8 @@ fn lost_records_are_counted_until_one_is_written() {
     for _ in 0..4 {
         host.feed(Input::Tick).unwrap();
     }
-    let is_gap = |kind: &&Kind| matches!(kind, Kind::Gap(_));
-    let Some(Kind::Gap(gap)) = host.records.iter().rev().find(is_gap) else {
+    let is_gap = |kind: &Kind| matches!(kind, Kind::Gap(_));
+    let Some(Kind::Gap(gap)) = host.disk.records().into_iter().rfind(is_gap) else {
         panic!("no gap was recorded");
     };
     assert_eq!(gap.count, 2);
@@ -361,7 +368,7 @@ fn what_is_refused_and_what_is_allowed_is_written_down_too() {
         uid: 7,
     });
     assert!(refused.is_err());
-    assert!(matches!(host.records.last(), Some(Kind::Refusal(r)) if r.uid == Some(7)));
+    assert!(matches!(host.disk.records().last(), Some(Kind::Refusal(r)) if r.uid == Some(7)));
     host.feed(Input::Verdicts {
         denied: Vec::new(),
         allowed: vec![vec![1, 2, 3]],
@@ -369,7 +376,7 @@ fn what_is_refused_and_what_is_allowed_is_written_down_too() {
     })
     .unwrap();
     assert!(
-        matches!(host.records.last(), Some(Kind::Verdict(verdict)) if verdict.event == [1, 2, 3])
+        matches!(host.disk.records().last(), Some(Kind::Verdict(verdict)) if verdict.event == [1, 2, 3])
     );
 }
 
@@ -377,7 +384,7 @@ fn what_is_refused_and_what_is_allowed_is_written_down_too() {
 fn a_storm_of_denials_does_not_fill_the_ledger() {
     let mut host = Host::new();
     host.load(1, Some(0)).unwrap();
-    let before = host.records.len();
+    let before = host.disk.records().len();
     for _ in 0..50 {
         host.feed(Input::Verdicts {
             denied: vec![vec![0; 8]; 100],
@@ -386,12 +393,13 @@ fn a_storm_of_denials_does_not_fill_the_ledger() {
         })
         .unwrap();
     }
-    let kept = host.records.len() - before;
+    let kept = host.disk.records().len() - before;
     assert!((1..=256).contains(&kept), "{kept} records");
     host.now += 10 * SECOND;
     host.feed(Input::Tick).unwrap();
     assert!(
-        host.records
+        host.disk
+            .records()
             .iter()
             .any(|kind| { matches!(kind, Kind::Gap(gap) if gap.count as usize == 5000 - kept) })
     );

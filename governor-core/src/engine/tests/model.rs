@@ -13,13 +13,14 @@ use ssh_key::{HashAlg, LineEnding, PrivateKey, private::Ed25519Keypair};
 
 use governor_common::{Signal, names::SCOPE_START};
 
-use super::super::*;
+use super::{super::*, crash::Copied, disk::Disk, order::check_order};
 use crate::{
     attest::{
         Nonce, composite,
         fixture::{AttestDraft, Scene, TestKey},
     },
-    policy::{RawBundle, TrustedKeys},
+    lineage::Head,
+    policy::{OnRevoke, RawBundle, TrustedKeys},
     time::WallTime,
 };
 
@@ -155,6 +156,9 @@ pub(super) fn evidence_of(challenge: &Challenge, changed: bool, draft: AttestDra
 /// What the effects left behind.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Kernel {
+    /// The ledger's head as it was noted last, in the kernel and beside the ledger.
+    pub(super) noted: Option<Head>,
+    pub(super) anchored: Option<Head>,
     pub(super) lease: Option<(u64, u64, u64)>,
     pub(super) attested: u64,
     pub(super) policy: u64,
@@ -166,10 +170,17 @@ pub(super) struct Kernel {
     pub(super) signals: BTreeMap<Signal, u64>,
 }
 
+#[derive(Clone)]
 pub(super) struct Host {
     pub(super) engine: Engine,
     pub(super) kernel: Kernel,
-    pub(super) records: Vec<Kind>,
+    pub(super) disk: Disk,
+    /// Policies kept where a restart finds them.
+    pub(super) kept: BTreeSet<Digest>,
+    /// What runs and was neither frozen nor killed; tests say what starts.
+    pub(super) copies: BTreeSet<Copied>,
+    /// Points until the daemon ends, if a test wants that.
+    pub(super) dies: Option<usize>,
     pub(super) now: u64,
     pub(super) wanted: Option<(Digest, u64, u64)>,
     pub(super) outstanding: Option<Challenge>,
@@ -211,7 +222,10 @@ impl Host {
         let mut made = Self {
             engine: step.next,
             kernel: Kernel::default(),
-            records: Vec::new(),
+            disk: Disk::default(),
+            kept: BTreeSet::new(),
+            copies: BTreeSet::new(),
+            dies: None,
             now: SECOND,
             wanted: None,
             outstanding: None,
@@ -272,12 +286,44 @@ impl Host {
         step.answer
     }
 
+    fn write(&mut self, kinds: &[Kind]) {
+        // There is an anchor before there is anything to anchor.
+        self.kernel.anchored.get_or_insert(Head::EMPTY);
+        self.disk.append(clock(self.now), kinds);
+        if !self.ended() {
+            self.kernel.anchored = Some(self.disk.head());
+        }
+        if !self.ended() {
+            self.kernel.noted = Some(self.disk.head());
+        }
+    }
+
+    fn stop(&mut self, zone: u32, running: Running) {
+        self.copies.retain(|copy| {
+            let meant = match running {
+                Running::All => true,
+                Running::Workload(workload) => copy.workload == workload,
+                Running::Digest(digest) => copy.digest == digest,
+            };
+            copy.zone != zone || !meant
+        });
+    }
+
+    /// One point at which the daemon may end; nothing it does afterwards happens.
+    fn ended(&mut self) -> bool {
+        self.dies = self.dies.map(|points| points.saturating_sub(1));
+        self.dies == Some(0)
+    }
+
     pub(super) fn perform(&mut self, effects: Vec<Effect>) -> (bool, Vec<(Effect, String)>) {
         let grants = effects.iter().any(Effect::grants);
         let (mut grant_failed, mut failed) = (false, Vec::new());
         for effect in effects {
             if grant_failed && !effect.revokes() {
                 continue;
+            }
+            if self.ended() {
+                break;
             }
             let position = self.performed;
             self.performed += 1;
@@ -287,8 +333,11 @@ impl Host {
                 continue;
             }
             match effect {
-                Effect::Append(kinds) => self.records.extend(kinds),
-                Effect::BeginLedger(kinds) => self.records = kinds,
+                Effect::Append(kinds) => self.write(&kinds),
+                Effect::BeginLedger(kinds) => {
+                    self.disk = Disk::default();
+                    self.write(&kinds);
+                }
                 Effect::AcknowledgeSignals(dealt) => {
                     if !failed
                         .iter()
@@ -300,10 +349,16 @@ impl Host {
                         }
                     }
                 }
-                Effect::KeepPolicy(_)
-                | Effect::Stop { .. }
-                | Effect::Hold { .. }
+                Effect::KeepPolicy(digest) => drop(self.kept.insert(digest)),
+                Effect::Stop {
+                    action: OnRevoke::Deny,
+                    ..
+                }
                 | Effect::Bar { .. } => {}
+                Effect::Stop { zone, workload, .. } => {
+                    self.stop(zone, workload.map_or(Running::All, Running::Workload));
+                }
+                Effect::Hold { zone, running, .. } => self.stop(zone, running),
                 Effect::Thaw(thaw) if thaw.attested && !self.lease_holds() => {
                     grant_failed = true;
                     failed.push((Effect::Thaw(thaw), "the lease does not hold".into()));
@@ -362,7 +417,7 @@ impl Host {
             nonce: Nonce::new(*Digest::of(&self.issued.to_le_bytes()).bytes()),
             host: Digest::of(b"host"),
             policy,
-            ledger_size: self.records.len() as u64,
+            ledger_size: self.disk.head().size,
             ledger_head: Digest::of(b"head"),
             trips: 0,
         };
@@ -429,7 +484,7 @@ impl Host {
         (1..=2).any(|zone| self.allows_digest(zone, digest))
     }
 
-    fn lease_holds(&self) -> bool {
+    pub(super) fn lease_holds(&self) -> bool {
         self.kernel.lease.is_some_and(|(deadline, trips, epoch)| {
             self.now < deadline && trips == 0 && epoch == self.kernel.attested
         })
@@ -459,47 +514,5 @@ impl Host {
                     row.epoch == self.kernel.policy
                 }
         })
-    }
-}
-
-/// Records come before grants and after revocations, in every step.
-pub(super) fn check_order(effects: &[Effect]) {
-    for (position, effect) in effects.iter().enumerate() {
-        let recorded_before = effects[..position]
-            .iter()
-            .any(|effect| matches!(effect, Effect::Append(_)));
-        match effect {
-            Effect::SetLease { .. } => assert!(recorded_before, "a lease before its record"),
-            Effect::InstallTable(table) if !table.rows.is_empty() => {
-                assert!(recorded_before, "a table before its record");
-            }
-            Effect::Thaw(_) => assert!(recorded_before, "work goes on before its record"),
-            Effect::RaiseEpoch { .. }
-            | Effect::AddTombstone(_)
-            | Effect::Hold { .. }
-            | Effect::Stop { .. } => {
-                let recorded_after = effects[position..]
-                    .iter()
-                    .any(|effect| matches!(effect, Effect::Append(_)));
-                let grants = effects.iter().any(Effect::grants);
-                assert!(
-                    recorded_after || grants || !recorded_before,
-                    "a revocation's record first"
-                );
-            }
-            Effect::Guard(_) => assert!(recorded_before, "a guard before its record"),
-            Effect::TakeDown => assert!(recorded_before, "down before its record"),
-            Effect::InstallTable(_)
-            | Effect::Append(_)
-            | Effect::AcknowledgeSignals(_)
-            | Effect::BeginLedger(_)
-            | Effect::KeepPolicy(_)
-            | Effect::DropLease
-            | Effect::MarkRevokedAll(_)
-            | Effect::RemoveRows(_)
-            | Effect::Bar { .. }
-            | Effect::ExtendPcr(_)
-            | Effect::RequestQuote { .. } => {}
-        }
     }
 }

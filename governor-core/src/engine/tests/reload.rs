@@ -85,7 +85,7 @@ fn observing_is_cut_to_what_the_new_policy_allows() {
     assert!(before > host.now + 10 * SECOND);
     let until = host.now + 10 * SECOND;
     let cut = |kind: &Kind| matches!(kind, Kind::ModeChange(change) if change.until == until);
-    assert!(host.records.iter().any(cut));
+    assert!(host.disk.records().iter().any(cut));
     offer(&mut host, 3, |text| text);
     assert_eq!(zone_row(&host, 1).observe_until, host.now + 10 * SECOND);
 }
@@ -142,7 +142,7 @@ fn a_digest_revoked_in_every_zone_is_revoked_in_a_zone_of_another_name() {
             if revocation.tombstones.iter().any(|t| t.zone == zone))
     };
     assert!(
-        host.records.iter().any(recorded),
+        host.disk.records().iter().any(recorded),
         "a restart finds it in the ledger"
     );
 }
@@ -176,7 +176,8 @@ fn a_ledger_alone_is_enough_to_keep_it_revoked_everywhere() {
     host.load(1, Some(0)).unwrap();
     revoke(&mut host, b"p");
     let entries: Vec<crate::lineage::Entry> = host
-        .records
+        .disk
+        .records()
         .iter()
         .map(|kind| crate::lineage::Entry {
             wall: WallTime(0).0,

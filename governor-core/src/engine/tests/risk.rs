@@ -216,7 +216,11 @@ fn a_stop_that_fails_is_tried_again_and_says_nothing_about_the_host() {
         "also the second time"
     );
     let lost = |kind: &&Kind| matches!(kind, Kind::Lost(_));
-    assert_eq!(host.records.iter().filter(lost).count(), 1, "said once");
+    assert_eq!(
+        host.disk.records().iter().filter(lost).count(),
+        1,
+        "said once"
+    );
     let (target, reason) = (Target::All, "drill".into());
     host.feed(Input::Revoke {
         target,

@@ -3,7 +3,10 @@
 use governor_common::Signal;
 use proptest::prelude::*;
 
-use super::model::{Host, *};
+use super::{
+    model::{Host, *},
+    order::check_order,
+};
 use crate::{
     engine::*,
     lineage::{Broken, Flaw, Head, Recovered},
@@ -102,8 +105,9 @@ fn an_unlock_clears_what_is_the_operators_and_nothing_else() {
     assert!(host.engine.trust().has(&Cause::PcrDiffers(7)));
     assert_eq!(host.engine.trust().name(), "degraded");
     let Some(Kind::Unlocked(record)) = host
-        .records
-        .iter()
+        .disk
+        .records()
+        .into_iter()
         .rfind(|kind| matches!(kind, Kind::Unlocked(_)))
     else {
         panic!("it was not recorded");
@@ -124,7 +128,10 @@ fn a_lock_whose_end_cannot_be_written_still_stands() {
     }
     assert_eq!(host.engine.trust().name(), "locked");
     let ended = |kind: &Kind| matches!(kind, Kind::Unlocked(_));
-    assert!(!host.records.iter().any(ended), "it was written later");
+    assert!(
+        !host.disk.records().iter().any(ended),
+        "it was written later"
+    );
     unlock(&mut host).unwrap();
     assert_eq!(host.engine.trust().name(), "degraded");
 }
@@ -135,7 +142,9 @@ fn a_refused_attempt_is_written_down_and_is_not_the_hosts() {
     signals(&mut host, Signal::ModuleRefused, 5);
     assert!(host.allows(b"p"));
     assert_eq!(host.engine.trust().name(), "trusted");
-    assert!(matches!(host.records.last(), Some(Kind::Signalled(s)) if s.count == 5 && !s.alarm));
+    assert!(
+        matches!(host.disk.records().last(), Some(Kind::Signalled(s)) if s.count == 5 && !s.alarm)
+    );
     assert_eq!(left(&host), 0);
 }
 
@@ -151,24 +160,24 @@ fn a_signal_whose_record_failed_comes_again() {
     host.feed(Input::Tick).unwrap();
     poll(&mut host);
     assert_eq!(left(&host), 0);
-    assert!(matches!(host.records.last(), Some(Kind::Signalled(s)) if s.count == 3));
+    assert!(matches!(host.disk.records().last(), Some(Kind::Signalled(s)) if s.count == 3));
 }
 
 #[test]
 fn a_storm_of_signals_is_counted_in_few_records() {
     let mut host = trusted();
-    let before = host.records.len();
+    let before = host.disk.records().len();
     for _ in 0..5_000 {
         signals(&mut host, Signal::DaemonTouched, 2);
     }
-    assert!(host.records.len() - before <= 256);
+    assert!(host.disk.records().len() - before <= 256);
     assert!(
         left(&host) > 0,
         "what no record is kept of is still counted"
     );
     host.now += 10 * SECOND;
     poll(&mut host);
-    let counted: u64 = host.records.iter().map(count_of).sum();
+    let counted: u64 = host.disk.records().iter().map(count_of).sum();
     assert_eq!((counted, left(&host)), (10_000, 0));
 }
 
@@ -204,18 +213,7 @@ pub(super) fn restarted(host: &Host, recovered: Recovered) -> Step {
 }
 
 pub(super) fn recovered(host: &Host) -> Recovered {
-    let entries: Vec<_> = host
-        .records
-        .iter()
-        .map(|kind| crate::lineage::Entry {
-            boot_id: BOOT.to_vec(),
-            boot_ns: host.now,
-            wall: clock(host.now).wall.0,
-            kind: Some(kind.clone()),
-            ..crate::lineage::Entry::default()
-        })
-        .collect();
-    Recovered::from_entries(&entries)
+    host.disk.recovered()
 }
 
 #[test]
@@ -274,9 +272,13 @@ fn a_new_ledger_names_the_old_and_knows_what_it_knew() {
     unlock(&mut host).unwrap();
     host.feed(Input::Tick).unwrap();
     let late = |kind: &&Kind| matches!(kind, Kind::TrustChange(change) if change.to == "locked");
-    assert_eq!(host.records.iter().filter(late).count(), 1, "it is owed");
-    let Some(Kind::Begun(begun)) = host.records.first() else {
-        panic!("it begins with {:?}", host.records.first());
+    assert_eq!(
+        host.disk.records().iter().filter(late).count(),
+        1,
+        "it is owed"
+    );
+    let Some(Kind::Begun(begun)) = host.disk.records().into_iter().next() else {
+        panic!("it begins with {:?}", host.disk.records().first());
     };
     assert_eq!(begun.size, 1);
     assert_eq!(begun.head, broken().last.digest.bytes());

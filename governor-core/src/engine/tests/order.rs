@@ -1,0 +1,45 @@
+//! The order of effects that every step keeps: records before grants, and after revocations.
+
+use super::super::Effect;
+
+/// Records come before grants and after revocations, in every step.
+pub(super) fn check_order(effects: &[Effect]) {
+    for (position, effect) in effects.iter().enumerate() {
+        let recorded_before = effects[..position]
+            .iter()
+            .any(|effect| matches!(effect, Effect::Append(_)));
+        match effect {
+            Effect::SetLease { .. } => assert!(recorded_before, "a lease before its record"),
+            Effect::InstallTable(table) if !table.rows.is_empty() => {
+                assert!(recorded_before, "a table before its record");
+            }
+            Effect::Thaw(_) => assert!(recorded_before, "work goes on before its record"),
+            Effect::RaiseEpoch { .. }
+            | Effect::AddTombstone(_)
+            | Effect::Hold { .. }
+            | Effect::Stop { .. } => {
+                let recorded_after = effects[position..]
+                    .iter()
+                    .any(|effect| matches!(effect, Effect::Append(_)));
+                let grants = effects.iter().any(Effect::grants);
+                assert!(
+                    recorded_after || grants || !recorded_before,
+                    "a revocation's record first"
+                );
+            }
+            Effect::Guard(_) => assert!(recorded_before, "a guard before its record"),
+            Effect::TakeDown => assert!(recorded_before, "down before its record"),
+            Effect::InstallTable(_)
+            | Effect::Append(_)
+            | Effect::AcknowledgeSignals(_)
+            | Effect::BeginLedger(_)
+            | Effect::KeepPolicy(_)
+            | Effect::DropLease
+            | Effect::MarkRevokedAll(_)
+            | Effect::RemoveRows(_)
+            | Effect::Bar { .. }
+            | Effect::ExtendPcr(_)
+            | Effect::RequestQuote { .. } => {}
+        }
+    }
+}
