@@ -38,6 +38,8 @@ pub(crate) struct Hands {
     pub(crate) down: bool,
     /// cgroup path of each zone, by number.
     pub(crate) zones: Vec<(u32, String)>,
+    #[cfg(feature = "fault-points")]
+    pub(crate) fault: super::fault::Fault,
 }
 
 /// What came of a step.
@@ -61,6 +63,7 @@ impl Hands {
         let mut outcome = Outcome::default();
         let mut effects = effects.into_iter().peekable();
         while let Some(effect) = effects.next() {
+            self.point();
             if effect.stops() {
                 // What is stopped in one step is looked for once.
                 let more = std::iter::from_fn(|| effects.next_if(Effect::stops));
@@ -97,7 +100,15 @@ impl Hands {
                 outcome.failed.push((effect, format!("{error:#}")));
             }
         }
+        #[cfg(feature = "fault-points")]
+        self.fault.over();
         outcome
+    }
+
+    /// A place where a daemon that was built for tests may be made to end; nothing in any other.
+    fn point(&mut self) {
+        #[cfg(feature = "fault-points")]
+        self.fault.point();
     }
 
     fn perform_one(
@@ -109,12 +120,14 @@ impl Hands {
         match effect {
             Effect::Append(kinds) => {
                 self.ledger.append(now, kinds)?;
+                self.point();
                 self.gate
                     .note_ledger_head(self.ledger.head())
                     .context("noting the ledger's head")
             }
             Effect::BeginLedger(kinds) => {
                 self.ledger.begin(now, kinds)?;
+                self.point();
                 self.gate
                     .note_new_ledger(self.ledger.head())
                     .context("noting the ledger's head")
@@ -175,12 +188,15 @@ impl Hands {
         self.gate
             .set_zone_paths(&table.zone_paths)
             .context("naming the zones")?;
+        self.point();
         self.gate
             .set_egress(table.generation, &table.egress)
             .context("writing destinations")?;
+        self.point();
         self.gate
             .swap_table(&table.rows)
             .context("swapping the table")?;
+        self.point();
         // The table is in force: from here on nothing may look as if it were not. Destinations that
         // no row names grant nothing.
         if let Err(error) = self.gate.drop_egress_except(table.generation) {

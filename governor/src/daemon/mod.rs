@@ -11,6 +11,8 @@ mod disarm;
 mod events;
 mod execute;
 mod explain;
+#[cfg(feature = "fault-points")]
+mod fault;
 mod foreseen;
 mod holding;
 mod names;
@@ -221,7 +223,11 @@ impl Daemon {
                 bail!("effects kept failing: {input:?}");
             }
             let now = clock::now()?;
+            #[cfg(feature = "fault-points")]
+            let named = fault::name(&input);
             let step = self.engine.handle(now, input);
+            #[cfg(feature = "fault-points")]
+            self.hands.fault.begin(named, &step.effects);
             let before = self.engine.trust().name();
             let outcome = self.hands.perform(now, step.effects);
             if !outcome.grant_failed {

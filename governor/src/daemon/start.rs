@@ -96,6 +96,8 @@ pub(super) fn start(
             table: None,
             down: false,
             zones: Vec::new(),
+            #[cfg(feature = "fault-points")]
+            fault: super::fault::Fault::default(),
         },
         recent: Recent::default(),
         feed,
@@ -115,6 +117,11 @@ pub(super) fn start(
     // Losses of an earlier daemon's time were its to report.
     let drained = daemon.hands.gate.drain(0);
     daemon.lost = (drained.lost_denials, drained.lost_events);
+    #[cfg(feature = "fault-points")]
+    {
+        super::fault::confess();
+        daemon.hands.fault.begin("start", &step.effects);
+    }
     let outcome = daemon.hands.perform(now, step.effects);
     for (effect, error) in outcome.failed {
         if let Effect::InstallTable(_) = effect {

@@ -1,0 +1,107 @@
+//! Points at which a daemon built for tests ends itself, as the kernel might end any.
+//!
+//! Promises: nothing of this is in a build without the feature `fault-points`, and a build with it
+//! says so at its start. A plan is one line, `INPUT EFFECT N`, in a file that only root can make: the
+//! first step of that input that holds that effect is cut at its Nth point, counted from zero, by
+//! SIGKILL. A point stands before each effect (before each run of stops), between the parts of those
+//! that have parts, and one behind the last effect, before anybody is answered. It decides nothing
+//! else, and leaves the plan where it is: whoever wrote it takes it away.
+
+use std::{fs, io::ErrorKind};
+
+use governor_core::engine::{Effect, Input};
+
+/// Where the plan lies. Outside of the daemon's own directory, so that a start can be cut too.
+const PLAN: &str = "/run/governor-fault-point";
+/// What `cargo xtask` looks for in a binary that is about to be packaged.
+const MARK: &str =
+    "built with fault-points: this daemon kills itself on demand and is for tests only";
+
+/// The step that is to be cut, if this is it.
+#[derive(Debug, Default)]
+pub(crate) struct Fault {
+    /// Points to go before the last.
+    left: Option<u64>,
+}
+
+/// Says what this build is.
+pub(super) fn confess() {
+    tracing::warn!("{MARK}");
+}
+
+impl Fault {
+    /// Looks whether the plan means this step.
+    pub(super) fn begin(&mut self, input: &str, effects: &[Effect]) {
+        self.left = None;
+        if effects.is_empty() {
+            return;
+        }
+        let text = match fs::read_to_string(PLAN) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            Err(error) => {
+                tracing::error!("reading the plan `{PLAN}`: {error}");
+                return;
+            }
+        };
+        let mut words = text.split_whitespace();
+        let (Some(wanted), Some(effect), Some(Ok(point))) =
+            (words.next(), words.next(), words.next().map(str::parse))
+        else {
+            tracing::error!("the plan `{PLAN}` is not `INPUT EFFECT N`: {text:?}");
+            return;
+        };
+        if wanted == input && effects.iter().any(|found| found.name() == effect) {
+            self.left = Some(point);
+        }
+    }
+
+    /// One point.
+    pub(super) fn point(&mut self) {
+        match self.left {
+            None => {}
+            Some(0) => end(),
+            Some(left) => self.left = Some(left - 1),
+        }
+    }
+
+    /// The step is over: what follows is another.
+    pub(super) fn over(&mut self) {
+        self.point();
+        self.left = None;
+    }
+}
+
+/// No destructor runs, and nothing is written.
+fn end() -> ! {
+    let own = nix::unistd::getpid();
+    let sent = nix::sys::signal::kill(own, nix::sys::signal::Signal::SIGKILL);
+    // A daemon that goes on would pass a test that it did not take.
+    tracing::error!("ending itself: {sent:?}");
+    std::process::abort();
+}
+
+/// The name a plan knows an input by.
+pub(super) const fn name(input: &Input) -> &'static str {
+    match input {
+        Input::PolicyOffered { uid: Some(_), .. } => "policy-offered",
+        Input::PolicyOffered { uid: None, .. } => "policy-resumed",
+        Input::PolicyRefused { .. } => "policy-refused",
+        Input::NoPolicyKept => "no-policy-kept",
+        Input::QuoteStarted { .. } => "quote-started",
+        Input::EvidenceArrived { .. } => "evidence-arrived",
+        Input::QuoteFailed { .. } => "quote-failed",
+        Input::PcrsRead(_) => "pcrs-read",
+        Input::Observe { .. } => "observe",
+        Input::Revoke { .. } => "revoke",
+        Input::Signals(_) => "signals",
+        Input::LedgerBroken(_) => "ledger-broken",
+        Input::Unlock { .. } => "unlock",
+        Input::Hold { .. } => "hold",
+        Input::Resume { .. } => "resume",
+        Input::Reattest => "reattest",
+        Input::Verdicts { .. } => "verdicts",
+        Input::EffectFailed { .. } => "effect-failed",
+        Input::Tick => "tick",
+    }
+}
