@@ -291,6 +291,13 @@ impl Engine {
             let remedy = Cause::OperatorRevoked.remedy();
             return Err(format!("an operator revoked everything; {remedy}"));
         }
+        // Until the kernel knows, it is not asked what it would say.
+        if self.owed.iter().any(|owed| owed.revokes() && !owed.stops()) {
+            return Err(
+                "revocations could not be carried out yet and are tried again; see the journal"
+                    .into(),
+            );
+        }
         if described.requires == Requires::Attestation {
             self.trusted_now(now)?;
         }
