@@ -2,7 +2,7 @@
 //! agent and the test probes. Guest programs that must run in any root are linked statically.
 
 use crate::{ebpf, paths, process, tools};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 
 /// Kernel programs, daemon and probes.
@@ -11,14 +11,45 @@ pub(crate) fn everything(logs: bool) -> Result<()> {
     probes().map(drop)
 }
 
-/// The release build of `governor` with the kernel programs inside it.
+/// The release build of `governor` with the kernel programs inside it, and nothing meant for tests.
 pub(crate) fn governor() -> Result<PathBuf> {
-    governor_with(false)
+    let built = governor_with(false)?;
+    ensure!(
+        !kills_itself(&built)?,
+        "`{}` was built with the feature `{FAULTS}`, which kills the daemon on demand: remove it and \
+         build again",
+        built.display()
+    );
+    Ok(built)
+}
+
+/// The same daemon, which can be made to end between any two effects. It lies where [`governor`]'s
+/// does, until that is built again.
+pub(crate) fn governor_that_kills_itself() -> Result<PathBuf> {
+    let built = release(&ebpf::build(false)?, &["--features", FAULTS])?;
+    ensure!(
+        kills_itself(&built)?,
+        "`{}` was built without the feature `{FAULTS}`, so no test with it says anything",
+        built.display()
+    );
+    Ok(built)
 }
 
 fn governor_with(logs: bool) -> Result<PathBuf> {
+    release(&ebpf::build(logs)?, if logs { LOGS } else { &[] })
+}
+
+fn kills_itself(binary: &Path) -> Result<bool> {
+    let bytes = std::fs::read(binary).with_context(|| format!("reading `{}`", binary.display()))?;
+    Ok(contains(&bytes, b"built with fault-points"))
+}
+
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted)
+}
+
+fn release(object: &Path, features: &[&str]) -> Result<PathBuf> {
     tools::need(tools::Group::Build)?;
-    let object = ebpf::build(logs)?;
     let mut build = process::command("cargo");
     build
         .args([
@@ -29,9 +60,9 @@ fn governor_with(logs: bool) -> Result<PathBuf> {
             "--target-dir",
         ])
         .arg(paths::target())
-        .args(if logs { LOGS } else { &[] })
+        .args(features)
         .current_dir(paths::root())
-        .env(ebpf::OBJECT_VARIABLE, &object);
+        .env(ebpf::OBJECT_VARIABLE, object);
     process::run("building governor", &mut build)?;
     Ok(paths::target().join("release/governor"))
 }
@@ -53,7 +84,7 @@ pub(crate) fn probes() -> Result<PathBuf> {
 /// One probe, built by [`probes`] earlier in this run.
 pub(crate) fn probe(name: &str) -> Result<PathBuf> {
     let file = paths::target().join("debug").join(name);
-    anyhow::ensure!(file.is_file(), "no probe `{name}` has been built");
+    ensure!(file.is_file(), "no probe `{name}` has been built");
     Ok(file)
 }
 
@@ -117,3 +148,5 @@ pub(crate) fn agent() -> Result<PathBuf> {
 }
 
 const LOGS: &[&str] = &["--features", "bpf-log"];
+/// The daemon's feature of the same name.
+const FAULTS: &str = "fault-points";

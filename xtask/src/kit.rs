@@ -8,7 +8,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result, ensure};
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     path::{Path, PathBuf},
 };
 
@@ -33,7 +33,7 @@ pub(crate) struct Kit {
     daemon: String,
     planner: String,
     libraries: String,
-    reference: String,
+    reference: RefCell<String>,
     serial: Cell<u64>,
 }
 
@@ -53,6 +53,8 @@ pub(crate) struct Spec {
     pub(crate) until: String,
     /// Tables beside the others.
     pub(crate) tables: &'static str,
+    /// Sets beside the others, by name, with their lines.
+    pub(crate) sets: Vec<(&'static str, String)>,
     /// Whether the policy lists the daemon, so that the gate guards itself.
     pub(crate) guarded: bool,
     pub(crate) thaw: bool,
@@ -71,6 +73,7 @@ impl Default for Spec {
             memory: "w^x",
             until: "2090-01-01T00:00:00Z".into(),
             tables: "",
+            sets: Vec::new(),
             guarded: true,
             thaw: false,
         }
@@ -105,11 +108,7 @@ impl Kit {
             .ok()
             .context("measuring the workload's libraries")?
             .text();
-        let reference = guest
-            .run(&["governor", "attest", "baseline", "--pcrs", PCRS])?
-            .ok()
-            .context("taking a baseline")?
-            .text();
+        let reference = RefCell::new(baseline(guest)?);
         Ok(Self {
             governor: paths::target().join("release/governor"),
             dir,
@@ -119,6 +118,12 @@ impl Kit {
             reference,
             serial: Cell::new(0),
         })
+    }
+
+    /// Learns what the registers hold now, after a test extended one.
+    pub(crate) fn baseline(&self, guest: &mut Guest) -> Result<()> {
+        *self.reference.borrow_mut() = baseline(guest)?;
+        Ok(())
     }
 
     /// The directory of a policy, not yet signed.
@@ -137,7 +142,10 @@ impl Kit {
         )?;
         put("sets/os-libraries.sha256", &format!("{}\n", self.libraries))?;
         put("sets/governor.sha256", &format!("{}\n", self.daemon))?;
-        put("reference.toml", &format!("{}\n", self.reference))?;
+        for (name, lines) in &spec.sets {
+            put(&format!("sets/{name}.sha256"), lines)?;
+        }
+        put("reference.toml", &format!("{}\n", self.reference.borrow()))?;
         put("policy.toml", &policy(spec, serial))?;
         Ok(dir)
     }
@@ -189,7 +197,7 @@ impl Kit {
         }
         let reference = to.join("reference.toml");
         if reference.exists() {
-            std::fs::write(&reference, format!("{}\n", self.reference))
+            std::fs::write(&reference, format!("{}\n", self.reference.borrow()))
                 .with_context(|| format!("writing `{}`", reference.display()))?;
         }
         Ok(to)
@@ -311,10 +319,13 @@ fn policy(spec: &Spec, serial: u64) -> String {
         memory,
         until,
         tables,
+        sets,
         guarded,
         thaw,
         ..
     } = spec;
+    let listed = |(name, _): &(&str, String)| format!("{name} = \"sets/{name}.sha256\"\n");
+    let sets: String = sets.iter().map(listed).collect();
     let daemon = if *guarded { "\"governor\"" } else { "" };
     format!(
         r#"[policy]
@@ -376,8 +387,13 @@ on_revoke = "deny"
 governor = "sets/governor.sha256"
 planner = "sets/planner.sha256"
 os-libraries = "sets/os-libraries.sha256"
-"#
+{sets}"#
     )
+}
+
+fn baseline(guest: &mut Guest) -> Result<String> {
+    let shown = guest.run(&["governor", "attest", "baseline", "--pcrs", PCRS])?;
+    Ok(shown.ok().context("taking a baseline")?.text())
 }
 
 fn make_key(path: &Path) -> Result<()> {

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{ExitCode, Stdio};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 #[derive(Debug, clap::Args)]
@@ -23,6 +24,10 @@ pub(crate) struct Args {
     /// Only tests whose name (`suite::case` for guest tests) contains this.
     #[arg(long)]
     filter: Option<String>,
+    /// Every point of every decision in the suite `crash`, and its storms at full length; this takes
+    /// the better part of an hour.
+    #[arg(long)]
+    full: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -38,6 +43,7 @@ struct Tally {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    cases::crash::FULL.store(args.full, Ordering::Relaxed);
     let mut tally = Tally::default();
     if args.part != Some(Part::Vm) {
         tally.join("pure tests", pure(args.filter.as_deref()));
@@ -122,6 +128,13 @@ fn guests(args: &Args) -> Result<Tally> {
     let picked = pick(args.filter.as_deref());
     if picked.is_empty() {
         return Ok(Tally::default());
+    }
+    if picked
+        .iter()
+        .any(|(suite, _)| suite.name == cases::crash::SUITE.name)
+    {
+        // Before the released package: both are packed from the same place.
+        cases::crash::package::build()?;
     }
     dist::build()?;
     compile::probes()?;

@@ -3,6 +3,7 @@
 //! the next one gets a fresh boot. To add a suite, write a file beside `platform.rs` and name it in
 //! [`suites`].
 
+pub(crate) mod crash;
 mod daemon;
 mod gate;
 mod guard;
@@ -41,6 +42,7 @@ pub(crate) fn suites() -> Vec<Suite> {
         guard::SUITE,
         stopping::SUITE,
         quickstart::SUITE,
+        crash::SUITE,
         daemon::SUITE,
         daemon::WITHOUT_BPF,
         daemon::WITHOUT_A_HOOK,

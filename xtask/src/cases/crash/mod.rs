@@ -1,0 +1,167 @@
+//! The daemon ended by SIGKILL between any two effects of real decisions, and what else may end it:
+//! stopped, out of memory, replaced, its slices made again, all of it while work is being started.
+//!
+//! Promises of each round: what is denied stays denied while no daemon is there; what was taken away is
+//! away from the moment the kernel was told; another daemon adopts, with the same ledger, unlocked; no
+//! lower serial is taken. A part of the points is walked in CI, all of them with `--full`.
+
+mod decisions;
+mod load;
+pub(crate) mod package;
+mod walk;
+
+use super::{Case, Suite, daemon, gate as zone};
+use crate::{
+    guest::{BootOptions, Guest},
+    install,
+    kit::{AGENT, AGENTS_SLICE, Kit, Spec},
+    status,
+};
+use anyhow::{Context as _, Result, ensure};
+use std::{
+    rc::Rc,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+/// Whether everything is walked.
+pub(crate) static FULL: AtomicBool = AtomicBool::new(false);
+
+pub(crate) const SUITE: Suite = Suite {
+    name: "crash",
+    options: BootOptions::new,
+    prepare,
+    cases: &[
+        Case {
+            name: "reload_that_adds",
+            run: decisions::adds,
+        },
+        Case {
+            name: "reload_that_removes",
+            run: decisions::removes,
+        },
+        Case {
+            name: "reload_while_work_runs",
+            run: decisions::raises_serial,
+        },
+        Case {
+            name: "revoke_a_workload",
+            run: decisions::revokes_workload,
+        },
+        Case {
+            name: "revoke_everything",
+            run: decisions::revokes_all,
+        },
+        Case {
+            name: "a_register_differs",
+            run: decisions::register_differs,
+        },
+        Case {
+            name: "renewing_a_lease",
+            run: decisions::renews,
+        },
+        Case {
+            name: "observing_begins_and_ends",
+            run: decisions::observes,
+        },
+        Case {
+            name: "a_stopped_daemon_loses_the_lease_and_is_replaced",
+            run: load::stopped,
+        },
+        Case {
+            name: "out_of_memory_is_one_more_kill",
+            run: load::out_of_memory,
+        },
+        Case {
+            name: "reloads_under_load",
+            run: load::reloads,
+        },
+        Case {
+            name: "an_upgrade_under_load",
+            run: load::upgrades,
+        },
+        Case {
+            name: "slices_made_again_under_load",
+            run: load::slices,
+        },
+        Case {
+            name: "the_kernel_reported_no_fault",
+            run: zone::no_fault,
+        },
+    ],
+};
+
+fn prepare(guest: &mut Guest) -> Result<()> {
+    install::package(guest, &package::path())?;
+    let kit = Kit::new(guest)?;
+    guest.put(PROBE, 0o755, include_bytes!("probe.sh"))?;
+    guest.put(STORM, 0o755, include_bytes!("storm.sh"))?;
+    guest.keep(Rc::new(kit));
+    Ok(())
+}
+
+fn full() -> bool {
+    FULL.load(Ordering::Relaxed)
+}
+
+/// Tries programs in a zone, as an operator's shell that went into it.
+const PROBE: &str = "/root/probe";
+/// Does that in a loop.
+const STORM: &str = "/root/storm";
+const DROPIN: &str = "/run/systemd/system/governor.service.d";
+
+/// Nobody starts a daemon that was killed but the case itself.
+const HELD_BACK: &str = "RestartSec=1h";
+
+/// As if no case had run before: no plan, no settings of another case, a daemon that answers.
+fn calm(guest: &mut Guest) -> Result<Rc<Kit>> {
+    guest
+        .sh(&format!(
+            "rm -f {} /run/crash-storm; systemctl reset-failed",
+            walk::PLAN
+        ))?
+        .ok()?;
+    settings(guest, HELD_BACK)?;
+    guest
+        .sh("systemctl is-active --quiet governor || systemctl restart governor")?
+        .ok()
+        .context("bringing the daemon back after another case")?;
+    guest.kept::<Kit>()
+}
+
+/// Settings of the service, beside those of its unit; telling the service manager takes a while.
+fn settings(guest: &mut Guest, lines: &str) -> Result<()> {
+    let script = format!(
+        "mkdir -p {DROPIN}; printf '[Service]\\n%s\\n' '{lines}' > {DROPIN}/new; \
+         if cmp -s {DROPIN}/new {DROPIN}/crash.conf; then rm {DROPIN}/new; \
+         else mv {DROPIN}/new {DROPIN}/crash.conf && systemctl daemon-reload; fi"
+    );
+    guest
+        .sh(&script)?
+        .ok()
+        .context("setting up the service")
+        .map(drop)
+}
+
+/// Which of these programs the kernel starts in the zone's slice, in their order.
+fn allowed(guest: &mut Guest, slice: &str, programs: &[&str]) -> Result<Vec<bool>> {
+    let mut argv = vec![PROBE, slice];
+    argv.extend(programs);
+    let said = guest.run(&argv)?.ok()?.text();
+    let verdicts: Vec<bool> = said.lines().map(|line| line == "allowed").collect();
+    ensure!(
+        verdicts.len() == programs.len() && said.lines().all(|l| l == "allowed" || l == "denied"),
+        "trying {programs:?}: {said}"
+    );
+    Ok(verdicts)
+}
+
+/// Expects one verdict.
+fn expect(guest: &mut Guest, program: &str, expected: bool, when: &str) -> Result<()> {
+    let seen = allowed(guest, AGENTS_SLICE, &[program])?;
+    ensure!(
+        seen == [expected],
+        "`{program}` {when}: expected it to be {}",
+        if expected { "allowed" } else { "denied" }
+    );
+    Ok(())
+}
