@@ -19,6 +19,15 @@ struct Counts {
     void: u64,
 }
 
+/// A lease that outlasts the start of a daemon in an emulated guest on a busy host.
+fn lasting() -> Spec {
+    Spec {
+        lease: "120s",
+        every: "5s",
+        ..Spec::default()
+    }
+}
+
 /// Begins to start work, allowed and denied, one after the other.
 fn storm(guest: &mut Guest) -> Result<JobId> {
     guest.sh(&format!("touch {RUNNING}"))?.ok()?;
@@ -128,10 +137,10 @@ pub(super) fn out_of_memory(guest: &mut Guest) -> Result<()> {
     // As the unit has it, the kernel would rather let it wait for memory for ever.
     settings(guest, "OOMScoreAdjust=0")?;
     guest.run(&["systemctl", "restart", "governor"])?.ok()?;
-    kit.load(guest, &Spec::default())?;
+    kit.load(guest, &lasting())?;
     let pid = main_pid(guest)?;
     let job = storm(guest)?;
-    let newer = kit.signed(&Spec::default())?;
+    let newer = kit.signed(&lasting())?;
     // What it has is more than it may have from now on; the next page that it asks for is its last.
     let limit = "systemctl set-property --runtime governor MemorySwapMax=0 MemoryMax=";
     guest.sh(&format!("{limit}1M"))?.ok()?;
@@ -152,17 +161,17 @@ pub(super) fn out_of_memory(guest: &mut Guest) -> Result<()> {
         said.text(&["daemon", "adopted"]) == "true",
         "it did not adopt"
     );
-    kit.load(guest, &Spec::default())?;
+    kit.load(guest, &lasting())?;
     expect(guest, AGENT, true, "in the end")?;
     Ok(())
 }
 
 pub(super) fn reloads(guest: &mut Guest) -> Result<()> {
     let kit = calm(guest)?;
-    kit.load(guest, &Spec::default())?;
+    kit.load(guest, &lasting())?;
     let job = storm(guest)?;
     for _ in 0..if full() { 200 } else { 20 } {
-        let dir = kit.signed(&Spec::default())?;
+        let dir = kit.signed(&lasting())?;
         kit.offer(guest, &dir)?
             .ok()
             .context("reloading under load")?;
@@ -173,7 +182,7 @@ pub(super) fn reloads(guest: &mut Guest) -> Result<()> {
 
 pub(super) fn upgrades(guest: &mut Guest) -> Result<()> {
     let kit = calm(guest)?;
-    kit.load(guest, &Spec::default())?;
+    kit.load(guest, &lasting())?;
     let job = storm(guest)?;
     for _ in 0..if full() { 20 } else { 2 } {
         let pid = main_pid(guest)?;
@@ -190,7 +199,7 @@ pub(super) fn upgrades(guest: &mut Guest) -> Result<()> {
 /// What runs in a slice ends with it, so allowed work may fail here; denied work may not pass.
 pub(super) fn slices(guest: &mut Guest) -> Result<()> {
     let kit = calm(guest)?;
-    kit.load(guest, &Spec::default())?;
+    kit.load(guest, &lasting())?;
     let job = storm(guest)?;
     for _ in 0..if full() { 100 } else { 10 } {
         guest
