@@ -33,7 +33,12 @@ fn menu(serial: u64) -> Arc<VerifiedPolicy> {
     static MADE: std::sync::OnceLock<Vec<Arc<VerifiedPolicy>>> = std::sync::OnceLock::new();
     let made = MADE.get_or_init(|| {
         SERIALS
-            .map(|serial| signed_policy_with(serial, if serial % 3 == 2 { EXTRA } else { "" }))
+            .map(|serial| {
+                super::policies::signed_policy_with(
+                    serial,
+                    if serial % 3 == 2 { EXTRA } else { "" },
+                )
+            })
             .collect()
     });
     Arc::clone(&made[serial as usize - 1])

@@ -2,8 +2,9 @@
 
 use super::{
     super::*,
-    model::{Host, clock, signed_policy_edited},
+    model::{Host, clock},
     order::check_order,
+    policies::signed_policy_edited,
     trust::trusted,
 };
 use crate::lineage::Kind;

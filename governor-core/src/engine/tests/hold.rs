@@ -231,7 +231,7 @@ fn what_was_revoked_with_everything_is_barred_when_an_operator_starts_anew() {
     let mut host = trusted(2);
     host.feed(revoke(Target::All)).unwrap();
     let offer = |uid| Input::PolicyOffered {
-        policy: super::model::policy_of(2),
+        policy: super::policies::policy_of(2),
         users: BTreeMap::new(),
         uid,
     };

@@ -8,6 +8,7 @@ mod guard;
 mod hold;
 mod model;
 mod order;
+mod policies;
 mod reload;
 mod risk;
 mod trust;

@@ -1,10 +1,7 @@
 //! What a policy that is loaded takes from what stood before it: observing, leases, and the zones that
 //! something revoked everywhere may come back in.
 
-use super::{
-    model::{BOOT, signed_policy_edited},
-    *,
-};
+use super::{model::BOOT, policies::signed_policy_edited, *};
 use crate::{lineage::Recovered, time::WallTime};
 
 fn offer(host: &mut Host, serial: u64, edit: impl Fn(String) -> String) {

@@ -33,7 +33,8 @@ within = "60s"
 
 fn host() -> Host {
     let mut host = Host::new();
-    static POLICY: LazyLock<Arc<VerifiedPolicy>> = LazyLock::new(|| signed_policy_with(1, TABLES));
+    static POLICY: LazyLock<Arc<VerifiedPolicy>> =
+        LazyLock::new(|| super::policies::signed_policy_with(1, TABLES));
     let policy = Arc::clone(&POLICY);
     host.feed(Input::PolicyOffered {
         policy,
