@@ -88,14 +88,24 @@ pub(super) fn full_disk(guest: &mut Guest) -> Result<()> {
 }
 
 pub(super) fn no_tpm(guest: &mut Guest) -> Result<()> {
-    let kit = loaded(guest)?;
+    let kit = guest.kept::<Kit>()?;
+    kit.load(
+        guest,
+        &Spec {
+            lease: "6s",
+            every: "2s",
+            ..Spec::default()
+        },
+    )?;
     guest
         .sh("cp /etc/governor/governor.toml /root/conf && \
              printf '[tpm]\\ntcti = \"device:/dev/tpm-none\"\\n' > /etc/governor/governor.toml && \
-             rm -rf /sys/fs/bpf/governor && systemctl restart governor")?
+             systemctl restart governor")?
         .ok()?;
     let asked = guest.run(&["governor", "attest", "now"])?;
     let said = status::of(guest)?;
+    // The lease of the daemon before ends by itself.
+    guest.sh("sleep 7")?.ok()?;
     let denied = hello(guest)?;
     guest
         .sh("cp /root/conf /etc/governor/governor.toml && systemctl restart governor")?
