@@ -48,10 +48,6 @@ pub(crate) const SUITE: Suite = Suite {
             run: lacking::no_tpm,
         },
         Case {
-            name: "an_appraisal_that_fails_is_told_while_a_lease_runs",
-            run: lacking::tpm_taken_away,
-        },
-        Case {
             name: "a_damaged_ledger_locks_until_an_operator_looks",
             run: lacking::damaged_ledger,
         },
@@ -70,6 +66,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "the_package_comes_off",
             run: lasting::reinstall,
+        },
+        Case {
+            name: "an_appraisal_that_fails_is_told_while_a_lease_runs",
+            run: lacking::tpm_taken_away,
         },
         Case {
             name: "policy_and_serial_survive_a_reboot",
