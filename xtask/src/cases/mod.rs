@@ -29,6 +29,9 @@ pub(crate) struct Case {
 pub(crate) struct Suite {
     pub(crate) name: &'static str,
     pub(crate) options: fn(Kernel) -> BootOptions,
+    /// Whether it runs on every kernel. One that takes long and judges the daemon runs on the newest
+    /// alone, unless it is asked for by name or everything is.
+    pub(crate) everywhere: bool,
     /// Runs once after each boot; a failure fails every case.
     pub(crate) prepare: fn(&mut Guest) -> Result<()>,
     pub(crate) cases: &'static [Case],

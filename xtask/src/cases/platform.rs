@@ -9,6 +9,7 @@ use std::time::Duration;
 pub(crate) const SUITE: Suite = Suite {
     name: "platform",
     options: BootOptions::new,
+    everywhere: true,
     prepare: nothing,
     cases: &[
         Case {

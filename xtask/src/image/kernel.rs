@@ -18,6 +18,7 @@ pub(crate) enum Kernel {
 
 impl Kernel {
     pub(crate) const ALL: [Self; 2] = [Self::V6_1, Self::V6_12];
+    pub(crate) const NEWEST: Self = Self::V6_12;
 
     pub(crate) fn name(self) -> &'static str {
         match self {

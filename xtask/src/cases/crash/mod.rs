@@ -29,6 +29,7 @@ pub(crate) static FULL: AtomicBool = AtomicBool::new(false);
 pub(crate) const SUITE: Suite = Suite {
     name: "crash",
     options: BootOptions::new,
+    everywhere: false,
     prepare,
     cases: &[
         Case {

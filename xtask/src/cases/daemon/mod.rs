@@ -17,6 +17,7 @@ use std::{path::Path, rc::Rc};
 pub(crate) const SUITE: Suite = Suite {
     name: "daemon",
     options: BootOptions::new,
+    everywhere: true,
     prepare,
     cases: &[
         Case {
@@ -85,6 +86,7 @@ pub(crate) const WITHOUT_A_HOOK: Suite = Suite {
         append: "lockdown=confidentiality".into(),
         ..BootOptions::new(kernel)
     },
+    everywhere: true,
     prepare: only_the_package,
     cases: &[Case {
         name: "it_names_the_hook_and_does_not_start",
@@ -99,6 +101,7 @@ pub(crate) const WITHOUT_BPF: Suite = Suite {
         append: "lsm=lockdown,yama,integrity".into(),
         ..BootOptions::new(kernel)
     },
+    everywhere: true,
     prepare: only_the_package,
     cases: &[Case {
         name: "it_refuses_to_pretend",

@@ -19,6 +19,7 @@ use std::{rc::Rc, time::Duration};
 pub(crate) const SUITE: Suite = Suite {
     name: "gate",
     options: BootOptions::new,
+    everywhere: true,
     prepare,
     cases: &[
         Case {

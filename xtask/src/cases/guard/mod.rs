@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 pub(crate) const SUITE: Suite = Suite {
     name: "guard",
     options: BootOptions::new,
+    everywhere: true,
     prepare,
     cases: &[
         Case {

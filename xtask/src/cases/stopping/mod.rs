@@ -19,6 +19,7 @@ use gate::BOUND;
 pub(crate) const SUITE: Suite = Suite {
     name: "stopping",
     options: BootOptions::new,
+    everywhere: true,
     prepare: gate::prepare,
     cases: &[
         Case {

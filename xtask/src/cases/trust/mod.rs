@@ -19,6 +19,7 @@ use std::rc::Rc;
 pub(crate) const SUITE: Suite = Suite {
     name: "trust",
     options: BootOptions::new,
+    everywhere: true,
     prepare: super::daemon::prepare,
     cases: &[
         Case {
