@@ -103,5 +103,9 @@ pub(super) const fn name(input: &Input) -> &'static str {
         Input::Verdicts { .. } => "verdicts",
         Input::EffectFailed { .. } => "effect-failed",
         Input::Tick => "tick",
+        Input::CanaryPassed => "canary-passed",
+        Input::CanarySilent(_) => "canary-silent",
+        Input::Disarm { .. } => "disarm",
+        Input::PcrExtended(_) => "pcr-extended",
     }
 }
