@@ -51,6 +51,18 @@ pub(crate) fn run() -> Result<ExitCode> {
         "warnings",
     ];
     cargo("checking lints", &lints, &object);
+    // What is built only for tests has to build too.
+    let of_tests = [
+        "clippy",
+        "--package",
+        "governor",
+        "--features",
+        "fault-points",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    cargo("checking lints of the build for tests", &of_tests, &object);
     let [object] = object;
     let docs = [
         "doc",

@@ -260,6 +260,8 @@ fn host_id(path: &Path) -> Result<Digest> {
 
 /// What policy must list for this daemon to be one: its program, as it was started.
 fn own_digest() -> Result<Digest> {
-    let bytes = fs::read("/proc/self/exe").context("reading our own program")?;
-    Ok(Digest::of(&bytes))
+    let own = ["/proc/self/exe".into()];
+    let measured = crate::bundle::measure(&own).context("measuring our own program")?;
+    let own = measured.first().context("our own program is empty")?;
+    Ok(own.digest)
 }
