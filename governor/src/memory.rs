@@ -12,3 +12,14 @@ pub fn give_back() {
         libc::malloc_trim(0);
     }
 }
+
+/// Keeps large blocks out of the heap for good: the allocator would otherwise learn from the first one
+/// that is freed to keep others of that size. To be called before there are threads.
+pub fn stay_small() {
+    const LARGE: libc::c_int = 128 * 1024;
+    #[cfg(target_env = "gnu")]
+    // SAFETY: two integers; the process has one thread, so nobody allocates meanwhile.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+    }
+}

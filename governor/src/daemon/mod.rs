@@ -100,6 +100,7 @@ pub enum Ended {
 
 /// Runs until the service manager says stop. What is pinned stays in force.
 pub fn run(config: Config) -> Result<Ended> {
+    crate::memory::stay_small();
     crate::preload::preload(&config.tpm.tcti)?;
     // Before there are threads: what marks this process as the daemon is inherited by threads that come
     // later, and by nothing else.
