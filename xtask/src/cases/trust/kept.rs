@@ -62,22 +62,22 @@ pub(super) fn put_back_over_a_reboot(guest: &mut Guest) -> Result<()> {
     unlocked(guest, &kit)
 }
 
-/// Nothing tells such a host from one that was never armed.
+/// Nothing tells such a host, once it was booted again, from one that was never armed.
 pub(super) fn never_armed(guest: &mut Guest) -> Result<()> {
     let kit = loaded(guest, &Spec::default())?;
     guest
         .sh(&format!(
-            "systemctl stop governor; cp -a {STATE} /root/state; \
-             rm -rf {STATE}/* /sys/fs/bpf/governor; systemctl start governor"
+            "systemctl stop governor; cp -a {STATE} /root/state && rm -rf {STATE}/* && sync"
         ))?
         .ok()?;
+    guest.reboot()?;
     let said = status::of(guest)?;
     guest
         .sh(&format!(
-            "systemctl stop governor; rm -rf {STATE}/* /sys/fs/bpf/governor; \
-             cp -a /root/state/. {STATE}/; systemctl start governor"
+            "systemctl stop governor; rm -rf {STATE}/*; cp -a /root/state/. {STATE}/ && sync"
         ))?
         .ok()?;
+    guest.reboot()?;
     ensure!(
         said.trust() == "unattested",
         "{}: {}",
