@@ -146,17 +146,11 @@ fn open(number: i32, flags: PidfdFlags) -> io::Result<Option<OwnedFd>> {
     let Some(pid) = Pid::from_raw(number) else {
         return Ok(None);
     };
-    let mut opened = pidfd_open(pid, flags);
-    for _ in 0..AGAIN {
-        // Also what the kernel says of a number whose owner is just being reaped; it is gone next.
-        if !matches!(opened, Err(Errno::INVAL)) {
-            break;
-        }
-        opened = pidfd_open(pid, flags);
-    }
-    match opened {
+    match pidfd_open(pid, flags) {
         Ok(fd) => Ok(Some(fd)),
-        Err(Errno::SRCH) => Ok(None),
+        // The number is nobody's, or is only kept as that of a group or session whose first process
+        // is gone (pidfd_prepare in kernel/fork.c).
+        Err(Errno::SRCH | Errno::INVAL) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -185,12 +179,17 @@ fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 
 /// A handle on one thread, from 6.9 on.
 const PIDFD_THREAD: u32 = libc::O_EXCL as u32;
-/// How often a number is tried that the kernel calls invalid.
-const AGAIN: usize = 3;
 
 #[cfg(test)]
 mod tests {
-    use std::{net::UdpSocket, os::fd::AsRawFd as _, process::Command, sync::mpsc, time::Duration};
+    use std::{
+        io::Read as _,
+        net::UdpSocket,
+        os::{fd::AsRawFd as _, unix::process::CommandExt as _},
+        process::{Command, Stdio},
+        sync::mpsc,
+        time::Duration,
+    };
 
     use super::*;
 
@@ -210,6 +209,32 @@ mod tests {
         child.wait().unwrap();
         process.kill().unwrap();
         assert!(Process::open(i32::MAX).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_number_that_only_a_group_still_has_is_no_process() {
+        // The shell leads a group of its own, leaves one member behind, and names it.
+        let mut leader = Command::new("sh")
+            .args(["-c", "sleep 60 >&- & echo $!"])
+            .process_group(0)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let number = leader.id() as i32;
+        let mut member = String::new();
+        leader
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut member)
+            .unwrap();
+        leader.wait().unwrap();
+        let member = Process::open(member.trim().parse().unwrap())
+            .unwrap()
+            .unwrap();
+        assert!(!member.has_ended());
+        assert!(Process::open(number).unwrap().is_none());
+        member.kill().unwrap();
     }
 
     #[test]
