@@ -127,26 +127,11 @@ impl Engine {
             return Err(Refused::Denied(format!("{name} stays held: {stays}")));
         }
         // A hold that is still owed would take it back.
-        self.owed.retain(|owed| match owed {
-            Effect::Hold { zone, .. } => thaws.iter().all(|thaw| thaw.zone != *zone),
-            Effect::Append(_)
-            | Effect::Guard(_)
-            | Effect::AcknowledgeSignals(_)
-            | Effect::BeginLedger(_)
-            | Effect::KeepPolicy(_)
-            | Effect::InstallTable(_)
-            | Effect::SetLease { .. }
-            | Effect::DropLease
-            | Effect::MarkRevokedAll(_)
-            | Effect::RaiseEpoch { .. }
-            | Effect::AddTombstone(_)
-            | Effect::RemoveRows(_)
-            | Effect::Stop { .. }
-            | Effect::Bar { .. }
-            | Effect::Thaw(_)
-            | Effect::ExtendPcr(_)
-            | Effect::TakeDown
-            | Effect::RequestQuote { .. } => true,
+        self.owed.retain(|owed| {
+            let Effect::Hold { zone, .. } = owed else {
+                return true;
+            };
+            thaws.iter().all(|thaw| thaw.zone != *zone)
         });
         effects.push(Effect::Append(vec![Kind::Resumed(Resumed {
             target: name.clone(),

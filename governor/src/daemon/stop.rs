@@ -72,66 +72,32 @@ impl Hands {
     }
 
     fn bar(&self, effect: &Effect) -> Result<()> {
-        match effect {
-            Effect::Bar { zone } => {
-                let root = self.root(*zone)?;
-                in_scene(&self.gate, |scene| stopping::bar(scene, &root))
-            }
-            Effect::Append(_)
-            | Effect::Guard(_)
-            | Effect::ExtendPcr(_)
-            | Effect::TakeDown
-            | Effect::AcknowledgeSignals(_)
-            | Effect::BeginLedger(_)
-            | Effect::KeepPolicy(_)
-            | Effect::InstallTable(_)
-            | Effect::SetLease { .. }
-            | Effect::DropLease
-            | Effect::MarkRevokedAll(_)
-            | Effect::RaiseEpoch { .. }
-            | Effect::AddTombstone(_)
-            | Effect::RemoveRows(_)
-            | Effect::Stop { .. }
-            | Effect::Hold { .. }
-            | Effect::Thaw(_)
-            | Effect::RequestQuote { .. } => Ok(()),
-        }
+        let Effect::Bar { zone } = effect else {
+            return Ok(());
+        };
+        let root = self.root(*zone)?;
+        in_scene(&self.gate, |scene| stopping::bar(scene, &root))
     }
 
     /// `None`: nothing is to be stopped for it.
     fn order(&self, effect: &Effect) -> Result<Option<Order>> {
-        let (zone, running, action) = match effect {
-            Effect::Stop {
-                zone,
-                workload,
-                action,
-            } => (
-                *zone,
-                workload.map_or(Running::All, Running::Workload),
-                Action::of_policy(*action),
-            ),
-            Effect::Hold {
-                zone,
-                running,
-                grip,
-            } => (*zone, *running, Some(Action::by_hand(*grip))),
-            Effect::Bar { .. }
-            | Effect::Append(_)
-            | Effect::Guard(_)
-            | Effect::ExtendPcr(_)
-            | Effect::TakeDown
-            | Effect::AcknowledgeSignals(_)
-            | Effect::BeginLedger(_)
-            | Effect::KeepPolicy(_)
-            | Effect::InstallTable(_)
-            | Effect::SetLease { .. }
-            | Effect::DropLease
-            | Effect::MarkRevokedAll(_)
-            | Effect::RaiseEpoch { .. }
-            | Effect::AddTombstone(_)
-            | Effect::RemoveRows(_)
-            | Effect::Thaw(_)
-            | Effect::RequestQuote { .. } => return Ok(None),
+        let (zone, running, action) = if let Effect::Stop {
+            zone,
+            workload,
+            action,
+        } = effect
+        {
+            let running = workload.map_or(Running::All, Running::Workload);
+            (*zone, running, Action::of_policy(*action))
+        } else if let Effect::Hold {
+            zone,
+            running,
+            grip,
+        } = effect
+        {
+            (*zone, *running, Some(Action::by_hand(*grip)))
+        } else {
+            return Ok(None);
         };
         let Some(action) = action else {
             return Ok(None);
