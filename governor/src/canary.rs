@@ -45,34 +45,30 @@ pub(crate) fn keep(label: CanaryLabel, reports: mpsc::Sender<Report>) -> Result<
     thread::Builder::new()
         .name("canary".into())
         .spawn(move || {
+            let mut canary = None;
             loop {
-                let error = match Canary::start(&label) {
-                    Ok(mut canary) => loop {
-                        let report = canary.attempt();
-                        let ended = matches!(report, Err(_) | Ok(Report::Passed));
-                        let report =
-                            report.unwrap_or_else(|error| Report::Unclear(format!("{error:#}")));
-                        if reports.blocking_send(report).is_err() {
-                            return;
-                        }
-                        thread::sleep(EVERY);
-                        if ended {
-                            break None;
-                        }
-                    },
-                    Err(error) => Some(error),
-                };
-                if let Some(error) = error {
-                    let report = Report::Unclear(format!("{error:#}"));
-                    if reports.blocking_send(report).is_err() {
-                        return;
-                    }
-                    thread::sleep(EVERY);
+                let report = attempt(&mut canary, &label);
+                if matches!(report, Err(_) | Ok(Report::Passed)) {
+                    // Another one takes its place at the next try.
+                    canary = None;
                 }
+                let report = report.unwrap_or_else(|error| Report::Unclear(format!("{error:#}")));
+                if reports.blocking_send(report).is_err() {
+                    return;
+                }
+                thread::sleep(EVERY);
             }
         })
         .context("starting the canary's thread")?;
     Ok(())
+}
+
+fn attempt(canary: &mut Option<Canary>, label: &CanaryLabel) -> Result<Report> {
+    let canary = match canary {
+        Some(canary) => canary,
+        none => none.insert(Canary::start(label)?),
+    };
+    canary.attempt()
 }
 
 /// One process. Dropping it ends it.
