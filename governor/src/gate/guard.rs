@@ -28,7 +28,9 @@ use governor_common::{
     names::{self, LISTED_ROWS, PROTECTED_ROWS, WORKLOAD_NONE, ZONE_CANARY},
 };
 
-use super::{Gate, GateError, hosts, maps::ProtectedBytes, pins, state::is_absent, sys};
+use super::{
+    Gate, GateError, hosts, maps::ProtectedBytes, pins, state::is_absent, sys, table::exact,
+};
 use crate::cgroups;
 
 /// Content that policy lists for the host itself.
@@ -161,11 +163,19 @@ impl Gate {
 
     /// Brings the list of devices below mounted file systems up to date.
     pub fn protect_devices(&mut self) -> Result<(), GateError> {
-        let wanted: BTreeSet<ProtectedKey> = hosts::mounted_devices()?
-            .into_iter()
-            .map(|dev| key(PROTECTED_DEVICE, dev, 0))
+        let mounted = hosts::mounted_devices()?;
+        if self.devices.as_ref() == Some(&mounted) {
+            return Ok(());
+        }
+        let wanted: BTreeSet<ProtectedKey> = mounted
+            .iter()
+            .map(|dev| key(PROTECTED_DEVICE, *dev, 0))
             .collect();
-        self.protect_exactly(PROTECTED_DEVICE, &wanted)
+        // Only what was stored whole is taken for known.
+        self.devices = None;
+        self.protect_exactly(PROTECTED_DEVICE, &wanted)?;
+        self.devices = Some(mounted);
+        Ok(())
     }
 
     /// The table that is about to be in force.
@@ -400,12 +410,6 @@ fn inode(path: &Path) -> Result<u64, GateError> {
         error,
     })?;
     Ok(metadata.ino())
-}
-
-fn exact<const N: usize>(bytes: &[u8]) -> Result<[u8; N], GateError> {
-    bytes
-        .try_into()
-        .map_err(|_error| GateError::Invalid(format!("a key has {} bytes, not {N}", bytes.len())))
 }
 
 fn invalid(doing: &'static str) -> impl FnOnce(std::io::Error) -> GateError {

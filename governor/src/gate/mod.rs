@@ -24,7 +24,10 @@ mod sys;
 mod table;
 mod zones;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use aya::{
     maps::{MapData, MapError},
@@ -67,6 +70,8 @@ pub struct Gate {
     /// The cgroup of our own service, once the guard is armed.
     own: Option<String>,
     pinned_maps: PathBuf,
+    /// Devices that are guarded, as last stored.
+    devices: Option<BTreeSet<u32>>,
     /// How many signals there were when all of them were dealt with.
     quiet_at: Option<u64>,
     /// The marker that governed units wait for.
@@ -224,6 +229,7 @@ impl Attach<'_> {
             links,
             programs,
             own: None,
+            devices: None,
             quiet_at: None,
             pinned_maps: self.pins.maps.clone(),
             ready: self.pins.ready.clone(),

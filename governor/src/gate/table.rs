@@ -205,7 +205,7 @@ fn row_bytes(row: &Row) -> Result<RowBytes, GateError> {
     exact(row.bytes())
 }
 
-fn exact<const N: usize>(bytes: &[u8]) -> Result<[u8; N], GateError> {
+pub(super) fn exact<const N: usize>(bytes: &[u8]) -> Result<[u8; N], GateError> {
     bytes
         .try_into()
         .map_err(|_error| GateError::Invalid(format!("a value has {} bytes, not {N}", bytes.len())))
