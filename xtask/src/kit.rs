@@ -266,6 +266,27 @@ impl Kit {
         self.trusted(guest)
     }
 
+    /// Takes trust away by reference values that list nobody's key: a digest of other bytes.
+    pub(crate) fn distrust(&self, guest: &mut Guest, spec: &Spec) -> Result<()> {
+        let dir = self.write(spec)?;
+        let path = dir.join("reference.toml");
+        let text = std::fs::read_to_string(&path)?;
+        let at = text
+            .find("000b")
+            .context("no key in the reference values")?
+            + 4;
+        let (before, after) = text.split_at(at);
+        let rest = after
+            .get(64..)
+            .context("a short key in the reference values")?;
+        std::fs::write(&path, format!("{before}{}{rest}", "cd".repeat(32)))?;
+        self.sign(&dir)?;
+        self.offer(guest, &dir)?.ok()?;
+        let code = guest.run(&["governor", "attest", "now"])?.code;
+        ensure!(code == 3, "the host must not be trusted: {code}");
+        Ok(())
+    }
+
     /// Asks for an appraisal and waits for it.
     pub(crate) fn trusted(&self, guest: &mut Guest) -> Result<()> {
         let status = guest.run(&["governor", "attest", "now"])?;

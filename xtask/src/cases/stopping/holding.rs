@@ -14,7 +14,7 @@ pub(super) fn round_trip(guest: &mut Guest) -> Result<()> {
     ensure!(is_frozen(guest, &cgroup("paused"))?, "it is not paused");
     gate::expect(guest, &["hello"], 0, "a copy that is started now")?;
     let other = start(guest, "hold", &["hold"], "holding")?;
-    distrust(guest, &kit, &spec)?;
+    kit.distrust(guest, &spec)?;
     ensure!(is_frozen(guest, &cgroup("hold"))?, "policy says freeze");
     guest.run(&["systemctl", "restart", "governor"])?.ok()?;
     kit.load(guest, &spec)?;
@@ -39,7 +39,7 @@ pub(super) fn takes_trust(guest: &mut Guest) -> Result<()> {
     let kit = load(guest, &frozen_by_policy())?;
     let job = start(guest, "hold", &["hold"], "holding")?;
     by_hand(guest, "pause")?.ok()?;
-    distrust(guest, &kit, &frozen_by_policy())?;
+    kit.distrust(guest, &frozen_by_policy())?;
     let refused = by_hand(guest, "resume")?;
     ensure!(
         refused.code == 3 && refused.errors().contains("requires attestation"),

@@ -130,27 +130,6 @@ fn by_hand(guest: &mut Guest, verb: &str) -> Result<Output> {
     guest.run(&argv)
 }
 
-/// Takes trust away by reference values that list nobody's key.
-fn distrust(guest: &mut Guest, kit: &Kit, spec: &Spec) -> Result<()> {
-    let dir = kit.write(spec)?;
-    let path = dir.join("reference.toml");
-    let text = std::fs::read_to_string(&path)?;
-    let at = text
-        .find("000b")
-        .context("no key in the reference values")?
-        + 4;
-    let (before, after) = text.split_at(at);
-    let rest = after
-        .get(64..)
-        .context("a short key in the reference values")?;
-    std::fs::write(&path, format!("{before}{}{rest}", "cd".repeat(32)))?;
-    kit.sign(&dir)?;
-    kit.offer(guest, &dir)?.ok()?;
-    let code = guest.run(&["governor", "attest", "now"])?.code;
-    ensure!(code == 3, "the host must not be trusted: {code}");
-    Ok(())
-}
-
 /// Ends everything that runs in zones, and waits for a service that was one of it.
 fn end(guest: &mut Guest, jobs: Vec<JobId>) -> Result<()> {
     guest

@@ -78,7 +78,7 @@ pub(super) fn revoked(guest: &mut Guest) -> Result<()> {
     let kit = load(guest, &Spec::default())?;
     let job = start(guest, "spin", &["spin"], "spinning")?;
     move_out(guest)?;
-    distrust(guest, &kit, &Spec::default())?;
+    kit.distrust(guest, &Spec::default())?;
     guest.wait(job, BOUND)?;
     ensure!(running(guest, "spin")?.is_empty(), "it goes on");
     kit.load(guest, &Spec::default())

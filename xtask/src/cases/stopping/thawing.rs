@@ -12,7 +12,7 @@ pub(super) fn choice(guest: &mut Guest) -> Result<()> {
         let paused = start(guest, "paused", &["hold"], "holding")?;
         by_hand(guest, "pause")?.ok()?;
         let job = start(guest, "hold", &["hold"], "holding")?;
-        distrust(guest, &kit, &spec)?;
+        kit.distrust(guest, &spec)?;
         ensure!(is_frozen(guest, &cgroup("hold"))?, "policy says freeze");
         kit.load(guest, &spec)?;
         if thaw {
