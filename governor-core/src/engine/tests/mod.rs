@@ -57,16 +57,9 @@ fn a_register_that_differs_revokes_and_only_matching_evidence_restores() {
     let step = host
         .engine
         .handle(clock(host.now), Input::PcrsRead(pcrs(true)));
-    let stop = step
-        .effects
-        .iter()
-        .position(|e| matches!(e, Effect::Stop { .. }))
-        .unwrap();
-    let record = step
-        .effects
-        .iter()
-        .position(|e| matches!(e, Effect::Append(_)))
-        .unwrap();
+    let position = |which: fn(&Effect) -> bool| step.effects.iter().position(which).unwrap();
+    let stop = position(|effect| matches!(effect, Effect::Stop { .. }));
+    let record = position(|effect| matches!(effect, Effect::Append(_)));
     assert!(stop < record);
     assert!(
         matches!(
