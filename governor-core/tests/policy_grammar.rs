@@ -5,7 +5,7 @@ mod common;
 
 use common::{edited, example_text, with_text};
 use governor_core::{
-    policy::{Memory, Mode, OnRevoke, POLICY, Requires, RiskEvent, Severity, Starter},
+    policy::{Memory, Mode, OnRevoke, POLICY, Requires, RiskEvent, Severity, Starter, Survival},
     time::Span,
 };
 
@@ -80,7 +80,8 @@ fn a_key_left_out_is_the_strictest_reading() {
     assert!(workload.started_by.is_empty() && workload.users.is_empty());
     assert_eq!(workload.validity, policy.validity());
     assert_eq!(workload.on_revoke, OnRevoke::Kill);
-    assert!(policy.governor().exec.is_empty() && policy.survival().exec.is_empty());
+    assert!(policy.governor().exec.is_empty());
+    assert_eq!(policy.survival(), &Survival::default());
     let warnings: Vec<_> = policy
         .warnings()
         .iter()
@@ -96,6 +97,25 @@ fn a_key_left_out_is_the_strictest_reading() {
     );
     let policy_class = without.replace("[workload", "requires = \"policy\"\n[workload");
     assert!(with_text(&policy_class).is_ok());
+}
+
+#[test]
+fn survival_has_a_set_for_each_role() {
+    let text = example_text();
+    let own = text
+        .rfind("scripts = []")
+        .expect("survival is the last table");
+    let listed = |value: &str| format!("{}scripts = {value}\n", &text[..own]);
+    let policy = with_text(&listed("[\"os-base\"]")).expect("lints");
+    assert_eq!(policy.survival().scripts, policy.survival().exec);
+    assert!(!policy.survival().scripts.is_empty());
+    let refused = with_text(&listed("[\"os-bas\"]")).expect_err("no such set");
+    assert!(
+        refused.to_string().contains("unknown set `os-bas`"),
+        "{refused}"
+    );
+    let refused = with_text(&listed("\"os-base\"")).expect_err("not an array");
+    assert_eq!(refused.errors(), 1, "{refused}");
 }
 
 #[test]

@@ -210,10 +210,11 @@ pub(super) fn word<T: Copy>(
 }
 
 fn survival(root: &Table<'_>, sets: &mut Sets, report: &mut Report<'_>) -> Survival {
-    root.table("survival", &["exec", "libraries"], report)
+    root.table("survival", &["exec", "libraries", "scripts"], report)
         .map_or_else(Survival::default, |table| Survival {
             exec: sets.resolve(&table, "exec", report),
             libraries: sets.resolve(&table, "libraries", report),
+            scripts: sets.resolve(&table, "scripts", report),
         })
 }
 

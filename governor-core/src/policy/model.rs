@@ -203,6 +203,8 @@ pub struct Risk {
 pub struct Survival {
     pub exec: BTreeSet<Digest>,
     pub libraries: BTreeSet<Digest>,
+    /// `#!` files; their interpreters are in `exec`.
+    pub scripts: BTreeSet<Digest>,
 }
 
 /// `[governor]`: what may be the daemon, and what may be loaded into the kernel beside the gate.
