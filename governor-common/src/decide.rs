@@ -6,11 +6,11 @@
 //! its argument.
 
 use crate::{
-    facts::{Facts, Measured, Operation},
+    facts::{Facts, Measured, Operation, same},
     names::{STARTER_OPERATOR, STARTERS, USERS, WORKLOAD_NONE},
     net::{
-        AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, IPPROTO_UDP, SOCK_DGRAM, SOCK_STREAM,
-        socket_allowed,
+        AF_INET, AF_INET6, AF_PACKET, AF_UNIX, IPPROTO_TCP, IPPROTO_UDP, SOCK_DGRAM, SOCK_STREAM,
+        is_loopback, socket_allowed,
     },
     reason::{Reason, Verdict},
     row::{
@@ -26,12 +26,18 @@ pub type Decision = (Verdict, Reason);
 /// Executing a program, or handing a script to its interpreter.
 #[inline(always)]
 pub fn decide_exec(f: &Facts) -> Decision {
+    if ungoverned(f) {
+        return (Verdict::Allow, Reason::Unlabelled);
+    }
     settle(f, judge_exec(f))
 }
 
 /// Mapping a file or anonymous memory executable, or making memory executable.
 #[inline(always)]
 pub fn decide_map(f: &Facts) -> Decision {
+    if f.on_host() && !ungoverned(f) {
+        return settle(f, judge_map(f));
+    }
     if !f.label.present() {
         return (Verdict::Allow, Reason::Unlabelled);
     }
@@ -55,7 +61,7 @@ pub fn decide_socket(f: &Facts) -> Decision {
 /// Connecting, or sending to a named address.
 #[inline(always)]
 pub fn decide_connect(f: &Facts) -> Decision {
-    if !f.label.present() && f.family == AF_UNIX {
+    if !f.label.present() && (f.family == AF_UNIX || ungoverned(f)) {
         return (Verdict::Allow, Reason::Unlabelled);
     }
     settle(f, judge_connect(f))
@@ -64,11 +70,14 @@ pub fn decide_connect(f: &Facts) -> Decision {
 /// Sending on a socket that has its peer: the task's authorization must still stand.
 #[inline(always)]
 pub fn decide_send(f: &Facts) -> Decision {
-    if !f.label.present() && f.family == AF_UNIX {
+    if !f.label.present() && (f.family == AF_UNIX || ungoverned(f)) {
         return (Verdict::Allow, Reason::Unlabelled);
     }
     let reason = if f.label.present() {
         standing(f)
+    } else if f.on_host() {
+        // The peer was judged when it was named, or it came to us.
+        Reason::Survival
     } else {
         Reason::NoLabel
     };
@@ -106,11 +115,17 @@ pub const fn counted_as(signal: Signal, governed: bool) -> Signal {
     }
 }
 
+/// A task in no zone, on a host that is none itself: the table has no row that says so.
+#[inline(always)]
+fn ungoverned(f: &Facts) -> bool {
+    f.on_host() && f.zone_mode == 0
+}
+
 /// What the zone's mode makes of a reason.
 #[inline(always)]
 fn settle(f: &Facts, reason: Reason) -> Decision {
     match reason {
-        Reason::Authorized | Reason::Unlabelled => {
+        Reason::Authorized | Reason::Unlabelled | Reason::Survival => {
             // Without a row of its own a zone grants nothing, whatever was found in it.
             if f.zone_mode == MODE_ENFORCE || f.zone_mode == MODE_OBSERVE {
                 (Verdict::Allow, reason)
@@ -172,6 +187,9 @@ fn judge_exec(f: &Facts) -> Reason {
     if f.measured != Measured::Sha256 as u32 {
         return Reason::NotMeasured;
     }
+    if f.survives() {
+        return Reason::Survival;
+    }
     let reason = standing(f);
     if !matches!(reason, Reason::Authorized) {
         return reason;
@@ -224,6 +242,13 @@ fn judge_map(f: &Facts) -> Reason {
     if f.measured != Measured::Sha256 as u32 {
         return Reason::NotMeasured;
     }
+    if f.on_host() {
+        return if f.survives() {
+            Reason::Survival
+        } else {
+            Reason::NotAuthorized
+        };
+    }
     let reason = standing(f);
     if !matches!(reason, Reason::Authorized) {
         return reason;
@@ -238,6 +263,9 @@ fn judge_map(f: &Facts) -> Reason {
 fn judge_connect(f: &Facts) -> Reason {
     if f.zone_mode != MODE_ENFORCE && f.zone_mode != MODE_OBSERVE {
         return Reason::UnknownZone;
+    }
+    if f.on_host() {
+        return judge_host_connect(f);
     }
     if !f.label.present() {
         return Reason::NoLabel;
@@ -259,6 +287,25 @@ fn judge_connect(f: &Facts) -> Reason {
             }
             if f.destination_listed == 1 {
                 Reason::Authorized
+            } else {
+                Reason::Destination
+            }
+        }
+        _ => Reason::BadAddress,
+    }
+}
+
+/// What keeps a host reachable: itself, what obtains an address for it, and where policy says.
+#[inline(always)]
+fn judge_host_connect(f: &Facts) -> Reason {
+    if f.address_unreadable != 0 {
+        return Reason::BadAddress;
+    }
+    match f.family {
+        AF_UNIX | AF_PACKET => Reason::Survival,
+        AF_INET | AF_INET6 => {
+            if f.destination_listed == 1 || is_loopback(f.family, &f.address) {
+                Reason::Survival
             } else {
                 Reason::Destination
             }
@@ -339,15 +386,4 @@ fn user_listed(row: &Row, uid: u32) -> bool {
         i += 1;
     }
     false
-}
-
-#[inline(always)]
-fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
-    let mut i = 0;
-    let mut difference = 0u8;
-    while i < 32 {
-        difference |= a[i] ^ b[i];
-        i += 1;
-    }
-    difference == 0
 }

@@ -3,7 +3,11 @@
 //! The kernel program fills it, [`crate::decide`] reads it, the event carries it, and the ledger
 //! can put it before the same function again years later.
 
-use crate::{names::SCOPE_START, row::Row, state::StateWords};
+use crate::{
+    names::{SCOPE_START, SCOPE_SURVIVAL, ZONE_HOST},
+    row::{ROLE_EXECUTABLE, ROLE_LIBRARY, ROLE_SCRIPT, Row},
+    state::StateWords,
+};
 
 /// What a task is, once it has been authorized. Lives in task storage, inherited over fork.
 #[repr(C)]
@@ -153,6 +157,34 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Whether the task has no label and is in no zone but the whole host's.
+    #[inline(always)]
+    pub const fn on_host(&self) -> bool {
+        self.zone == ZONE_HOST && !self.label.present()
+    }
+
+    /// Whether `row` lists what is judged in the survival set, in a role that serves. Never for a
+    /// labelled task, and not for what a workload's script hands itself to. The kernel program asks
+    /// this to decide whether to look further.
+    #[inline(always)]
+    pub const fn survives(&self) -> bool {
+        let roles = if self.operation == Operation::Execute as u32 {
+            ROLE_EXECUTABLE
+        } else if self.operation == Operation::Script as u32 {
+            ROLE_SCRIPT
+        } else if self.operation == Operation::Map as u32 {
+            ROLE_LIBRARY | ROLE_EXECUTABLE
+        } else {
+            0
+        };
+        self.on_host()
+            && self.script_workload == 0
+            && self.row.key.zone == ZONE_HOST
+            && self.row.key.scope == SCOPE_SURVIVAL
+            && same(&self.row.key.digest, &self.digest)
+            && self.row.roles & roles != 0
+    }
+
     /// The scope in which the judged content is looked up. The kernel program uses it for the
     /// lookup, the verdict for checking that the row is the one that was asked for.
     #[inline(always)]
@@ -185,4 +217,15 @@ impl Facts {
             self.digest
         }
     }
+}
+
+#[inline(always)]
+pub(crate) const fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    let mut i = 0;
+    let mut difference = 0u8;
+    while i < 32 {
+        difference |= a[i] ^ b[i];
+        i += 1;
+    }
+    difference == 0
 }

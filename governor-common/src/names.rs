@@ -80,6 +80,9 @@ pub const ZONE_UNKNOWN: u32 = u32::MAX;
 pub const ZONE_SELF: u32 = u32::MAX - 4;
 /// The canary's zone. It never has a row, so nothing may be executed in it.
 pub const ZONE_CANARY: u32 = u32::MAX - 5;
+/// The whole-host zone: every task that is in no other zone. Its rows alone switch it on, so a table
+/// without them governs nothing outside of zones.
+pub const ZONE_HOST: u32 = u32::MAX - 6;
 /// In a tombstone: every zone there is and every zone that comes. No task is in it, so the kernel
 /// never asks for it; whoever makes a zone does.
 pub const ZONE_EVERY: u32 = 0;
@@ -87,6 +90,11 @@ pub const ZONE_EVERY: u32 = 0;
 pub const SCOPE_START: u32 = u32::MAX;
 /// Scope of the row that describes the zone itself. It grants no role.
 pub const SCOPE_ZONE: u32 = u32::MAX - 1;
+/// Scope of a row that lists content of the survival set. Only unlabelled tasks of [`ZONE_HOST`] are
+/// judged by it; it has no class, no epoch and no end.
+pub const SCOPE_SURVIVAL: u32 = u32::MAX - 7;
+/// In the egress trie: destinations of unlabelled tasks of [`ZONE_HOST`].
+pub const WORKLOAD_SURVIVAL: u32 = u32::MAX - 8;
 /// The workload of a task that runs only because its zone is being observed. Equal to no other
 /// number here: such a task is not the operator, and no row is in its scope.
 pub const WORKLOAD_NONE: u32 = u32::MAX - 2;

@@ -10,6 +10,7 @@ pub const AF_UNIX: u32 = 1;
 pub const AF_INET: u32 = 2;
 pub const AF_INET6: u32 = 10;
 pub const AF_NETLINK: u32 = 16;
+pub const AF_PACKET: u32 = 17;
 
 pub const SOCK_STREAM: u32 = 1;
 pub const SOCK_DGRAM: u32 = 2;
@@ -68,6 +69,25 @@ impl EgressRow {
             i += 1;
         }
         false
+    }
+}
+
+/// Whether an address (network order, IPv4 in the first four bytes) is this host itself.
+#[inline(always)]
+pub const fn is_loopback(family: u32, address: &[u8; 16]) -> bool {
+    match family {
+        AF_INET => address[0] == 127,
+        AF_INET6 => {
+            let mut i = 0;
+            while i < 15 {
+                if address[i] != 0 {
+                    return false;
+                }
+                i += 1;
+            }
+            address[15] == 1
+        }
+        _ => false,
     }
 }
 

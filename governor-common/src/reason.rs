@@ -54,6 +54,8 @@ reasons! {
     Authorized = 3, "authorized";
     /// A task that entered the zone but is not yet a workload does what systemd needs it to.
     Unlabelled = 5, "unlabelled";
+    /// The content is in the survival set, and the task is in no zone but the whole host's.
+    Survival = 7, "survival";
     /// The zone is below the governed slice, but no policy names it.
     UnknownZone = 16, "unknown-zone";
     /// The content could not be measured, or not with SHA-256.

@@ -7,7 +7,7 @@ use core::ffi::c_void;
 use aya_ebpf::{btf_maps::lpm_trie::Key, macros::lsm, programs::LsmContext};
 use governor_common::{
     Facts, Measured, Operation, decide,
-    names::WORKLOAD_NONE,
+    names::{WORKLOAD_NONE, WORKLOAD_SURVIVAL, ZONE_HOST},
     net::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, EGRESS_EXACT_BITS, EgressKey},
 };
 
@@ -62,7 +62,8 @@ pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
     let name: u64 = unsafe { load(message, &offsets::OFF_MSG_NAME) };
     // SAFETY: a field of `msghdr`.
     let control: u64 = unsafe { load(message, &offsets::OFF_MSG_CONTROLLEN) };
-    if control != 0 && (socket.family == AF_INET || socket.family == AF_INET6) {
+    let on_host = zone == ZONE_HOST && !state.label.present();
+    if control != 0 && !on_host && (socket.family == AF_INET || socket.family == AF_INET6) {
         // Among them are routes of the sender's choosing; none is taken apart here.
         return connect(state, zone, &socket, &Address::unreadable(), true);
     }
@@ -158,7 +159,7 @@ fn connect(
         facts.destination_listed = u32::from(listed(facts));
     }
     let decision = decide::decide_connect(facts);
-    if facts.family == AF_UNIX {
+    if facts.family == AF_UNIX || facts.on_host() {
         report::quiet(facts, decision)
     } else {
         report::full(facts, decision, None, None)
@@ -168,12 +169,17 @@ fn connect(
 /// Whether a rule of the workload covers destination and port.
 #[inline(always)]
 fn listed(facts: &Facts) -> bool {
-    if !facts.label.present() || facts.label.workload == WORKLOAD_NONE || facts.row.key.zone == 0 {
+    let workload = if facts.on_host() {
+        WORKLOAD_SURVIVAL
+    } else {
+        facts.label.workload
+    };
+    if workload == 0 || workload == WORKLOAD_NONE || facts.row.key.zone == 0 {
         return false;
     }
     let key = EgressKey {
         generation: facts.row.generation,
-        workload: facts.label.workload,
+        workload,
         protocol: facts.protocol as u16,
         family: facts.family as u16,
         address: facts.address,

@@ -11,8 +11,9 @@ use aya_ebpf::{
     programs::LsmContext,
 };
 use governor_common::{
-    Facts, Label, Measured, Operation, Reason, Signal, Verdict, decide,
-    names::{COUNT_CANARY, WORKLOAD_NONE, ZONE_CANARY},
+    Facts, Label, Measured, Operation, Reason, Signal, Verdict,
+    decide::{self, Decision},
+    names::{COUNT_CANARY, WORKLOAD_NONE, ZONE_CANARY, ZONE_HOST},
 };
 
 use crate::{
@@ -58,13 +59,27 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
     let (zone, state) = match zone::place() {
         Place::Outside => {
             if guard::is_armed() && zone::is_own() {
-                return own(bprm);
+                return match label::own_or_new() {
+                    Some(state) => {
+                        guard::admit(bprm, state, is_script(bprm));
+                        0
+                    }
+                    None => report::fault(),
+                };
             }
             return 0;
         }
         Place::Inside(zone, state) => (zone, state),
         Place::Broken => return report::fault(),
     };
+    // Perhaps the daemon, which needs no other leave than being listed as that.
+    if zone == ZONE_HOST
+        && guard::is_armed()
+        && zone::is_own()
+        && guard::admit(bprm, state, is_script(bprm))
+    {
+        return 0;
+    }
     // SAFETY: a field of `linux_binprm`.
     let file: *mut c_void = unsafe { load(bprm, &offsets::OFF_BPRM_FILE) };
     let operation = if is_script(bprm) {
@@ -98,7 +113,7 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
     }
     match decision.0 {
         Verdict::Allow | Verdict::WouldDeny => {
-            if !pend(state, operation, decision.0) {
+            if !pend(state, operation, decision) {
                 return report::fault();
             }
         }
@@ -109,6 +124,10 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
     } else {
         None
     };
+    if state.facts.on_host() && state.pending_operation == 0 {
+        // What the host itself does is not told one by one, only what it may not.
+        return report::quiet_file(&state.facts, decision, file);
+    }
     let code = report::full(&state.facts, decision, Some(&state.pending), file);
     #[cfg(feature = "log")]
     aya_log_ebpf::info!(
@@ -119,18 +138,6 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
         decision.1 as u32
     );
     code
-}
-
-/// An exec in the cgroup of the daemon's service: perhaps the daemon.
-#[inline(always)]
-fn own(bprm: *const c_void) -> i32 {
-    match label::own_or_new() {
-        Some(state) => {
-            guard::admit(bprm, state, is_script(bprm));
-            0
-        }
-        None => report::fault(),
-    }
 }
 
 /// The point of no return: the pending label becomes the task's, if it still may.
@@ -200,9 +207,13 @@ pub fn bprm_committed_creds(_ctx: LsmContext) -> i32 {
 
 /// Notes what the task becomes. False: no execution number could be had.
 #[inline(always)]
-fn pend(state: &mut TaskState, operation: Operation, verdict: Verdict) -> bool {
+fn pend(state: &mut TaskState, operation: Operation, (verdict, reason): Decision) -> bool {
     // The interpreter of a script: the script's label stays.
     if state.pending_script != 0 {
+        return true;
+    }
+    // What survives, and what is only observed on the host, stays what it was: it is no workload.
+    if state.facts.on_host() && !matches!(reason, Reason::Authorized) {
         return true;
     }
     let Some(exec_id) = maps::next_execution() else {

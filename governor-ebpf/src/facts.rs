@@ -4,7 +4,11 @@
 //! before epoch: the daemon writes them in the opposite order.
 
 use aya_ebpf::helpers::generated::{bpf_get_current_uid_gid, bpf_ktime_get_boot_ns};
-use governor_common::{Facts, Label, Operation, Row, RowKey, names::SCOPE_ZONE, state::Word};
+use governor_common::{
+    Facts, Label, Operation, Row, RowKey,
+    names::{SCOPE_SURVIVAL, SCOPE_ZONE, ZONE_HOST},
+    state::Word,
+};
 
 use crate::maps::{self, Table};
 
@@ -80,15 +84,49 @@ pub(crate) fn look_up(facts: &mut Facts) {
         facts.zone_families = facts.row.families;
         facts.zone_observe_until = facts.row.observe_until;
     }
-    // SAFETY: integers only.
-    unsafe { core::ptr::from_mut::<Row>(&mut facts.row).write_bytes(0, 1) };
+    if facts.on_host() {
+        if is_network(facts.operation) {
+            // The zone's own row stays: its rules are found by its generation.
+            return;
+        }
+        copy_over(table, zone, SCOPE_SURVIVAL, &subject, facts);
+        if facts.survives() {
+            return;
+        }
+    }
+    let scope = facts.scope();
+    copy_over(table, zone, scope, &subject, facts);
+}
+
+/// Whether the table in force makes the whole host a zone.
+#[inline(always)]
+pub(crate) fn host_is_zone() -> bool {
+    match Table::in_force() {
+        Some(table) => table.has(&RowKey {
+            zone: ZONE_HOST,
+            scope: SCOPE_ZONE,
+            digest: [0; 32],
+        }),
+        None => false,
+    }
+}
+
+#[inline(always)]
+fn copy_over(table: Table, zone: u32, scope: u32, digest: &[u8; 32], facts: &mut Facts) {
     let row = core::ptr::from_mut(&mut facts.row);
+    // SAFETY: integers only.
+    unsafe { row.write_bytes(0, 1) };
     table.copy(
         &RowKey {
             zone,
-            scope: facts.scope(),
-            digest: subject,
+            scope,
+            digest: *digest,
         },
         row,
     );
+}
+
+#[inline(always)]
+fn is_network(operation: u32) -> bool {
+    operation == Operation::Connect as u32 || operation == Operation::Send as u32
 }

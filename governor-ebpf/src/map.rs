@@ -1,6 +1,7 @@
 //! Executable memory: what is mapped is measured, what was written is refused.
 //!
-//! Only labelled tasks are judged; before that, systemd's own code runs in the cgroup.
+//! In a zone only labelled tasks are judged; before that, systemd's own code runs in the cgroup. Where
+//! the whole host is a zone, what is in no other is judged without a label too.
 
 use core::ffi::c_void;
 
@@ -13,6 +14,7 @@ use crate::{
     measure::{self, HASH_ALGO_SHA256},
     offsets::{self, load},
     report,
+    zone::{self, Place},
 };
 
 const PROT_WRITE: u64 = 2;
@@ -33,21 +35,18 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
     let anonymous = ctx.arg::<u64>(3) & MAP_ANONYMOUS != 0;
     let prot: u64 = ctx.arg(2);
     let writable = prot & PROT_WRITE != 0;
-    let state = match label::own() {
-        Own::Nothing => return 0,
-        Own::Broken => return report::fault(),
-        Own::Found(state) => state,
-    };
-    match guard::mapped(state, file, !anonymous && !writable) {
+    match marked(file, !anonymous && !writable) {
         guard::Maps::Other => {}
         guard::Maps::Allowed => return 0,
         guard::Maps::Refused => return report::fault(),
     }
+    let (zone, state) = match zone::mapping_place() {
+        Place::Outside => return 0,
+        Place::Inside(zone, state) => (zone, state),
+        Place::Broken => return report::fault(),
+    };
     // SAFETY: this task's storage, which lives as long as the task runs this program.
     let state = unsafe { &mut *state };
-    if !state.label.present() {
-        return 0;
-    }
     let mut digest = [0; 32];
     let (measured, raw) = if anonymous {
         (Measured::Nothing, 0)
@@ -67,7 +66,7 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
     } else {
         Operation::Map
     };
-    facts::begin(facts, operation, label.zone, &label);
+    facts::begin(facts, operation, zone, &label);
     facts.measured = measured as u32;
     facts.measured_raw = raw;
     if raw == HASH_ALGO_SHA256 {
@@ -102,26 +101,23 @@ pub fn file_mprotect(ctx: LsmContext) -> i32 {
     if flags & VM_EXEC != 0 && prot & PROT_WRITE == 0 {
         return 0;
     }
-    let state = match label::own() {
-        Own::Nothing => return 0,
-        Own::Broken => return report::fault(),
-        Own::Found(state) => state,
-    };
-    match guard::mapped(state, core::ptr::null_mut(), false) {
+    match marked(core::ptr::null_mut(), false) {
         guard::Maps::Other => {}
         guard::Maps::Allowed => return 0,
         guard::Maps::Refused => return report::fault(),
     }
+    let (zone, state) = match zone::mapping_place() {
+        Place::Outside => return 0,
+        Place::Inside(zone, state) => (zone, state),
+        Place::Broken => return report::fault(),
+    };
     // SAFETY: this task's storage, which lives as long as the task runs this program.
     let state = unsafe { &mut *state };
-    if !state.label.present() {
-        return 0;
-    }
     // SAFETY: a pointer field, only compared with zero.
     let file: u64 = unsafe { load(vma, &offsets::OFF_VMA_FILE) };
     let label = state.label;
     let facts = &mut state.facts;
-    facts::begin(facts, Operation::Protect, label.zone, &label);
+    facts::begin(facts, Operation::Protect, zone, &label);
     let measured = if file == 0 {
         Measured::Nothing
     } else {
@@ -134,6 +130,16 @@ pub fn file_mprotect(ctx: LsmContext) -> i32 {
     facts::look_up(facts);
     let decision = decide::decide_map(facts);
     report::quiet(facts, decision)
+}
+
+/// What the guard says of a mapping, if the current task has a mark.
+#[inline(always)]
+fn marked(file: *mut c_void, plain: bool) -> guard::Maps {
+    match label::own() {
+        Own::Nothing => guard::Maps::Other,
+        Own::Broken => guard::Maps::Refused,
+        Own::Found(state) => guard::mapped(state, file, plain),
+    }
 }
 
 /// The current task's storage if it has a label.

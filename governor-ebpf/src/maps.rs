@@ -78,6 +78,14 @@ impl Table {
             .map(|inner| Self(ptr::from_ref(inner).cast_mut().cast()))
     }
 
+    /// Whether there is a row of `key`.
+    #[inline(always)]
+    pub(crate) fn has(self, key: &RowKey) -> bool {
+        // SAFETY: an inner map's pointer and a key of its type; the verifier checks both.
+        let found = unsafe { bpf_map_lookup_elem(self.0, ptr::from_ref(key).cast_mut().cast()) };
+        !found.is_null()
+    }
+
     /// Copies the row of `key` to `into`; leaves `into` alone when there is none.
     #[inline(always)]
     pub(crate) fn copy(self, key: &RowKey, into: *mut Row) {

@@ -1,9 +1,11 @@
-//! Which zone a task is in: its label's, else that of its deepest zone cgroup.
+//! Which zone a task is in: its label's, else that of its deepest zone cgroup, else the whole host's
+//! where the table makes it one.
 
 use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
-use governor_common::names::{CGROUP_LEVELS, ZONE_SELF};
+use governor_common::names::{CGROUP_LEVELS, ZONE_HOST, ZONE_SELF};
 
 use crate::{
+    facts,
     label::{self, Own, TaskState},
     maps,
 };
@@ -15,7 +17,8 @@ pub(crate) fn governed() -> u32 {
     if zone == ZONE_SELF { 0 } else { zone }
 }
 
-/// Whether the current task is governed, by its label or by its cgroup.
+/// Whether the current task is governed, by its label or by its cgroup. The whole host as a zone does
+/// not count: an operator is no workload.
 #[inline(always)]
 pub(crate) fn is_governed() -> bool {
     match label::own() {
@@ -52,7 +55,7 @@ pub(crate) fn place() -> Place {
             let zone = if label.present() {
                 label.zone
             } else {
-                governed()
+                of_unlabelled()
             };
             if zone == 0 {
                 Place::Outside
@@ -61,7 +64,7 @@ pub(crate) fn place() -> Place {
             }
         }
         Own::Nothing => {
-            let zone = governed();
+            let zone = of_unlabelled();
             if zone == 0 {
                 return Place::Outside;
             }
@@ -70,6 +73,34 @@ pub(crate) fn place() -> Place {
                 None => Place::Broken,
             }
         }
+    }
+}
+
+/// Where code is mapped: as [`place`], but for what systemd's own code does in a zone's cgroup before
+/// there is a workload.
+#[inline(always)]
+pub(crate) fn mapping_place() -> Place {
+    match place() {
+        Place::Outside => Place::Outside,
+        Place::Broken => Place::Broken,
+        Place::Inside(zone, state) => {
+            // SAFETY: this task's storage.
+            if zone == ZONE_HOST || unsafe { (*state).label.present() } {
+                Place::Inside(zone, state)
+            } else {
+                Place::Outside
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn of_unlabelled() -> u32 {
+    let zone = governed();
+    if zone == 0 && facts::host_is_zone() {
+        ZONE_HOST
+    } else {
+        zone
     }
 }
 

@@ -2,6 +2,7 @@
 //! each condition alone is enough to deny.
 
 mod fixture;
+mod host;
 mod property;
 
 use governor_common::{

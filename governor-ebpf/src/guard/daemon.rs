@@ -28,9 +28,9 @@ const LSM_UNSAFE_PTRACE: u32 = 2;
 const PTRACE_MODE_ATTACH: u32 = 2;
 
 /// Judges a file that is executed in the daemon's own cgroup. Nothing is refused here: what is not
-/// the daemon is simply not marked.
+/// the daemon is simply not marked. Whether it may be.
 #[inline(always)]
-pub(crate) fn admit(bprm: *const c_void, state: *mut TaskState, script: bool) {
+pub(crate) fn admit(bprm: *const c_void, state: *mut TaskState, script: bool) -> bool {
     let mut digest = [0; 32];
     // SAFETY: a field of `linux_binprm`.
     let file: *mut c_void = unsafe { load(bprm, &offsets::OFF_BPRM_FILE) };
@@ -52,6 +52,7 @@ pub(crate) fn admit(bprm: *const c_void, state: *mut TaskState, script: bool) {
     } else {
         Mark::Spoiled as u32
     };
+    fit
 }
 
 /// At the point of no return the mark of the new image takes the place of the old one's. True: the
@@ -91,7 +92,7 @@ pub(crate) fn mapped(state: *mut TaskState, file: *mut c_void, plain: bool) -> M
     if mark == Mark::Candidate as u32 {
         // SAFETY: this task's storage.
         unsafe { (*state).mark = Mark::Spoiled as u32 };
-        return Maps::Allowed;
+        return Maps::Other;
     }
     Maps::Refused
 }

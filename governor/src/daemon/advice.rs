@@ -46,6 +46,7 @@ pub(super) fn advice(reason: u32) -> String {
         Some(
             Reason::Authorized
             | Reason::Unlabelled
+            | Reason::Survival
             | Reason::BadRow
             | Reason::GateFault
             | Reason::BadAddress
