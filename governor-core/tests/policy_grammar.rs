@@ -100,25 +100,6 @@ fn a_key_left_out_is_the_strictest_reading() {
 }
 
 #[test]
-fn survival_has_a_set_for_each_role() {
-    let text = example_text();
-    let own = text
-        .rfind("scripts = []")
-        .expect("survival is the last table");
-    let listed = |value: &str| format!("{}scripts = {value}\n", &text[..own]);
-    let policy = with_text(&listed("[\"os-base\"]")).expect("lints");
-    assert_eq!(policy.survival().scripts, policy.survival().exec);
-    assert!(!policy.survival().scripts.is_empty());
-    let refused = with_text(&listed("[\"os-bas\"]")).expect_err("no such set");
-    assert!(
-        refused.to_string().contains("unknown set `os-bas`"),
-        "{refused}"
-    );
-    let refused = with_text(&listed("\"os-base\"")).expect_err("not an array");
-    assert_eq!(refused.errors(), 1, "{refused}");
-}
-
-#[test]
 fn the_stricter_of_zone_and_workload_wins() {
     let text = example_text();
     for (zone, workload, expected) in [

@@ -27,6 +27,9 @@ pub struct Table {
     pub egress: Vec<(EgressKey, u32, EgressRow)>,
     /// cgroup path below the hierarchy's root, zone.
     pub zone_paths: Vec<(String, u32)>,
+    /// No policy says whether the whole host is a zone: as far as it is one now, it stays one, with
+    /// what survives in it.
+    pub host_stays: bool,
 }
 
 /// Which epoch.

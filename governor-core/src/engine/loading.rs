@@ -60,6 +60,12 @@ impl Engine {
                 ),
             );
         }
+        if let Some(digest) = self.revoked_survivor(verified.policy()) {
+            let why = format!(
+                "digest {digest} was revoked by hand and [survival] lists it: take it out of the set"
+            );
+            return refuse(effects, why).map_err(|refused| Refused::Denied(refused.into_reason()));
+        }
         if let Some(why) = self.unguarded(verified.policy()) {
             return refuse(effects, why).map_err(|refused| Refused::Denied(refused.into_reason()));
         }

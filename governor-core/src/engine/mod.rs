@@ -16,6 +16,7 @@ mod effect;
 mod evidence;
 mod guard;
 mod hold;
+mod host;
 mod input;
 mod loading;
 mod operator;
@@ -33,7 +34,12 @@ use std::{
     sync::Arc,
 };
 
-use governor_common::{Signal, names::ZONE_UNKNOWN, row::TombstoneKey};
+use governor_common::{
+    Signal,
+    names::{WORKLOAD_SURVIVAL, ZONE_UNKNOWN},
+    net::EgressKey,
+    row::TombstoneKey,
+};
 
 use budget::Budget;
 pub use cause::{Cause, Causes, Clears};
@@ -42,6 +48,8 @@ use disarm::Disarming;
 pub use effect::{Class, Effect, Table};
 pub use guard::Guard;
 pub use hold::{Allowed, Grip, Running, Thaw};
+pub use host::HELD_OF_HOST;
+use host::is_of_host;
 pub use input::{Input, Refused, Target};
 use risk::Risks;
 pub use trust::{Doubted, Trust, Trusted};
@@ -790,10 +798,16 @@ impl Engine {
         )
         .map_err(|error| error.to_string())?;
         table.zone_paths.extend(compiled.zone_paths);
+        table.host_stays = false;
+        table.rows = compiled.rows;
+        table.egress = compiled.egress;
         if self.trust.has(&Cause::OperatorRevoked) {
+            // Nothing is granted; what the host itself may do is no grant.
+            table.rows.retain(is_of_host);
+            let survives = |key: &EgressKey| key.workload == WORKLOAD_SURVIVAL;
+            table.egress.retain(|(key, _, _)| survives(key));
             return Ok(table);
         }
-        table.rows = compiled.rows;
         table.rows.retain(|row| {
             let key = TombstoneKey {
                 zone: row.key.zone,
@@ -802,7 +816,6 @@ impl Engine {
             };
             !self.tombstones.contains(&key)
         });
-        table.egress = compiled.egress;
         self.table_epochs = self.epochs;
         Ok(table)
     }
@@ -815,6 +828,7 @@ impl Engine {
             rows: Vec::new(),
             egress: Vec::new(),
             zone_paths: vec![(format!("/{}", self.host.governed_root), ZONE_UNKNOWN)],
+            host_stays: true,
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use governor_common::{
     RowKey,
-    names::{SCOPE_START, ZONE_EVERY},
+    names::{SCOPE_START, ZONE_EVERY, ZONE_HOST},
     row::TombstoneKey,
 };
 
@@ -97,6 +97,9 @@ impl Engine {
                 return Ok("everything is revoked".into());
             }
             Target::Digest(digest) => {
+                if let Some(why) = self.keeps_host_alive(*digest) {
+                    return Err(Refused::Denied(why));
+                }
                 // Zones that come later are held against the first of these.
                 tombstones.push(tombstone(ZONE_EVERY, *digest));
                 for zone in self.ids.zones.values() {
@@ -269,13 +272,35 @@ impl Engine {
         );
     }
 
+    /// Why a digest cannot be revoked by hand: the host could shut out whoever did it.
+    fn keeps_host_alive(&self, digest: Digest) -> Option<String> {
+        let policy = self.active.as_ref()?.verified.policy();
+        let survives = policy.host().is_some() && policy.survival().digests().contains(&digest);
+        survives.then(|| {
+            format!(
+                "digest {digest} is in the survival set of this host: load a policy whose [survival] \
+                 no longer lists it"
+            )
+        })
+    }
+
+    /// What a policy lets survive although it was revoked.
+    pub(super) fn revoked_survivor(&self, policy: &Policy) -> Option<Digest> {
+        policy.host()?;
+        let digests = policy.survival().digests();
+        digests.into_iter().find(|digest| {
+            let keys = [ZONE_EVERY, ZONE_HOST].map(|zone| tombstone(zone, *digest));
+            keys.iter().any(|key| self.tombstones.contains(key))
+        })
+    }
+
     /// A zone whose cgroup is not below the governed root.
     pub(super) fn outside(&self, policy: &Policy) -> Option<(String, String)> {
         let root = format!("{}/", self.host.governed_root);
         policy
             .zones()
             .iter()
-            .find(|(_, zone)| !zone.cgroup.starts_with(&root))
+            .find(|(_, zone)| !zone.is_host() && !zone.cgroup.starts_with(&root))
             .map(|(name, zone)| (name.clone(), zone.cgroup.clone()))
     }
 

@@ -13,7 +13,7 @@ use super::{
     error::Diagnostics,
     model::{Governor, OnRevoke, Policy, Survival, Validity},
     report::{Complaint, Report},
-    risks,
+    risks, rules,
     sets::Sets,
     values, whole, workloads, zones,
 };
@@ -73,7 +73,7 @@ fn read<'a>(document: &'a DeTable<'a>, files: &'a RawBundle, report: &mut Report
     let survival = survival(&root, &mut sets, report);
     sets.warn_of_unused(report);
     if !report.failed() {
-        whole::check(&zones, &workloads, report);
+        whole::check(&zones, &workloads, &survival, report);
     }
     Policy {
         name,
@@ -210,11 +210,13 @@ pub(super) fn word<T: Copy>(
 }
 
 fn survival(root: &Table<'_>, sets: &mut Sets, report: &mut Report<'_>) -> Survival {
-    root.table("survival", &["exec", "libraries", "scripts"], report)
+    let keys = ["exec", "libraries", "scripts", "egress"];
+    root.table("survival", &keys, report)
         .map_or_else(Survival::default, |table| Survival {
             exec: sets.resolve(&table, "exec", report),
             libraries: sets.resolve(&table, "libraries", report),
             scripts: sets.resolve(&table, "scripts", report),
+            egress: rules::egress(&table, None, report),
         })
 }
 

@@ -7,16 +7,19 @@
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use governor_common::{
-    names::{PORT_RANGES, SCOPE_START, SCOPE_ZONE, STARTER_OPERATOR, STARTERS, USERS},
+    names::{
+        PORT_RANGES, SCOPE_START, SCOPE_SURVIVAL, SCOPE_ZONE, STARTER_OPERATOR, STARTERS, USERS,
+        WORKLOAD_SURVIVAL,
+    },
     net::{AF_INET, AF_INET6, EgressKey, EgressRow},
     row::{ROLE_EXECUTABLE, ROLE_LIBRARY, ROLE_SCRIPT, Row, RowKey},
 };
 use ipnet::IpNet;
 
 use super::{
-    egress,
+    egress::{self, Rule},
     ids::Ids,
-    model::{Mode, Policy, Requires, Starter, Validity, Workload, Zone},
+    model::{Mode, Policy, Requires, Starter, Survival, Validity, Workload, Zone},
     report::quoted,
 };
 use crate::{
@@ -108,7 +111,17 @@ pub fn compile(
             generation,
         );
         rows.insert(base.key, base);
-        compiled.zone_paths.push((format!("/{}", zone.cgroup), id));
+        if zone.is_host() {
+            survival_rows(policy.survival(), &base, &mut rows);
+            let owner = Row {
+                workload: WORKLOAD_SURVIVAL,
+                ..base
+            };
+            let rules = &policy.survival().egress;
+            egress_rows("[survival]", rules, &owner, &mut compiled.egress)?;
+        } else {
+            compiled.zone_paths.push((format!("/{}", zone.cgroup), id));
+        }
         zones.insert(name.as_str(), base);
     }
     for (name, workload) in policy.workloads() {
@@ -118,7 +131,7 @@ pub fn compile(
         let zone = zones.get(workload.zone.as_str()).ok_or_else(missing)?;
         let base = workload_row(name, workload, zone, ids, users, clock)?;
         workload_rows(workload, &base, &mut rows);
-        egress_rows(name, workload, &base, &mut compiled.egress)?;
+        egress_rows(name, &workload.egress, &base, &mut compiled.egress)?;
     }
     compiled.rows = rows.into_values().collect();
     compiled
@@ -236,13 +249,37 @@ fn workload_rows(workload: &Workload, base: &Row, rows: &mut BTreeMap<RowKey, Ro
     add(base.workload, &workload.libraries, ROLE_LIBRARY);
 }
 
+/// Content that unlabelled tasks of the host execute and map, whatever trust says: a row of it has no
+/// class, no epoch, no validity, and grants nothing to anybody else.
+fn survival_rows(survival: &Survival, zone: &Row, rows: &mut BTreeMap<RowKey, Row>) {
+    let roles = [
+        (&survival.exec, ROLE_EXECUTABLE),
+        (&survival.libraries, ROLE_LIBRARY),
+        (&survival.scripts, ROLE_SCRIPT),
+    ];
+    for (digests, role) in roles {
+        for digest in digests {
+            let key = RowKey {
+                zone: zone.key.zone,
+                scope: SCOPE_SURVIVAL,
+                digest: *digest.bytes(),
+            };
+            let row = rows.entry(key).or_insert(Row {
+                key,
+                ..Row::default()
+            });
+            row.roles |= role;
+        }
+    }
+}
+
 fn egress_rows(
     name: &str,
-    workload: &Workload,
+    rules: &[Rule],
     base: &Row,
     out: &mut Vec<(EgressKey, u32, EgressRow)>,
 ) -> Result<(), CompileError> {
-    for ((protocol, net), ports) in egress::prefixes(&workload.egress) {
+    for ((protocol, net), ports) in egress::prefixes(rules) {
         let does_not_fit = || CompileError::DoesNotFit {
             workload: name.to_owned(),
         };

@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use governor_common::names::SCOPE_ZONE;
+use governor_common::names::{WORKLOAD_SURVIVAL, ZONE_HOST};
 
-use super::{compile::CompileError, model::Policy};
+use super::{compile::CompileError, model::Policy, zones::HOST};
 
 /// Numbers for names, kept by the caller so that a name keeps its number over reloads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,8 +21,12 @@ impl Ids {
     /// Gives every zone and workload of `policy` that has none the next number. Numbers of names
     /// that are gone stay taken.
     pub fn assign(&mut self, policy: &Policy) {
-        for zone in policy.zones().keys() {
-            number(&mut self.zones, zone.clone());
+        for (name, zone) in policy.zones() {
+            if zone.is_host() {
+                self.zones.insert(name.clone(), ZONE_HOST);
+            } else {
+                number(&mut self.zones, name.clone());
+            }
         }
         for (name, workload) in policy.workloads() {
             number(&mut self.workloads, key(&workload.zone, name));
@@ -50,7 +54,10 @@ fn distinct(ids: &BTreeMap<String, u32>) -> Result<(), CompileError> {
     let mut seen = BTreeSet::new();
     for (name, id) in ids {
         let (name, id) = (name.clone(), *id);
-        if id == 0 || id >= SCOPE_ZONE {
+        if id == ZONE_HOST && name == HOST {
+            continue;
+        }
+        if id == 0 || id >= FIRST_RESERVED {
             return Err(CompileError::ReservedId { name, id });
         }
         if !seen.insert(id) {
@@ -61,9 +68,13 @@ fn distinct(ids: &BTreeMap<String, u32>) -> Result<(), CompileError> {
 }
 
 fn number(ids: &mut BTreeMap<String, u32>, name: String) {
-    let next = ids.values().max().copied().unwrap_or(0).saturating_add(1);
+    let own = ids.values().filter(|id| **id < FIRST_RESERVED);
+    let next = own.max().copied().unwrap_or(0).saturating_add(1);
     ids.entry(name).or_insert(next);
 }
+
+/// From here on numbers have meanings of their own.
+const FIRST_RESERVED: u32 = WORKLOAD_SURVIVAL;
 
 fn key(zone: &str, workload: &str) -> String {
     format!("{zone}/{workload}")

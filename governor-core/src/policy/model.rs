@@ -116,7 +116,7 @@ pub struct Attestation {
 /// `[zone.NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone {
-    /// Relative to the root of the cgroup tree, without a leading slash.
+    /// Relative to the root of the cgroup tree, without a leading slash. Empty: the whole host.
     pub cgroup: String,
     pub mode: Mode,
     pub requires: Requires,
@@ -198,13 +198,23 @@ pub struct Risk {
     pub action: OnRevoke,
 }
 
-/// `[survival]`: what must go on running outside zones.
+/// `[survival]`: what must go on running where the whole host is a zone, whatever becomes of trust.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survival {
     pub exec: BTreeSet<Digest>,
     pub libraries: BTreeSet<Digest>,
     /// `#!` files; their interpreters are in `exec`.
     pub scripts: BTreeSet<Digest>,
+    /// Where it may connect besides this host.
+    pub egress: Vec<Rule>,
+}
+
+impl Survival {
+    /// Every digest, in whatever role.
+    pub fn digests(&self) -> BTreeSet<Digest> {
+        let all = self.exec.iter().chain(&self.libraries).chain(&self.scripts);
+        all.copied().collect()
+    }
 }
 
 /// `[governor]`: what may be the daemon, and what may be loaded into the kernel beside the gate.
@@ -268,6 +278,11 @@ impl Policy {
 
     pub fn zone(&self, name: &str) -> Option<&Zone> {
         self.zones.get(name)
+    }
+
+    /// The whole-host zone, if there is one.
+    pub fn host(&self) -> Option<&Zone> {
+        self.zones.values().find(|zone| zone.is_host())
     }
 
     pub fn workloads(&self) -> &BTreeMap<String, Workload> {

@@ -7,17 +7,62 @@ use governor_common::names::{EGRESS_ROWS, PORT_RANGES, TABLE_ROWS};
 
 use super::{
     egress,
+    model::Survival,
     report::{Complaint, Report, quoted},
     workloads::Workloads,
-    zones::Zones,
+    zones::{HOST, Zones},
 };
 use crate::digest::Digest;
 
 /// Reports what cannot be loaded although each table alone is right.
-pub(super) fn check(zones: &Zones, workloads: &Workloads, report: &mut Report<'_>) {
+pub(super) fn check(
+    zones: &Zones,
+    workloads: &Workloads,
+    survival: &Survival,
+    report: &mut Report<'_>,
+) {
+    // Where the host is no zone, none of it reaches the kernel.
+    let nothing = Survival::default();
+    let kept = if zones.values().any(|zone| zone.value.is_host()) {
+        survival
+    } else {
+        &nothing
+    };
     shared_starts(workloads, report);
-    rows(zones, workloads, report);
-    prefixes(workloads, report);
+    host(zones, workloads, survival, report);
+    rows(zones, workloads, kept, report);
+    prefixes(workloads, kept, report);
+}
+
+/// What survives is never a workload, so nothing may be both; and a host where nothing survives is one
+/// that nobody gets into again.
+fn host(zones: &Zones, workloads: &Workloads, survival: &Survival, report: &mut Report<'_>) {
+    let Some(zone) = zones.values().find(|zone| zone.value.is_host()) else {
+        if !survival.egress.is_empty() {
+            let complaint = Complaint::new("`egress` of [survival] has no effect");
+            report.warn(0, complaint.hint(format!("no policy zone is `{HOST}`")));
+        }
+        return;
+    };
+    if survival.exec.is_empty() || survival.libraries.is_empty() {
+        let complaint = Complaint::new(format!(
+            "zone `{HOST}` is the whole host, and [survival] lists nothing to keep it alive"
+        ));
+        let hint = "list programs in `exec` and their libraries in `libraries`";
+        report.error(zone.at, complaint.hint(hint));
+    }
+    let survives = survival.digests();
+    for (name, workload) in workloads {
+        let workload_starts = workload.value.exec.union(&workload.value.scripts);
+        let both = workload_starts.filter(|digest| survives.contains(digest));
+        if workload.value.zone == HOST
+            && let Some(digest) = both.min()
+        {
+            let message = format!("workload `{name}` starts {digest}, which [survival] lists too");
+            let hint = "what survives carries no label and is no workload: list it once";
+            report.error(workload.at, Complaint::new(message).hint(hint));
+        }
+    }
 }
 
 /// One zone starts one content as one workload, so no two may claim it, in whichever role.
@@ -45,12 +90,12 @@ fn shared_starts(workloads: &Workloads, report: &mut Report<'_>) {
     }
 }
 
-fn rows(zones: &Zones, workloads: &Workloads, report: &mut Report<'_>) {
+fn rows(zones: &Zones, workloads: &Workloads, survival: &Survival, report: &mut Report<'_>) {
     let of_workloads = workloads.values().map(|workload| {
         let starts = workload.value.exec.union(&workload.value.scripts).count();
         starts + workload.value.digests().len()
     });
-    let rows = zones.len() + of_workloads.sum::<usize>();
+    let rows = zones.len() + survival.digests().len() + of_workloads.sum::<usize>();
     if rows > usize::try_from(TABLE_ROWS).unwrap_or(usize::MAX) {
         let message = format!("policy needs {rows} rows in the kernel, the limit is {TABLE_ROWS}");
         report.error(
@@ -60,10 +105,13 @@ fn rows(zones: &Zones, workloads: &Workloads, report: &mut Report<'_>) {
     }
 }
 
-fn prefixes(workloads: &Workloads, report: &mut Report<'_>) {
+fn prefixes(workloads: &Workloads, survival: &Survival, report: &mut Report<'_>) {
     let mut count = 0;
-    for workload in workloads.values() {
-        let prefixes = egress::prefixes(&workload.value.egress);
+    let of_workloads = workloads
+        .values()
+        .map(|found| (found.at, &found.value.egress));
+    for (at, rules) in of_workloads.chain([(0, &survival.egress)]) {
+        let prefixes = egress::prefixes(rules);
         count += prefixes.len();
         for ((_, net), _) in prefixes
             .iter()
@@ -72,10 +120,7 @@ fn prefixes(workloads: &Workloads, report: &mut Report<'_>) {
             let message = format!(
                 "rules that cover `{net}` have more than {PORT_RANGES} separate ranges of ports"
             );
-            report.error(
-                workload.at,
-                Complaint::new(message).hint("join some of the ranges"),
-            );
+            report.error(at, Complaint::new(message).hint("join some of the ranges"));
         }
     }
     // A reload holds the rules before and after it at the same time.

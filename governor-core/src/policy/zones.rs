@@ -16,7 +16,16 @@ use super::{
 /// Zones by name, with the offset of their name.
 pub(super) type Zones = BTreeMap<String, At<Zone>>;
 
+/// The name of the whole-host zone, and its cgroup.
+pub(super) const HOST: &str = "host";
+const WHOLE: &str = "/";
+
 impl Zone {
+    /// Whether it is everything that is in no other zone.
+    pub fn is_host(&self) -> bool {
+        self.cgroup.is_empty()
+    }
+
     pub(super) fn attested(&self) -> bool {
         self.requires == Requires::Attestation
     }
@@ -32,14 +41,15 @@ pub(super) fn read(root: &Table<'_>, report: &mut Report<'_>) -> Zones {
             report.error(name.at, complaint);
         }
         table.require(&["cgroup"], report);
-        let cgroup = cgroup(&table, report);
+        let cgroup = cgroup(name.value, &table, report);
         if let Some(cgroup) = cgroup
             && let Some(other) = paths.insert(cgroup.value, name.value)
         {
             let message = format!("zone {} has the same cgroup", quoted(other));
             report.error(cgroup.at, Complaint::new(message));
         }
-        let zone = one(cgroup.map_or("", |cgroup| cgroup.value), &table, report);
+        let place = cgroup.map_or("", |cgroup| cgroup.value);
+        let zone = one(place.trim_start_matches('/'), &table, report);
         zones.insert(
             name.value.to_owned(),
             At {
@@ -51,8 +61,17 @@ pub(super) fn read(root: &Table<'_>, report: &mut Report<'_>) -> Zones {
     zones
 }
 
-fn cgroup<'a>(table: &Table<'a>, report: &mut Report<'_>) -> Option<At<&'a str>> {
+fn cgroup<'a>(name: &str, table: &Table<'a>, report: &mut Report<'_>) -> Option<At<&'a str>> {
     let cgroup = table.string("cgroup", report)?;
+    if (cgroup.value == WHOLE) != (name == HOST) {
+        let message = format!("the cgroup `{WHOLE}` and the zone name `{HOST}` belong together");
+        let hint = "the whole host is one zone, and every policy calls it so";
+        report.error(cgroup.at, Complaint::new(message).hint(hint));
+        return Some(cgroup);
+    }
+    if cgroup.value == WHOLE {
+        return Some(cgroup);
+    }
     match places::cgroup(cgroup.value) {
         Err(complaint) => report.error(cgroup.at, complaint),
         Ok(()) => {

@@ -283,6 +283,12 @@ impl Daemon {
             .policy()
             .and_then(|verified| verified.policy().zone(zone))
             .ok_or_else(|| Refusal::Invalid(format!("no policy in force has a zone `{zone}`")))?;
+        if described.is_host() {
+            let why = format!(
+                "zone `{zone}` is the whole host: what is started outside of zones is in it"
+            );
+            return Err(Refusal::Invalid(why));
+        }
         self.leaves += 1;
         let name = format!("{}{}-{}", cgroups::LEAF_PREFIX, caller.pid, self.leaves);
         let leaf = cgroups::enter(&described.cgroup, &name, caller.pid)

@@ -193,8 +193,9 @@ impl Hands {
             .set_egress(table.generation, &table.egress)
             .context("writing destinations")?;
         self.point();
+        let before = self.gate.table().context("reading the table in force")?;
         self.gate
-            .swap_table(&table.rows)
+            .swap_table(&table.rows_after(before))
             .context("swapping the table")?;
         self.point();
         // The table is in force: from here on nothing may look as if it were not. Destinations that

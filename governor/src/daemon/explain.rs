@@ -9,7 +9,7 @@ use std::os::fd::AsFd as _;
 use governor_common::{
     Facts, Label, Measured, Operation, Reason, Row, Verdict,
     decide::{self, Decision},
-    names::{SCOPE_START, STARTER_OPERATOR},
+    names::{SCOPE_START, SCOPE_SURVIVAL, STARTER_OPERATOR},
     net::{AF_INET, AF_INET6, EgressKey, IPPROTO_TCP, IPPROTO_UDP, SOCK_DGRAM, SOCK_STREAM},
     row::{ROLE_EXECUTABLE, ROLE_LIBRARY, ROLE_SCRIPT},
 };
@@ -121,15 +121,19 @@ impl Now<'_> {
     }
 
     fn judge_map(&self, zone_name: &str, zone: u32, digest: Digest, row: Row) -> proto::Judgement {
+        let workload = Label {
+            zone,
+            workload: row.key.scope,
+            exec_id: 1,
+            digest: [0; 32],
+        };
         let facts = Facts {
             operation: Operation::Map as u32,
             measured: Measured::Sha256 as u32,
             digest: *digest.bytes(),
-            label: Label {
-                zone,
-                workload: row.key.scope,
-                exec_id: 1,
-                digest: [0; 32],
+            label: match row.key.scope {
+                SCOPE_SURVIVAL => Label::default(),
+                _ => workload,
             },
             row,
             ..self.maps.facts(zone, digest)
@@ -344,14 +348,20 @@ impl Now<'_> {
         detail: String,
     ) -> proto::Judgement {
         let workload = names::workload(self.daemon.engine.ids(), row.workload);
-        let rule = if row.key.zone == 0 || workload.is_empty() {
-            String::new()
-        } else if row.roles & ROLE_EXECUTABLE != 0 {
-            format!("workload.{workload}.exec")
+        let survives = row.key.scope == SCOPE_SURVIVAL;
+        let list = if row.roles & ROLE_EXECUTABLE != 0 {
+            "exec"
         } else if row.roles & ROLE_SCRIPT != 0 {
-            format!("workload.{workload}.scripts")
+            "scripts"
         } else {
-            format!("workload.{workload}.libraries")
+            "libraries"
+        };
+        let rule = if survives {
+            format!("survival.{list}")
+        } else if row.key.zone == 0 || workload.is_empty() {
+            String::new()
+        } else {
+            format!("workload.{workload}.{list}")
         };
         let advice = if verdict == Verdict::Allow {
             String::new()

@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use governor_common::{
     Facts, Label, Measured, Operation, Reason, Row, RowKey, Verdict,
     decide::{self, Decision},
-    names::{SCOPE_START, SCOPE_ZONE, STARTER_OPERATOR},
+    names::{SCOPE_START, SCOPE_SURVIVAL, SCOPE_ZONE, STARTER_OPERATOR},
     net::{AF_INET, AF_INET6},
-    row::{ROLE_SCRIPT, TombstoneKey},
+    row::{ROLE_EXECUTABLE, ROLE_SCRIPT, TombstoneKey},
     state::StateWords,
 };
 use governor_core::{
@@ -109,7 +109,11 @@ impl Foreseen {
 
     /// Starting a content, by whom and as whom its row allows it.
     pub(super) fn start(&self, zone: u32, digest: Digest) -> (Row, Operation, Decision) {
-        let row = self.find(zone, SCOPE_START, digest).unwrap_or_default();
+        let survivor = self.find(zone, SCOPE_SURVIVAL, digest);
+        let row = survivor
+            .filter(|row| row.roles & (ROLE_EXECUTABLE | ROLE_SCRIPT) != 0)
+            .or_else(|| self.find(zone, SCOPE_START, digest))
+            .unwrap_or_default();
         let operation = if row.roles & ROLE_SCRIPT != 0 {
             Operation::Script
         } else {
@@ -196,8 +200,9 @@ impl Foreseen {
 #[cfg(test)]
 mod tests {
     use governor_common::{
+        names::ZONE_HOST,
         net::{IPPROTO_TCP, SOCK_STREAM},
-        row::{CLASS_POLICY, MODE_ENFORCE, MODE_OBSERVE, ROLE_EXECUTABLE},
+        row::{CLASS_POLICY, MODE_ENFORCE, MODE_OBSERVE},
     };
 
     use super::*;
@@ -285,6 +290,29 @@ mod tests {
         let start = |now| maps(zone, now).start(3, other).2;
         assert_eq!(start(49), (Verdict::WouldDeny, Reason::NotAuthorized));
         assert_eq!(start(50), (Verdict::Deny, Reason::NotAuthorized));
+    }
+
+    #[test]
+    fn what_survives_starts_on_the_host_without_a_lease_or_an_end() {
+        let key = |scope, digest| RowKey {
+            zone: ZONE_HOST,
+            scope,
+            digest,
+        };
+        let zone = Row {
+            key: key(SCOPE_ZONE, [0; 32]),
+            ..zone_row()
+        };
+        let survivor = Row {
+            key: key(SCOPE_SURVIVAL, *CONTENT.bytes()),
+            roles: ROLE_EXECUTABLE,
+            ..Row::default()
+        };
+        let maps = Foreseen::of([zone, survivor], [], StateWords::default(), 1000);
+        let (_, _, decision) = maps.start(ZONE_HOST, CONTENT);
+        assert_eq!(decision, (Verdict::Allow, Reason::Survival));
+        let (_, _, decision) = maps.start(ZONE_HOST, Digest::new([8; 32]));
+        assert_eq!(decision, (Verdict::Deny, Reason::NotAuthorized));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! that the design names is missing, and it names each that is.
 
 use governor_core::{
-    engine::{Cause, Engine, Trust},
+    engine::{Cause, Engine, HELD_OF_HOST, Trust},
     policy::{Mode, OnRevoke, Requires},
     time::{BootTime, ClockReading},
 };
@@ -224,12 +224,22 @@ fn zones(daemon: &Daemon, now: ClockReading) -> Vec<proto::Zone> {
                 (Mode::Enforce, 0) => proto::ZoneMode::Enforce,
                 (Mode::Enforce, _) => proto::ZoneMode::ObserveFor,
             };
-            let (leaves, frozen) = crate::cgroups::count(&zone.cgroup);
+            let held = || format!("{}/{HELD_OF_HOST}", daemon.config.governed);
+            let place = if zone.is_host() {
+                held()
+            } else {
+                zone.cgroup.clone()
+            };
+            let (leaves, frozen) = crate::cgroups::count(&place);
             let standing = maps.standing(verified.policy(), engine.ids(), name);
             let reason = standing.reason;
             proto::Zone {
                 name: name.clone(),
-                cgroup: zone.cgroup.clone(),
+                cgroup: if zone.is_host() {
+                    "/".into()
+                } else {
+                    zone.cgroup.clone()
+                },
                 mode: mode.into(),
                 requires: match zone.requires {
                     Requires::Attestation => proto::Requires::Attestation,

@@ -11,9 +11,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use governor_common::{Label, names::ZONE_UNKNOWN};
+use governor_common::{
+    Label,
+    names::{ZONE_HOST, ZONE_UNKNOWN},
+};
 use governor_core::{
-    engine::{Effect, Running, Thaw},
+    engine::{Effect, HELD_OF_HOST, Running, Thaw},
     time::ClockReading,
 };
 
@@ -111,15 +114,19 @@ impl Hands {
     }
 
     /// The zone's cgroup. One that is known by number only may still have work somewhere below the
-    /// governed slice.
+    /// governed slice. The whole host's work is anywhere, and only what is held has a place.
     fn root(&self, zone: u32) -> Result<PathBuf> {
         let path = |wanted: u32| {
             let found = self.zones.iter().find(|(number, _)| *number == wanted);
             found.map(|(_, path)| Path::new(cgroups::ROOT).join(path))
         };
-        path(zone)
-            .or_else(|| path(ZONE_UNKNOWN))
-            .context("looking for a zone's cgroup: no table is in force yet")
+        let below_governed = || path(ZONE_UNKNOWN);
+        let found = if zone == ZONE_HOST {
+            below_governed().map(|root| root.join(HELD_OF_HOST))
+        } else {
+            path(zone).or_else(below_governed)
+        };
+        found.context("looking for a zone's cgroup: no table is in force yet")
     }
 }
 

@@ -6,6 +6,7 @@ mod crash;
 mod disk;
 mod guard;
 mod hold;
+mod host;
 mod model;
 mod order;
 mod policies;

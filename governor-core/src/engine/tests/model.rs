@@ -285,7 +285,11 @@ impl Host {
                     }
                     self.thaws.push(*thaw);
                 }
-                Effect::InstallTable(table) => self.kernel.table = Some(*table),
+                Effect::InstallTable(mut table) => {
+                    let before = self.kernel.table.take().map(|table| table.rows);
+                    table.rows = table.rows_after(before.unwrap_or_default());
+                    self.kernel.table = Some(*table);
+                }
                 Effect::Guard(_) => self.kernel.armed = true,
                 Effect::ExtendPcr(pcr) => self.extending = Some(pcr),
                 Effect::TakeDown => self.kernel = Kernel::default(),

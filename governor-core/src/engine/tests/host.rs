@@ -1,0 +1,103 @@
+//! The whole host as a zone: taking every grant away neither shuts the host out nor sets it free.
+
+use super::{policies::signed_policy_edited, *};
+use governor_common::names::{SCOPE_SURVIVAL, SCOPE_ZONE, ZONE_HOST};
+
+fn policy(serial: u64) -> Arc<VerifiedPolicy> {
+    signed_policy_edited(serial, |text| {
+        let tables = "[zone.host]\ncgroup = \"/\"\nrequires = \"policy\"\n\
+                      [survival]\nexec = [\"daemon\"]\nlibraries = [\"daemon\"]\n[set]\n";
+        text.replace("[set]\n", tables)
+    })
+}
+
+fn offer(host: &mut Host, serial: u64, uid: Option<u32>) -> Result<String, Refused> {
+    host.feed(Input::PolicyOffered {
+        policy: policy(serial),
+        users: BTreeMap::new(),
+        uid,
+    })
+}
+
+fn governed() -> Host {
+    let mut host = Host::new();
+    offer(&mut host, 1, Some(0)).unwrap();
+    assert_eq!(rows(&host), [SCOPE_SURVIVAL, SCOPE_ZONE]);
+    host
+}
+
+/// Scopes of the host's own rows that are in force.
+fn rows(host: &Host) -> Vec<u32> {
+    let table = host.kernel.table.as_ref().unwrap();
+    let own = table.rows.iter().filter(|row| row.key.zone == ZONE_HOST);
+    own.map(|row| row.key.scope).collect()
+}
+
+fn revoke(host: &mut Host, target: Target) -> Result<String, Refused> {
+    host.feed(Input::Revoke {
+        target,
+        reason: "drill".into(),
+        uid: 0,
+    })
+}
+
+#[test]
+fn revoking_everything_leaves_what_survives() {
+    let mut host = governed();
+    revoke(&mut host, Target::All).unwrap();
+    host.restart();
+    offer(&mut host, 1, None).unwrap();
+    assert!(host.engine.trust().has(&Cause::OperatorRevoked));
+    assert_eq!(rows(&host), [SCOPE_SURVIVAL, SCOPE_ZONE]);
+    assert!(!host.allows(b"h"));
+}
+
+#[test]
+fn a_daemon_that_finds_no_policy_leaves_the_host_as_it_is() {
+    let mut host = governed();
+    host.restart();
+    host.feed(Input::NoPolicyKept).unwrap();
+    assert_eq!(rows(&host), [SCOPE_SURVIVAL, SCOPE_ZONE]);
+    assert!(!host.allows(b"h"));
+    host.load(2, Some(0)).unwrap();
+    assert!(rows(&host).is_empty(), "a policy without it ends it");
+}
+
+#[test]
+fn what_survives_is_not_revoked_by_hand_nor_listed_once_it_was() {
+    let mut host = governed();
+    let survivor = Digest::of(b"daemon");
+    let refused = revoke(&mut host, Target::Digest(survivor)).unwrap_err();
+    assert!(matches!(refused, Refused::Denied(_)), "{refused:?}");
+    assert!(host.kernel.tombstones.is_empty());
+
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    revoke(&mut host, Target::Digest(survivor)).unwrap();
+    let refused = offer(&mut host, 2, Some(0)).unwrap_err();
+    assert!(matches!(refused, Refused::Denied(_)), "{refused:?}");
+    assert!(rows(&host).is_empty());
+}
+
+#[test]
+fn its_workloads_are_stopped_like_any_others() {
+    let host = governed();
+    let step = host.engine.handle(
+        clock(host.now),
+        Input::Revoke {
+            target: Target::All,
+            reason: "drill".into(),
+            uid: 0,
+        },
+    );
+    let of_host = |effect: &&Effect| {
+        matches!(
+            effect,
+            Effect::Stop {
+                zone: ZONE_HOST,
+                ..
+            }
+        )
+    };
+    assert_eq!(step.effects.iter().filter(of_host).count(), 1);
+}
