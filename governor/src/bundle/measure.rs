@@ -7,7 +7,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     fs::{self, File},
-    io::Read as _,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -110,22 +110,27 @@ fn one(path: &Path) -> Result<Option<Measurement>> {
     if !file.metadata().with_context(doing)?.is_file() {
         bail!("`{name}` is not a regular file; use `--tree` for a directory");
     }
+    let digest = measure_open(&mut file).with_context(doing)?;
+    Ok(digest.map(|digest| Measurement {
+        digest,
+        path: name.to_owned(),
+    }))
+}
+
+/// Measures the rest of an open file, in parts. `None`: there is nothing left of it.
+pub fn measure_open(file: &mut File) -> io::Result<Option<Digest>> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     let mut empty = true;
     loop {
-        let read = file.read(&mut buffer).with_context(doing)?;
+        let read = file.read(&mut buffer)?;
         if read == 0 {
             break;
         }
         empty = false;
         hasher.update(&buffer[..read]);
     }
-    let digest = Digest::new(hasher.finalize().into());
-    Ok((!empty).then(|| Measurement {
-        digest,
-        path: name.to_owned(),
-    }))
+    Ok((!empty).then(|| Digest::new(hasher.finalize().into())))
 }
 
 #[cfg(test)]

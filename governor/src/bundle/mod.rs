@@ -7,6 +7,6 @@ mod measure;
 mod read;
 mod sign;
 
-pub use measure::{Measurement, measure, measure_package, measure_tree};
+pub use measure::{Measurement, measure, measure_open, measure_package, measure_tree};
 pub use read::read;
 pub use sign::{Signed, sign};
