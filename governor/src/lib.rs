@@ -18,4 +18,5 @@ pub mod ledger;
 pub mod memory;
 pub mod preload;
 pub mod stopping;
+pub mod survival;
 pub mod text;
