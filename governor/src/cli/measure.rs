@@ -27,6 +27,13 @@ pub(super) struct Args {
     /// Every file of an installed Debian package
     #[arg(long, group = "what", value_name = "P")]
     package: Vec<String>,
+    /// Everything that this host cannot go on without, in the sets of a [survival] table
+    #[arg(long, group = "what", conflicts_with_all = ["paths", "tree", "package"])]
+    survival: bool,
+    /// Write the sets into a directory, and print the lines for policy.toml
+    #[arg(long, value_name = "DIR", requires = "survival")]
+    #[arg(conflicts_with_all = ["paths", "tree", "package"])]
+    out: Option<PathBuf>,
 }
 
 pub(super) fn measure(globals: &Globals, args: Args) -> Done {
@@ -34,7 +41,12 @@ pub(super) fn measure(globals: &Globals, args: Args) -> Done {
         paths,
         tree,
         package,
+        survival,
+        out,
     } = args;
+    if survival {
+        return super::survival::measure(globals, out.as_deref());
+    }
     let mut measured = bundle::measure(&paths)?;
     for directory in &tree {
         measured.extend(bundle::measure_tree(directory)?);

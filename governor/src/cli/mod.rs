@@ -18,6 +18,7 @@ mod render;
 mod revoke;
 mod run;
 mod status;
+mod survival;
 mod unlock;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -206,6 +207,7 @@ mod tests {
             "policy lint policies/agent-host",
             "policy sign policies/agent-host --key /tmp/key",
             "policy verify policies/agent-host --keys /tmp/keys --threshold 2",
+            "policy check-survival policies/agent-host",
             "policy show",
             "policy reload policies/agent-host",
             "explain /usr/bin/planner --zone agents",
@@ -215,6 +217,8 @@ mod tests {
             "explain --connect [fd00::1]:443 --workload planner",
             "measure /bin/ls /bin/cat",
             "measure --tree /opt/agent --package coreutils",
+            "measure --survival",
+            "measure --survival --out /tmp/sets --json",
             "run --zone agents -- planner --zone x -v",
             "observe --zone agents --for 30m",
             "revoke --workload planner --reason drill",
@@ -252,6 +256,10 @@ mod tests {
             "explain --connect 10.0.0.1 --workload x",
             "explain /bin/ls --workload x",
             "measure",
+            "measure --survival /bin/ls",
+            "measure --survival --package coreutils",
+            "measure /bin/ls --out /tmp/sets",
+            "policy check-survival",
             "run --zone agents",
             "run -- ls",
             "observe --zone agents",

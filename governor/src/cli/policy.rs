@@ -45,6 +45,8 @@ pub(super) enum Verb {
         #[arg(long, value_name = "N")]
         threshold: Option<u32>,
     },
+    /// Say what this host cannot go on without and the directory's survival set lacks
+    CheckSurvival { dir: PathBuf },
     /// Print the policy in force
     Show,
     /// Put a signed directory in force
@@ -60,6 +62,7 @@ pub(super) fn policy(globals: &Globals, verb: Verb) -> Done {
             keys,
             threshold,
         } => verify(globals, &dir, keys, threshold),
+        Verb::CheckSurvival { dir } => super::survival::check(globals, &dir),
         Verb::Show => show(globals),
         Verb::Reload { dir } => reload(globals, &dir),
     }
