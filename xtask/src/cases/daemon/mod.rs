@@ -3,6 +3,7 @@
 mod input;
 mod lacking;
 mod lasting;
+mod survival;
 
 use super::{Case, Suite};
 use crate::{
@@ -39,6 +40,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "it_stays_small",
             run: memory,
+        },
+        Case {
+            name: "what_the_host_needs_is_measured_and_checked",
+            run: survival::measured_and_checked,
         },
         Case {
             name: "a_full_disk_stops_grants_and_nothing_else",
