@@ -4,29 +4,42 @@
 
 use crate::{compile, paths, process, tools};
 use anyhow::{Context as _, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(crate) fn build() -> Result<PathBuf> {
     tools::need(tools::Group::Dist)?;
-    let cargo_deb = tools::cargo_deb()?;
     compile::governor()?;
-    let dir = paths::ensure(paths::target().join("dist"))?;
-    let deb = dir.join("governor.deb");
-    // Aside, and renamed: another run may be installing the one that is there.
-    let aside = dir.join(format!("governor-{}.deb", std::process::id()));
-    let mut pack = process::command(cargo_deb);
-    pack.args([
-        "--package",
-        "governor",
-        "--no-build",
-        "--no-strip",
-        "--output",
-    ])
-    .arg(&aside)
-    .current_dir(paths::root())
-    .env("CARGO_TARGET_DIR", paths::target());
-    process::run("packing governor.deb", &mut pack)?;
-    std::fs::rename(&aside, &deb)
-        .with_context(|| format!("putting `{}` in its place", deb.display()))?;
+    let deb = paths::target().join("dist/governor.deb");
+    pack("packing governor.deb", &deb)?;
     Ok(deb)
+}
+
+/// Packs what was compiled last, with the manual pages and completions that it writes about itself.
+pub(crate) fn pack(what: &str, deb: &Path) -> Result<()> {
+    let cargo_deb = tools::cargo_deb()?;
+    let generated = paths::target().join("generated");
+    // Pages of verbs that are gone would be packed too.
+    match std::fs::remove_dir_all(&generated) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("clearing `{}`", generated.display()));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let mut generate = process::command(paths::target().join("release/governor"));
+    generate.args(["generate", "--out"]).arg(&generated);
+    process::capture(&mut generate).context("writing manual pages")?;
+    if let Some(dir) = deb.parent() {
+        paths::ensure(dir.to_owned())?;
+    }
+    // Aside, and renamed: another run may be installing the one that is there.
+    let aside = deb.with_extension(format!("{}.deb", std::process::id()));
+    let mut pack = process::command(cargo_deb);
+    pack.args(["--package", "governor", "--no-build", "--no-strip"])
+        .arg("--output")
+        .arg(&aside)
+        .current_dir(paths::root())
+        .env("CARGO_TARGET_DIR", paths::target());
+    process::run(what, &mut pack)?;
+    std::fs::rename(&aside, deb)
+        .with_context(|| format!("putting `{}` in its place", deb.display()))
 }

@@ -9,6 +9,7 @@ mod disarm;
 mod doctor;
 mod events;
 mod explain;
+mod generate;
 mod hold;
 mod measure;
 mod observe;
@@ -93,6 +94,9 @@ enum Verb {
     Attest(attest::Verb),
     /// What the gate reported
     Events(events::Args),
+    /// Write manual pages and completions (what packaging calls)
+    #[command(hide = true)]
+    Generate(generate::Args),
 }
 
 impl Cli {
@@ -128,6 +132,7 @@ impl Cli {
             Verb::Kill(args) => hold::hold(&globals, Grip::Kill, args),
             Verb::Attest(verb) => attest::attest(&globals, verb),
             Verb::Events(args) => events::events(&globals, args),
+            Verb::Generate(args) => generate::generate(&args),
         };
         outcome.unwrap_or_else(|failure| {
             output::complain(&format!(

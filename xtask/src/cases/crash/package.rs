@@ -1,7 +1,7 @@
 //! A package whose daemon can be made to end between any two effects. It is built beside the one that
 //! is released and is called so; nothing but this suite installs it.
 
-use crate::{compile, paths, process, tools};
+use crate::{compile, dist, paths, tools};
 use anyhow::Result;
 use std::path::PathBuf;
 
@@ -14,15 +14,6 @@ pub(crate) fn path() -> PathBuf {
 /// before anything is packed from there; [`compile::governor`] refuses what was left.
 pub(crate) fn build() -> Result<()> {
     tools::need(tools::Group::Dist)?;
-    let cargo_deb = tools::cargo_deb()?;
     compile::governor_that_kills_itself()?;
-    let deb = path();
-    paths::ensure(paths::target().join("faults"))?;
-    let mut pack = process::command(cargo_deb);
-    pack.args(["--package", "governor", "--no-build", "--no-strip"])
-        .arg("--output")
-        .arg(&deb)
-        .current_dir(paths::root())
-        .env("CARGO_TARGET_DIR", paths::target());
-    process::run("packing a governor that kills itself", &mut pack).map(drop)
+    dist::pack("packing a governor that kills itself", &path())
 }
