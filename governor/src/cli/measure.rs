@@ -27,7 +27,7 @@ pub(super) struct Args {
     /// Every file of an installed Debian package
     #[arg(long, group = "what", value_name = "P")]
     package: Vec<String>,
-    /// Everything that this host cannot go on without, in the sets of a [survival] table
+    /// Everything that this host cannot go on without, in the sets of a `[survival]` table
     #[arg(long, group = "what", conflicts_with_all = ["paths", "tree", "package"])]
     survival: bool,
     /// Write the sets into a directory, and print the lines for policy.toml
