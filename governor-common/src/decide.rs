@@ -9,8 +9,8 @@ use crate::{
     facts::{Facts, Measured, Operation, same},
     names::{STARTER_OPERATOR, STARTERS, USERS, WORKLOAD_NONE},
     net::{
-        AF_INET, AF_INET6, AF_PACKET, AF_UNIX, IPPROTO_TCP, IPPROTO_UDP, SOCK_DGRAM, SOCK_STREAM,
-        is_loopback, socket_allowed,
+        AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, IPPROTO_TCP, IPPROTO_UDP, SOCK_DGRAM,
+        SOCK_STREAM, is_loopback, socket_allowed,
     },
     reason::{Reason, Verdict},
     row::{
@@ -302,7 +302,7 @@ fn judge_host_connect(f: &Facts) -> Reason {
         return Reason::BadAddress;
     }
     match f.family {
-        AF_UNIX | AF_PACKET => Reason::Survival,
+        AF_UNIX | AF_NETLINK | AF_PACKET => Reason::Survival,
         AF_INET | AF_INET6 => {
             if f.destination_listed == 1 || is_loopback(f.family, &f.address) {
                 Reason::Survival

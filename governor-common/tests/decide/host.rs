@@ -3,7 +3,7 @@
 use governor_common::{
     Facts, Label, Measured, Operation, Reason, Row, RowKey, Verdict, decide,
     names::{SCOPE_START, SCOPE_SURVIVAL, STARTER_OPERATOR, WORKLOAD_NONE, ZONE_HOST},
-    net::{self, AF_INET, AF_INET6, AF_PACKET, AF_UNIX},
+    net::{self, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX},
     row::{MEMORY_ANY, MODE_OBSERVE, ROLE_EXECUTABLE, ROLE_LIBRARY, ROLE_SCRIPT},
     state::StateWords,
 };
@@ -219,6 +219,7 @@ fn the_host_reaches_itself_and_what_policy_lists() {
     local6[15] = 1;
     assert_eq!(here(AF_INET6, local6), SURVIVES);
     assert_eq!(here(AF_PACKET, [0; 16]), SURVIVES);
+    assert_eq!(here(AF_NETLINK, [0; 16]), SURVIVES);
     assert_eq!(here(AF_UNIX, [0; 16]).0, Verdict::Allow);
     assert_eq!(
         here(AF_INET, [10; 16]),
