@@ -247,6 +247,12 @@ impl Gate {
     }
 
     fn list(&mut self, listed: &Listed) -> Result<(), GateError> {
+        // Once: what is mapped later had to be listed, and an upgrade takes names away from files that
+        // stay mapped.
+        let mapped = match &self.mapped {
+            Some(mapped) => mapped.clone(),
+            None => self.mapped.insert(hosts::mapped_by_us()?).clone(),
+        };
         let mut wanted = BTreeSet::new();
         let mut add = |kind, digests: &BTreeSet<[u8; 32]>| {
             wanted.extend(digests.iter().map(|digest| ListedKey {
@@ -257,7 +263,7 @@ impl Gate {
         };
         add(LISTED_DAEMON, &listed.daemon);
         add(LISTED_LIBRARY, &listed.libraries);
-        add(LISTED_LIBRARY, &hosts::mapped_by_us()?);
+        add(LISTED_LIBRARY, &mapped);
         add(LISTED_MODULE, &listed.modules);
         add(LISTED_KEXEC, &listed.kexec);
         match self.pinned_keys()? {

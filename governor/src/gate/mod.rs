@@ -70,6 +70,8 @@ pub struct Gate {
     /// The cgroup of our own service, once the guard is armed.
     own: Option<String>,
     pinned_maps: PathBuf,
+    /// What we had mapped executable when we first armed the guard.
+    mapped: Option<BTreeSet<[u8; 32]>>,
     /// Devices that are guarded, as last stored.
     devices: Option<BTreeSet<u32>>,
     /// How many signals there were when all of them were dealt with.
@@ -230,6 +232,7 @@ impl Attach<'_> {
             programs,
             own: None,
             devices: None,
+            mapped: None,
             quiet_at: None,
             pinned_maps: self.pins.maps.clone(),
             ready: self.pins.ready.clone(),

@@ -48,6 +48,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: process::restarted,
         },
         Case {
+            name: "a_library_that_is_replaced_keeps_nobody_from_loading",
+            run: process::library_replaced,
+        },
+        Case {
             name: "a_policy_cannot_leave_the_daemon_out",
             run: process::left_out,
         },

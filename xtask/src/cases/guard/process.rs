@@ -89,6 +89,25 @@ pub(super) fn restarted(guest: &mut Guest) -> Result<()> {
     works(guest)
 }
 
+/// What an upgrade of a library does to a daemon that runs: its file has no name any more.
+pub(super) fn library_replaced(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    let kit = guest.kept::<crate::kit::Kit>()?;
+    let pid = daemon(guest)?;
+    let replaced = guest
+        .sh(&format!(
+            "lib=$(grep -o '/[^ ]*libtss2-esys[^ ]*' /proc/{pid}/maps | head -n 1) && \
+             cp -p $lib $lib.new && mv $lib.new $lib && grep -c '(deleted)' /proc/{pid}/maps"
+        ))?
+        .ok()
+        .context("replacing a library that the daemon has mapped")?
+        .text();
+    ensure!(replaced.trim() != "0", "it is still the same file");
+    kit.load(guest, &Spec::default())
+        .context("loading a policy after it")?;
+    works(guest)
+}
+
 pub(super) fn left_out(guest: &mut Guest) -> Result<()> {
     armed(guest)?;
     let kit = guest.kept::<crate::kit::Kit>()?;
