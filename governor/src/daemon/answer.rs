@@ -3,18 +3,15 @@
 //! Answers are sent after the effects: "revoked" means the kernel denies and the record is on disk.
 //! A caller that went away is not an error.
 
-use std::{collections::BTreeMap, sync::Arc};
-
 use anyhow::Result;
 use governor_core::{
     attest::{Challenge, Nonce, PcrSelection},
-    digest::Digest,
     engine::{Input, Refused},
-    policy::{MANIFEST, RawBundle, VerifiedPolicy},
+    policy::VerifiedPolicy,
     time::Span,
 };
 
-use super::{Applied, Daemon, clock, explain, holding::meant, start, status};
+use super::{Applied, Daemon, clock, explain, holding::meant, loading::Offer, status};
 use crate::{
     attester::{
         Attester,
@@ -34,12 +31,11 @@ impl Daemon {
                 files,
                 caller,
                 reply,
-            } => {
-                let answer = self.reload(files, &caller);
-                // However it ended, what it was read into is of no more use.
-                crate::memory::give_back();
-                drop(reply.send(answer?));
-            }
+            } => self.reload(Offer {
+                files,
+                caller,
+                reply,
+            })?,
             Command::PolicyShow { reply } => drop(reply.send(self.show())),
             Command::Explain { question, reply } => {
                 drop(reply.send(explain::reply(self, clock::now()?, &question)));
@@ -190,70 +186,6 @@ impl Daemon {
                 "reading the caller's label: {error:#}"
             ))),
         }
-    }
-
-    /// A refusal, with its record.
-    fn refuse(&mut self, why: String, digest: Option<Digest>, caller: &Caller) -> Result<()> {
-        tracing::warn!(%caller, "refused a policy: {why}");
-        let uid = Some(caller.uid);
-        self.apply(Input::PolicyRefused { why, digest, uid })?;
-        Ok(())
-    }
-
-    fn reload(
-        &mut self,
-        files: BTreeMap<String, Vec<u8>>,
-        caller: &Caller,
-    ) -> Result<Result<proto::ReloadReply, Refusal>> {
-        if let Err(refusal) = self.governs_nothing(caller) {
-            return Ok(Err(refusal));
-        }
-        let bundle = match RawBundle::new(files) {
-            Ok(bundle) => bundle,
-            Err(error) => {
-                self.refuse(error.to_string(), None, caller)?;
-                return Ok(Err(Refusal::Invalid(error.to_string())));
-            }
-        };
-        let digest = bundle.get(MANIFEST).map(Digest::of);
-        let uid = Some(caller.uid);
-        let verified = match self.verify(&bundle) {
-            Ok(verified) => verified,
-            Err(error) => {
-                let why = format!("{error:#}");
-                self.refuse(why.clone(), digest, caller)?;
-                return Ok(Err(Refusal::Verification(why)));
-            }
-        };
-        let users = match start::users(&verified) {
-            Ok(users) => users,
-            Err(error) => {
-                let why = format!("{error:#}");
-                self.refuse(why.clone(), digest, caller)?;
-                return Ok(Err(Refusal::Failed(why)));
-            }
-        };
-        let warnings = verified
-            .policy()
-            .warnings()
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>();
-        self.hands.offered = Some((verified.digest(), bundle));
-        let policy = Arc::new(verified);
-        let digest = policy.digest();
-        let applied = self.apply(Input::PolicyOffered { policy, users, uid })?;
-        self.hands.offered = None;
-        let answer = settled(applied).map(|change| {
-            self.hands.store.forget_others(digest);
-            tracing::info!(%caller, "{change}");
-            proto::ReloadReply {
-                policy: status::policy(self),
-                changes: vec![change],
-                warnings,
-            }
-        });
-        Ok(answer)
     }
 
     fn show(&self) -> Result<proto::PolicyShowReply, Refusal> {

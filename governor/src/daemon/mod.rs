@@ -15,6 +15,7 @@ mod explain;
 mod fault;
 mod foreseen;
 mod holding;
+mod loading;
 mod names;
 mod start;
 mod status;
@@ -77,6 +78,8 @@ pub struct Daemon {
     canary: watch::Heard,
     /// Who asked for the gate to be taken down.
     disarming: Option<oneshot::Sender<Result<proto::DisarmReply, Refusal>>>,
+    /// Policies come back here once the host was looked at.
+    looked: mpsc::Sender<loading::Looked>,
     /// Why the kept policy could not be put in force yet; tried again until it is.
     owed_policy: Option<String>,
 }
@@ -116,9 +119,10 @@ pub fn run(config: Config) -> Result<Ended> {
 async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
     let (commands, mut inbox) = mpsc::channel(64);
     let (tpm, mut from_tpm) = mpsc::channel(16);
+    let (looked, mut from_host) = mpsc::channel(4);
     let (feed, _) = broadcast::channel(4096);
     let listener = crate::control::server::bind(&config.control.socket)?;
-    let mut daemon = start::start(config, attached, tpm, feed.clone())?;
+    let mut daemon = start::start(config, attached, tpm, looked, feed.clone())?;
     crate::memory::give_back();
     #[cfg(feature = "bpf-log")]
     daemon.hands.gate.follow_logs()?;
@@ -159,6 +163,7 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
             _ = interrupt.recv() => break,
             Some(command) = inbox.recv() => daemon.command(command)?,
             Some(answer) = from_tpm.recv() => daemon.tpm_answered(answer)?,
+            Some(looked) = from_host.recv() => daemon.looked(looked)?,
             Some(report) = from_canary.recv() => daemon.canary_reported(report)?,
             _ = drain.tick() => {
                 daemon.watch()?;

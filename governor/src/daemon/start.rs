@@ -15,7 +15,9 @@ use governor_core::{
 };
 use tokio::sync::{broadcast, mpsc};
 
-use super::{Daemon, FromTpm, clock, events::Recent, execute::Hands, store::Store};
+use super::{
+    Daemon, FromTpm, clock, events::Recent, execute::Hands, loading::Looked, store::Store,
+};
 use crate::{
     config::Config,
     control::proto,
@@ -28,6 +30,7 @@ pub(super) fn start(
     config: Config,
     (gate, opened): (Gate, Opened),
     tpm: mpsc::Sender<FromTpm>,
+    looked: mpsc::Sender<Looked>,
     feed: broadcast::Sender<Arc<proto::GateEvent>>,
 ) -> Result<Daemon> {
     let boot_id = clock::boot_id()?;
@@ -111,6 +114,7 @@ pub(super) fn start(
         opened,
         leaves: 0,
         disarming: None,
+        looked,
         canary: super::watch::Heard::now(now.boot),
         owed_policy: None,
     };
@@ -165,6 +169,10 @@ impl Daemon {
             Ok(None) => Err(anyhow::anyhow!("it is not in the state directory any more")),
             Err(error) => Err(error),
         };
+        let resumed = resumed.and_then(|verified| {
+            self.fits_host(verified.policy())?;
+            Ok(verified)
+        });
         let answer = match resumed {
             Ok(verified) => {
                 let users = users(&verified)?;

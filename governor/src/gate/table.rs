@@ -5,7 +5,7 @@
 
 use governor_common::{
     Plain, Row, RowKey,
-    names::{self, EGRESS_ROWS, TABLE_ROWS},
+    names::{self, EGRESS_ROWS, SCOPE_ZONE, TABLE_ROWS, ZONE_HOST},
     net::{AF_INET, EGRESS_EXACT_BITS, EgressKey, EgressRow},
 };
 
@@ -79,6 +79,13 @@ impl Gate {
             return Ok(Vec::new());
         };
         rows_of(&inner)
+    }
+
+    /// Whether the table in force makes the whole host a zone.
+    pub fn host_is_zone(&self) -> Result<bool, GateError> {
+        let rows = self.table()?;
+        let own = |row: &Row| row.key.zone == ZONE_HOST && row.key.scope == SCOPE_ZONE;
+        Ok(rows.iter().any(own))
     }
 
     /// Takes rows out of the table in force. Rows that are not there are no error.

@@ -7,6 +7,7 @@ pub(crate) mod crash;
 mod daemon;
 mod gate;
 mod guard;
+mod host;
 mod platform;
 mod quickstart;
 mod stopping;
@@ -43,6 +44,7 @@ pub(crate) fn suites() -> Vec<Suite> {
         story::SUITE,
         gate::SUITE,
         guard::SUITE,
+        host::SUITE,
         stopping::SUITE,
         quickstart::SUITE,
         crash::SUITE,

@@ -1,0 +1,182 @@
+//! A policy that is offered: verified, held against the host where it governs all of it, and handed to the
+//! engine.
+//!
+//! Promises: a refused policy changes nothing but the record of it. A policy that would shut the operator
+//! out of the host is refused before anything of it is in force. Looking at the host takes seconds and is
+//! not done on the loop; what was verified before it is verified again after it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use anyhow::Result;
+use governor_core::{
+    digest::Digest,
+    engine::Input,
+    policy::{MANIFEST, Policy, RawBundle, VerifiedPolicy},
+};
+
+use sd_notify::NotifyState;
+
+use super::{Daemon, answer::settled, notify, start, status};
+use crate::{
+    control::{Answer, Caller, Refusal, proto},
+    survival::{self, ShutOut, Warning},
+};
+
+/// A policy, and whoever waits to hear what became of it.
+#[derive(Debug)]
+pub(super) struct Offer {
+    pub(super) files: BTreeMap<String, Vec<u8>>,
+    pub(super) caller: Caller,
+    pub(super) reply: Answer<proto::ReloadReply>,
+}
+
+/// An offer whose host was looked at.
+#[derive(Debug)]
+pub(super) struct Looked {
+    offer: Offer,
+    found: Found,
+}
+
+type Found = Result<Vec<Warning>, ShutOut>;
+type Admitted = (VerifiedPolicy, RawBundle);
+
+impl Daemon {
+    pub(super) fn reload(&mut self, offer: Offer) -> Result<()> {
+        let admitted = match self.admit(&offer)? {
+            Ok(admitted) => admitted,
+            Err(refusal) => return refused(offer, refusal),
+        };
+        if admitted.0.policy().host().is_none() {
+            return self.take(offer, admitted, Vec::new());
+        }
+        let looked = self.looked.clone();
+        tokio::task::spawn_blocking(move || {
+            let found = shuts_out(admitted.0.policy());
+            // Nobody listening: the daemon ends.
+            drop(looked.blocking_send(Looked { offer, found }));
+        });
+        Ok(())
+    }
+
+    pub(super) fn looked(&mut self, Looked { offer, found }: Looked) -> Result<()> {
+        let admitted = match self.admit(&offer)? {
+            Ok(admitted) => admitted,
+            Err(refusal) => return refused(offer, refusal),
+        };
+        match found {
+            Ok(warnings) => self.take(offer, admitted, warnings),
+            Err(shut_out) => {
+                let why = shut_out.to_string();
+                self.refuse(why.clone(), Some(admitted.0.digest()), &offer.caller)?;
+                refused(offer, Refusal::Denied(why))
+            }
+        }
+    }
+
+    fn take(&mut self, offer: Offer, admitted: Admitted, of_host: Vec<Warning>) -> Result<()> {
+        let answer = self.put_in_force(&offer.caller, admitted, of_host);
+        // However it ended, what it was read into is of no more use.
+        crate::memory::give_back();
+        drop(offer.reply.send(answer?));
+        Ok(())
+    }
+
+    fn put_in_force(
+        &mut self,
+        caller: &Caller,
+        (verified, bundle): Admitted,
+        of_host: Vec<Warning>,
+    ) -> Result<Result<proto::ReloadReply, Refusal>> {
+        let digest = verified.digest();
+        let users = match start::users(&verified) {
+            Ok(users) => users,
+            Err(error) => {
+                let why = format!("{error:#}");
+                self.refuse(why.clone(), Some(digest), caller)?;
+                return Ok(Err(Refusal::Failed(why)));
+            }
+        };
+        let of_text = verified.policy().warnings().iter().map(ToString::to_string);
+        let of_host = of_host.into_iter().map(|Warning(text)| text);
+        let warnings = of_text.chain(of_host).collect();
+        self.hands.offered = Some((digest, bundle));
+        let policy = Arc::new(verified);
+        let uid = Some(caller.uid);
+        let applied = self.apply(Input::PolicyOffered { policy, users, uid })?;
+        self.hands.offered = None;
+        Ok(settled(applied).map(|change| {
+            self.hands.store.forget_others(digest);
+            tracing::info!(%caller, "{change}");
+            proto::ReloadReply {
+                policy: status::policy(self),
+                changes: vec![change],
+                warnings,
+            }
+        }))
+    }
+
+    /// Whether the caller may offer this, and whether it is what trusted keys signed.
+    fn admit(&mut self, offer: &Offer) -> Result<Result<Admitted, Refusal>> {
+        let caller = &offer.caller;
+        if let Err(refusal) = self.governs_nothing(caller) {
+            return Ok(Err(refusal));
+        }
+        let bundle = match RawBundle::new(offer.files.clone()) {
+            Ok(bundle) => bundle,
+            Err(error) => {
+                self.refuse(error.to_string(), None, caller)?;
+                return Ok(Err(Refusal::Invalid(error.to_string())));
+            }
+        };
+        match self.verify(&bundle) {
+            Ok(verified) => Ok(Ok((verified, bundle))),
+            Err(error) => {
+                let why = format!("{error:#}");
+                self.refuse(why.clone(), bundle.get(MANIFEST).map(Digest::of), caller)?;
+                Ok(Err(Refusal::Verification(why)))
+            }
+        }
+    }
+
+    /// Holds a kept policy against the host, unless it is what governs the host already.
+    pub(super) fn fits_host(&self, policy: &Policy) -> Result<()> {
+        if policy.host().is_none() || self.hands.gate.host_is_zone()? {
+            return Ok(());
+        }
+        notify(&[NotifyState::ExtendTimeoutUsec(LOOKING)]);
+        for Warning(warning) in shuts_out(policy)? {
+            tracing::warn!("{warning}");
+        }
+        Ok(())
+    }
+
+    /// A refusal, with its record.
+    fn refuse(&mut self, why: String, digest: Option<Digest>, caller: &Caller) -> Result<()> {
+        tracing::warn!(%caller, "refused a policy: {why}");
+        let uid = Some(caller.uid);
+        self.apply(Input::PolicyRefused { why, digest, uid })?;
+        Ok(())
+    }
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the end of whatever handles an offer"
+)]
+fn refused(offer: Offer, refusal: Refusal) -> Result<()> {
+    drop(offer.reply.send(Err(refusal)));
+    // What it was read into is of no more use.
+    crate::memory::give_back();
+    Ok(())
+}
+
+/// Holds a policy that governs the whole host against it.
+pub(super) fn shuts_out(policy: &Policy) -> Found {
+    match policy.host() {
+        None => Ok(Vec::new()),
+        Some(zone) => survival::refuse_if_shut_out(policy, zone.mode),
+    }
+}
+
+/// How long looking at a host may take while the daemon starts, in microseconds.
+const LOOKING: u32 = 300_000_000;

@@ -1,0 +1,153 @@
+//! What runs, maps and connects outside of zones.
+
+use super::*;
+
+/// A program that no policy lists, beside one that policy does.
+const MAKE: &str =
+    "cp /bin/true /root/changed && echo >> /root/changed && cp /bin/true /root/renamed";
+
+pub(super) fn only_what_is_listed(guest: &mut Guest) -> Result<()> {
+    guest.sh(MAKE)?.ok()?;
+    guest
+        .sh("printf '#!/bin/sh\\nexit 0\\n' > /root/script && chmod 755 /root/script")?
+        .ok()?;
+    guest
+        .sh("cp $(ldd /bin/ls | grep -o '/[^ ]*libselinux[^ ]*') /root/lib.so && echo >> /root/lib.so")?
+        .ok()?;
+    expect(guest, "/root/changed", 0, "before the host is a zone")?;
+    let host = load(guest)?;
+    expect(guest, "/bin/true", 0, "a listed program")?;
+    expect(guest, "/root/renamed", 0, "the same under another name")?;
+    expect(guest, "/root/changed", NOT_EXECUTED, "one byte more")?;
+    expect(
+        guest,
+        &format!("{AGENT} hello"),
+        NOT_EXECUTED,
+        "an unlisted program",
+    )?;
+    expect(guest, "/root/script", NOT_EXECUTED, "an unlisted script")?;
+    let through = format!("/lib64/ld-linux-x86-64.so.2 {AGENT} hello");
+    expect(guest, &through, NOT_EXECUTED, "through the loader")?;
+    let preloaded = guest.sh("LD_PRELOAD=/root/lib.so /bin/true 2>&1")?.text();
+    ensure!(
+        preloaded.contains("cannot be preloaded"),
+        "an unlisted library: {preloaded}"
+    );
+    // Started by the first process, as services are.
+    let unit = |program: &'static str| ["systemd-run", "--quiet", "--wait", "--collect", program];
+    let listed = guest.run(&unit("/bin/true"))?.code;
+    ensure!(listed == 0, "a listed service: {listed}");
+    let unlisted = guest.run(&unit("/root/changed"))?.code;
+    ensure!(
+        unlisted == gate::NOT_EXECUTED,
+        "an unlisted service: {unlisted}"
+    );
+    let denials = guest.run(&["governor", "events"])?.text();
+    ensure!(
+        denials.contains("not-authorized") && denials.contains("host"),
+        "denials are reported: {denials}"
+    );
+    let explained = |path: &'static str| ["governor", "explain", path, "--zone", "host"];
+    ensure!(guest.run(&explained("/bin/true"))?.code == 0, "explained");
+    ensure!(
+        guest.run(&explained("/root/changed"))?.code == 3,
+        "explained"
+    );
+    host.free(guest)
+}
+
+pub(super) fn workload(guest: &mut Guest) -> Result<()> {
+    // What is revoked here is content that no other case uses.
+    let make = format!("cp {AGENT} {HOSTED} && echo >> {HOSTED}");
+    guest.sh(&make)?.ok()?;
+    let listed = guest.run(&["governor", "measure", HOSTED])?.ok()?.text();
+    let host = guest.kept::<Host>()?;
+    let mut spec = host.spec();
+    spec.sets.push(("hosted", listed));
+    spec.tables = WITH_WORKLOAD;
+    host.kit.load(guest, &spec)?;
+    let hosted = |what: &str| format!("{HOSTED} {what}");
+    expect(guest, &hosted("hello"), 0, "the workload")?;
+    // It has a label: what only survives is not for it.
+    let survivor = hosted("exec /bin/true");
+    let refused = gate::REFUSED;
+    expect(guest, &survivor, refused, "a survivor that it starts")?;
+    let socket = hosted("tcp 127.0.0.1:8443");
+    expect(guest, &socket, refused, "a zone without families")?;
+    let unit = [
+        "systemd-run",
+        "--quiet",
+        "--collect",
+        "--unit=hosted",
+        "--property=Type=exec",
+        HOSTED,
+        "hold",
+    ];
+    guest.run(&unit)?.ok()?;
+    let revoke = ["revoke", "--workload", "hosted", "--reason", "drill"];
+    guest.run(&[&["governor"][..], &revoke].concat())?.ok()?;
+    let state = guest.sh("systemctl is-active hosted.service")?.text();
+    ensure!(state.trim() != "active", "it goes on: {state}");
+    let again = hosted("hello");
+    expect(guest, &again, NOT_EXECUTED, "the workload, once revoked")?;
+    expect(guest, "/bin/true", 0, "what survives")?;
+    host.free(guest)
+}
+
+pub(super) fn network(guest: &mut Guest) -> Result<()> {
+    let host = load(guest)?;
+    // Nobody listens and no route leads there; what matters is who says no.
+    let said = |guest: &mut Guest, to: &str| -> Result<String> {
+        let script = format!("exec 3<>/dev/{to}; echo x >&3");
+        Ok(guest.run(&["/bin/bash", "-c", &script])?.errors())
+    };
+    for (to, refused) in [
+        ("tcp/127.0.0.1/9", false),
+        ("tcp/10.66.0.1/443", true),
+        ("udp/10.66.0.1/53", true),
+        ("udp/10.77.0.1/53", false),
+        ("udp/10.77.0.1/54", true),
+    ] {
+        let answer = said(guest, to)?;
+        ensure!(
+            answer.contains("Operation not permitted") == refused,
+            "{to}: {answer}"
+        );
+    }
+    host.free(guest)
+}
+
+pub(super) fn observed(guest: &mut Guest) -> Result<()> {
+    guest.sh(MAKE)?.ok()?;
+    let host = load(guest)?;
+    guest
+        .run(&["governor", "observe", "--zone", "host", "--for", "5m"])?
+        .ok()?;
+    expect(guest, "/root/changed", 0, "an unlisted program, observed")?;
+    // What it starts is nobody either.
+    let nested = format!("{AGENT} spawn /bin/true");
+    expect(guest, &nested, 0, "what an unlisted program starts")?;
+    let events = guest.run(&["governor", "events"])?.text();
+    ensure!(
+        events.contains("would-deny") || events.contains("would deny"),
+        "nothing was reported: {events}"
+    );
+    guest
+        .run(&["governor", "observe", "--zone", "host", "--for", "0s"])?
+        .ok()?;
+    expect(guest, "/root/changed", NOT_EXECUTED, "observed no more")?;
+    host.free(guest)
+}
+
+const HOSTED: &str = "/root/hosted";
+
+const WITH_WORKLOAD: &str = tables!(
+    r#"
+[workload.hosted]
+zone = "host"
+exec = ["hosted"]
+libraries = ["os-libraries"]
+started_by = ["operator"]
+user = ["root"]
+"#
+);

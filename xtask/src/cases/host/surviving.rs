@@ -1,0 +1,80 @@
+//! What goes on when trust, daemon or policy are gone.
+
+use super::*;
+
+/// What somebody does who comes to find out.
+const RECOVERING: &[&str] = &[
+    "su - root -c id",
+    "id",
+    "dpkg --list > /dev/null",
+    "apt-cache policy > /dev/null",
+    "systemctl --no-pager status > /dev/null",
+    "journalctl --no-pager --lines=1 > /dev/null",
+    "bash -lc 'ls / | sort | head -1'",
+];
+
+pub(super) fn without_trust(guest: &mut Guest) -> Result<()> {
+    let host = load(guest)?;
+    guest
+        .run(&["governor", "revoke", "--all", "--reason", "drill"])?
+        .ok()?;
+    recover(guest, "everything revoked")?;
+    guest
+        .run(&["systemctl", "kill", "--signal=SIGSTOP", "governor.service"])?
+        .ok()?;
+    recover(guest, "the daemon stopped")?;
+    guest
+        .run(&["systemctl", "kill", "--signal=SIGCONT", "governor.service"])?
+        .ok()?;
+    guest
+        .run(&["systemctl", "restart", "governor.service"])?
+        .ok()?;
+    recover(guest, "the daemon restarted")?;
+    host.free(guest)
+}
+
+pub(super) fn without_a_policy(guest: &mut Guest) -> Result<()> {
+    let host = load(guest)?;
+    guest
+        .run(&["systemctl", "stop", "governor.service"])?
+        .ok()?;
+    recover(guest, "no daemon")?;
+    guest
+        .sh("mv /var/lib/governor/policy /root/policy-kept")?
+        .ok()?;
+    guest
+        .run(&["systemctl", "start", "governor.service"])?
+        .ok()?;
+    recover(guest, "no policy")?;
+    host.free(guest)
+}
+
+pub(super) fn shut_out(guest: &mut Guest) -> Result<()> {
+    let host = guest.kept::<Host>()?;
+    let mut spec = host.spec();
+    for (_, lines) in &mut spec.sets {
+        let kept = lines.lines().filter(|line| !line.contains("/libc.so.6"));
+        *lines = kept.collect::<Vec<_>>().join("\n");
+    }
+    let dir = host.kit.signed(&spec)?;
+    let refused = host.kit.offer(guest, &dir)?;
+    let said = refused.errors();
+    ensure!(refused.code == 3, "{}: {said}", refused.code);
+    ensure!(
+        said.contains("libc.so.6"),
+        "it names what is missing: {said}"
+    );
+    expect(guest, &format!("{AGENT} hello"), 0, "nothing changed")
+}
+
+fn recover(guest: &mut Guest, when: &str) -> Result<()> {
+    for command in RECOVERING {
+        expect(guest, command, 0, &format!("{when}: `{command}`"))?;
+    }
+    expect(
+        guest,
+        "cp /bin/true /root/other && echo >> /root/other && /root/other",
+        NOT_EXECUTED,
+        &format!("{when}: an unlisted program"),
+    )
+}
