@@ -7,7 +7,10 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
-use governor_common::row::{CLASS_ATTESTED, CLASS_POLICY};
+use governor_common::{
+    names::ZONE_UNKNOWN,
+    row::{CLASS_ATTESTED, CLASS_POLICY},
+};
 use governor_core::{
     digest::Digest,
     engine::{Class, Effect, Guard, Table},
@@ -183,10 +186,13 @@ impl Hands {
     }
 
     /// Zone paths first (they only govern more), then the rules of the new generation, which no
-    /// row names yet, then the table, whole.
+    /// row names yet, then the table, whole. A path that becomes another zone's is nobody's until then:
+    /// the rows of the table before were never meant for it.
     fn install(&mut self, table: &Table) -> Result<()> {
+        let named = self.gate.zones_in_force().context("listing the zones")?;
+        let meanwhile = until_swapped(&named, &table.zone_paths);
         self.gate
-            .set_zone_paths(&table.zone_paths)
+            .set_zone_paths(&meanwhile)
             .context("naming the zones")?;
         self.point();
         self.gate
@@ -216,7 +222,13 @@ impl Hands {
             }
         }
         self.table = Some(table.clone());
-        Ok(())
+        if meanwhile == table.zone_paths {
+            return Ok(());
+        }
+        self.point();
+        self.gate
+            .set_zone_paths(&table.zone_paths)
+            .context("naming the zones that are new")
     }
 
     fn raise(&mut self, class: Class, to: u64) -> Result<()> {
@@ -231,6 +243,16 @@ impl Hands {
             }
         }
     }
+}
+
+/// Zones by path, for the time in which the table before is in force.
+fn until_swapped(before: &[(String, u32)], after: &[(String, u32)]) -> Vec<(String, u32)> {
+    let stays = |named: &(String, u32)| before.contains(named);
+    let paths = after.iter().map(|named| match stays(named) {
+        true => named.clone(),
+        false => (named.0.clone(), ZONE_UNKNOWN),
+    });
+    paths.collect()
 }
 
 impl Hands {
@@ -250,5 +272,33 @@ fn listed(guard: &Guard, keys: &BTreeSet<Digest>, threshold: usize) -> Listed {
         libraries: digests(&guard.libraries),
         modules: digests(&guard.modules),
         kexec: digests(&guard.kexec),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_becomes_another_zones_is_nobodys_until_the_table_is_swapped() {
+        let named = |paths: &[(&str, u32)]| -> Vec<(String, u32)> {
+            let owned = paths.iter().map(|(path, zone)| ((*path).to_owned(), *zone));
+            owned.collect()
+        };
+        let root = ("/governed.slice", ZONE_UNKNOWN);
+        let before = named(&[root, ("/governed.slice/a", 1), ("/governed.slice/b", 2)]);
+        assert_eq!(until_swapped(&before, &before), before);
+        let swapped = named(&[
+            root,
+            ("/governed.slice/a", 2),
+            ("/governed.slice/b", 1),
+            ("/governed.slice/c", 3),
+        ]);
+        let meanwhile = until_swapped(&before, &swapped);
+        assert!(meanwhile.iter().all(|(_, zone)| *zone == ZONE_UNKNOWN));
+        let paths = |named: &[(String, u32)]| -> Vec<String> {
+            named.iter().map(|(path, _)| path.clone()).collect()
+        };
+        assert_eq!(paths(&meanwhile), paths(&swapped), "all of it is governed");
     }
 }

@@ -113,7 +113,7 @@ impl Gate {
     }
 
     /// The zones that are named now, without our own cgroup.
-    pub(super) fn zones_in_force(&self) -> Result<Vec<(String, u32)>, GateError> {
+    pub fn zones_in_force(&self) -> Result<Vec<(String, u32)>, GateError> {
         let mut zones = Vec::new();
         for entry in self.maps.zone_paths.iter() {
             let (path, zone) = entry.map_err(GateError::map(names::ZONE_PATHS, "listing zones"))?;
