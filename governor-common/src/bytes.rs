@@ -6,6 +6,7 @@
 use core::mem::size_of;
 
 use crate::{
+    carrier::Carrier,
     event::Event,
     facts::Label,
     guard::{ListedKey, ProtectedKey},
@@ -42,6 +43,8 @@ unsafe impl Plain for Event {}
 // SAFETY: as above.
 unsafe impl Plain for Label {}
 // SAFETY: as above.
+unsafe impl Plain for Carrier {}
+// SAFETY: as above.
 unsafe impl Plain for EgressKey {}
 // SAFETY: as above.
 unsafe impl Plain for EgressRow {}
@@ -70,6 +73,7 @@ mod tests {
         assert_eq!(size_of::<ListedKey>(), 4 + 4 + 32);
         assert_eq!(size_of::<Row>(), 40 + 6 * 4 + 5 * 8 + 8 * 4 + 4 * 4);
         assert_eq!(size_of::<Label>(), 4 + 4 + 8 + 32);
+        assert_eq!(size_of::<Carrier>(), 4 * 4 + 8 + 8 + 48);
         assert_eq!(size_of::<StateWords>(), 6 * 8);
         assert_eq!(size_of::<EgressKey>(), 4 + 4 + 2 + 2 + 16);
         assert_eq!(size_of::<EgressRow>(), 4 + 4 + 16 * 4);

@@ -7,6 +7,7 @@
 //! Refuses: no dependencies, no allocation, no pointers, no strings that decide anything.
 #![cfg_attr(not(any(test, feature = "user")), no_std)]
 
+pub mod carrier;
 pub mod decide;
 pub mod event;
 pub mod facts;
@@ -23,6 +24,7 @@ mod bytes;
 #[cfg(feature = "user")]
 pub use bytes::Plain;
 
+pub use carrier::{Carrier, Line};
 pub use decide::{
     decide_connect, decide_exec, decide_guard, decide_map, decide_send, decide_socket,
 };

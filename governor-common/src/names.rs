@@ -107,5 +107,8 @@ pub const COUNT_LOST_DENIALS: u32 = 240;
 pub const COUNT_LOST_EVENTS: u32 = 241;
 /// Index in [`COUNTS`] of the canary's refusals, which are no denials.
 pub const COUNT_CANARY: u32 = 242;
+/// Index in [`COUNTS`] of lists of labelled tasks that the daemon read to their end. The programs
+/// alone count there, so that a list made by another program is not taken for theirs.
+pub const COUNT_LISTS: u32 = 243;
 /// Length of [`COUNTS`]. Reasons use the indices below 240.
 pub const COUNT_SLOTS: u32 = 256;

@@ -22,6 +22,7 @@ mod measure;
 mod offsets;
 mod report;
 mod socket;
+mod tasks;
 mod zone;
 
 #[unsafe(no_mangle)]

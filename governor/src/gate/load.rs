@@ -7,7 +7,7 @@ use std::path::Path;
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{CgroupSysctl, Program, ProgramError, links::FdLink},
+    programs::{CgroupSysctl, Iter, Program, ProgramError, links::FdLink},
 };
 
 use super::{
@@ -31,6 +31,8 @@ enum Kind {
     /// An LSM hook with this many arguments.
     Lsm(u32),
     Tracepoint,
+    /// A program that the daemon has go over this kind of object.
+    Iterator(&'static str),
 }
 
 /// Every hook, in the order in which they are attached: labels and measurements before what leans
@@ -70,6 +72,7 @@ pub(super) const HOOKS: &[Hook] = &[
     hook("kernel_module_request", Kind::Lsm(1)),
     hook("locked_down", Kind::Lsm(1)),
     hook("file_open", Kind::Lsm(1)),
+    hook("labelled_tasks", Kind::Iterator("task")),
 ];
 
 const fn hook(name: &'static str, kind: Kind) -> Hook {
@@ -80,6 +83,11 @@ impl Hook {
     /// Whether the program hangs on the root cgroup instead of on a link.
     pub(super) fn is_sysctl(&self) -> bool {
         matches!(self.kind, Kind::Sysctl)
+    }
+
+    /// Whether the program hangs on nothing and runs when the daemon reads its list.
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.kind, Kind::Iterator(_))
     }
 
     /// Why this kernel cannot carry the hook; `None`: it can, as far as its types say.
@@ -94,6 +102,10 @@ impl Hook {
             },
             Kind::Tracepoint if types.has_tracepoint(self.name) => None,
             Kind::Tracepoint => Some("this kernel has no such tracepoint".to_owned()),
+            Kind::Iterator(over) => match types.arguments(&format!("bpf_iter_{over}")) {
+                Some(_) => None,
+                None => Some("this kernel has no such list".to_owned()),
+            },
             // Whether settings can be guarded shows when the program is loaded.
             Kind::Sysctl => None,
         }
@@ -152,6 +164,24 @@ impl Loaded {
             return Err("the object's program is of another kind".to_owned());
         };
         program.load().map_err(|error| describe(&error))?;
+        Ok(program)
+    }
+
+    /// Loads a program that makes a list.
+    pub(super) fn list(&mut self, hook: &Hook) -> Result<&mut Iter, String> {
+        if let Some(reason) = hook.unsupported(&self.types) {
+            return Err(reason);
+        }
+        let program = self
+            .programs
+            .program_mut(hook.name)
+            .ok_or("the object has no such program")?;
+        let (Program::Iter(program), Kind::Iterator(over)) = (program, &hook.kind) else {
+            return Err("the object's program is of another kind".to_owned());
+        };
+        program
+            .load(over, &self.btf)
+            .map_err(|error| describe(&error))?;
         Ok(program)
     }
 
@@ -254,6 +284,17 @@ const OFFSETS: &[(&str, &str, &str, FieldSize)] = &[
     ),
     ("OFF_TASK_STORAGE", "task_struct", "bpf_storage", POINTER),
     ("OFF_TASK_TGID", "task_struct", "tgid", WORD),
+    ("OFF_TASK_PID", "task_struct", "pid", WORD),
+    (
+        "OFF_TASK_STARTED",
+        "task_struct",
+        "start_boottime",
+        FieldSize::Exactly(8),
+    ),
+    ("OFF_TASK_EXIT", "task_struct", "exit_state", WORD),
+    ("OFF_TASK_CGROUPS", "task_struct", "cgroups", POINTER),
+    ("OFF_CGROUPS_UNIFIED", "css_set", "dfl_cgrp", POINTER),
+    ("OFF_LIST_SEQ", "bpf_iter_meta", "seq", POINTER),
     ("OFF_TASK_PARENT", "task_struct", "real_parent", POINTER),
     ("OFF_TASK_PTRACE", "task_struct", "ptrace", WORD),
     ("OFF_TASK_NSPROXY", "task_struct", "nsproxy", POINTER),

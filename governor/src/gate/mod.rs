@@ -22,6 +22,7 @@ mod signals;
 mod state;
 mod sys;
 mod table;
+mod tasks;
 mod zones;
 
 use std::{
@@ -49,6 +50,7 @@ pub use table::EgressRule;
 use load::{HOOKS, Hook, Loaded};
 use maps::Maps;
 use pins::Pins;
+use tasks::Listing;
 
 /// The kernel programs, embedded when the binary was built; empty in a build that never attaches.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("GOVERNOR_EBPF_EMBEDDED"));
@@ -67,6 +69,8 @@ pub struct Gate {
     links: Vec<FdLink>,
     /// Ids of programs that hang on no link.
     programs: Vec<u32>,
+    /// The one of them that lists who carries a label.
+    listing: Listing,
     /// The cgroup of our own service, once the guard is armed.
     own: Option<String>,
     pinned_maps: PathBuf,
@@ -206,11 +210,18 @@ impl Attach<'_> {
     /// Every hook, or the first one that cannot be attached.
     fn all(&mut self) -> Result<Gate, GateError> {
         let (mut hooks, mut links, mut programs) = (Vec::new(), Vec::new(), Vec::new());
+        let mut listing = None;
         for hook in HOOKS {
             let name = hook.name;
             let failed = |reason| GateError::Hook { name, reason };
-            if hook.is_sysctl() {
-                let prog_id = self.sysctl(hook)?.map_err(failed)?;
+            if hook.is_sysctl() || hook.is_list() {
+                let prog_id = if hook.is_sysctl() {
+                    self.sysctl(hook)?.map_err(failed)?
+                } else {
+                    let (prog_id, list) = self.list(hook)?.map_err(failed)?;
+                    listing = Some(list);
+                    prog_id
+                };
                 programs.push(prog_id);
                 let state = HookState::Attached { prog_id };
                 hooks.push(HookStatus { name, state });
@@ -225,11 +236,14 @@ impl Attach<'_> {
             let state = HookState::Attached { prog_id };
             hooks.push(HookStatus { name, state });
         }
+        let listing = listing
+            .ok_or_else(|| GateError::Invalid("no program lists who carries a label".to_owned()))?;
         Ok(Gate {
             maps: Maps::open(&self.pins.maps)?,
             hooks,
             links,
             programs,
+            listing,
             own: None,
             devices: None,
             mapped: None,
@@ -279,6 +293,22 @@ impl Attach<'_> {
             Err(error) => Err(format!("its pin cannot be opened: {}", whole(&error))),
         };
         Ok(attached)
+    }
+
+    /// A program that makes a list is pinned, and hangs on nothing.
+    fn list(&mut self, hook: &Hook) -> Result<Result<(u32, Listing), String>, GateError> {
+        let path = self.pins.links.join(hook.name);
+        if !path.exists() {
+            let program = match self.loaded()?.list(hook) {
+                Ok(program) => program,
+                Err(reason) => return Ok(Err(reason)),
+            };
+            if let Err(error) = program.pin(&path) {
+                return Ok(Err(format!("it cannot be pinned: {}", whole(&error))));
+            }
+            self.made.push(path.clone());
+        }
+        Ok(Listing::open(&path))
     }
 
     fn loaded(&mut self) -> Result<&mut Loaded, GateError> {

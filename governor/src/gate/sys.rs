@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
@@ -14,6 +14,9 @@ const BPF_PROG_ATTACH: libc::c_long = 8;
 const BPF_PROG_DETACH: libc::c_long = 9;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_MAP_FREEZE: libc::c_long = 22;
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_ITER_CREATE: libc::c_long = 33;
+const BPF_TRACE_ITER: u32 = 28;
 const BPF_CGROUP_SYSCTL: u32 = 18;
 const BPF_F_ALLOW_MULTI: u32 = 2;
 
@@ -21,15 +24,26 @@ const BPF_F_ALLOW_MULTI: u32 = 2;
 type Attr = [u64; 16];
 
 fn bpf(command: libc::c_long, attr: &mut Attr) -> io::Result<()> {
+    number_from(command, attr).map(drop)
+}
+
+/// For commands that answer with a number of their own.
+fn number_from(command: libc::c_long, attr: &mut Attr) -> io::Result<i32> {
     // SAFETY: the block is initialised memory of the size that is passed; whatever it points to is
     // kept alive by the caller for the length of this call.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size_of::<Attr>()) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
+    match i32::try_from(result) {
+        Ok(number) if number >= 0 => Ok(number),
+        Ok(_) | Err(_) => Err(io::Error::last_os_error()),
     }
+}
+
+/// For commands that answer with a new descriptor.
+fn descriptor_from(command: libc::c_long, attr: &mut Attr) -> io::Result<OwnedFd> {
+    let fd = number_from(command, attr)?;
+    // SAFETY: the kernel just gave us this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// A descriptor as the kernel wants it in an attribute block.
@@ -88,6 +102,20 @@ pub(super) fn detach_sysctl(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> 
     attr[0] = number(cgroup) | number(program) << 32;
     attr[1] = u64::from(BPF_CGROUP_SYSCTL);
     bpf(BPF_PROG_DETACH, &mut attr)
+}
+
+/// A link to a program that lists something. The kernel forgets it with its descriptor.
+pub(super) fn link_iterator(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut attr: Attr = [0; 16];
+    [attr[0], attr[1]] = [number(program), u64::from(BPF_TRACE_ITER)];
+    descriptor_from(BPF_LINK_CREATE, &mut attr)
+}
+
+/// One list, from its beginning; it stays with the program that the link has now.
+pub(super) fn begin_iterator(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut attr: Attr = [0; 16];
+    attr[0] = number(link);
+    descriptor_from(BPF_ITER_CREATE, &mut attr)
 }
 
 /// Ids of the programs attached to a cgroup itself.

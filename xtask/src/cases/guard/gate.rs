@@ -43,6 +43,7 @@ pub(super) fn objects(guest: &mut Guest) -> Result<()> {
         "maps-*/TABLE",
         "maps-*/LABELS",
         "links-*/sysctl",
+        "links-*/labelled_tasks",
     ] {
         let what = format!("{ROOT} pin /sys/fs/bpf/governor/{pin}");
         refused(guest, &what, Costs::Trust)?;
