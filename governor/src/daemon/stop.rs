@@ -7,7 +7,6 @@
 use std::{
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
-    time::Instant,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -20,7 +19,10 @@ use governor_core::{
     time::ClockReading,
 };
 
-use super::execute::{Hands, Outcome};
+use super::{
+    clock,
+    execute::{Hands, Outcome},
+};
 use crate::{
     cgroups,
     gate::Gate,
@@ -30,6 +32,7 @@ use crate::{
 impl Hands {
     /// Carries out stops, holds and bars.
     pub(super) fn stop(&self, run: Vec<Effect>, outcome: &mut Outcome) {
+        let began = clock::now().map(|now| now.boot.0 / 1000);
         let mut orders = Vec::new();
         for effect in &run {
             orders.push(self.order(effect));
@@ -38,14 +41,20 @@ impl Hands {
             .iter()
             .filter_map(|order| order.as_ref().ok()?.clone())
             .collect();
-        let began = Instant::now();
         let stopped = in_scene(&self.gate, |scene| {
             Ok(stopping::stop(scene, &mut Network::default(), &wanted))
         });
         if let Ok(done) = &stopped {
             outcome.stopped += done.stopped;
-            let (count, took) = (wanted.len(), began.elapsed().as_millis());
-            tracing::info!("{count} stops took {took} ms: {:?}", done.stopped);
+            tracing::info!(
+                at_us = began.unwrap_or_default(),
+                told_us = done.told.as_micros(),
+                halted_us = done.halted.as_micros(),
+                "{} stops took {} ms: {:?}",
+                wanted.len(),
+                done.halted.as_millis(),
+                done.stopped
+            );
         }
         for (effect, order) in run.into_iter().zip(orders) {
             let failed = match (&order, &stopped) {
@@ -136,6 +145,7 @@ fn in_scene<T>(gate: &Gate, act: impl FnOnce(&Scene<'_>) -> Result<T>) -> Result
         cgroups: Path::new(cgroups::ROOT),
         proc: Path::new("/proc"),
         marks: &OnCgroup,
+        carriers: &|| Ok(gate.carriers()?),
         label_of: &label_of,
     })
 }

@@ -6,9 +6,13 @@
 //! killed if that cannot be. It goes over all of it again until a pass finds nobody new. What could
 //! not be reached is an error. All orders of one step share these passes.
 //!
+//! Who carries a label is listed by the kernel, with the cgroup, in one reading: a pass costs as much
+//! as there are labelled tasks, and nothing is looked up by number. See `finding`.
+//!
 //! Refuses: to take a number for a process. See `process`.
 
 mod diag;
+mod finding;
 mod mark;
 mod process;
 mod sockets;
@@ -27,24 +31,25 @@ use std::{
 };
 
 use anyhow::Result;
-use governor_common::Label;
+use governor_common::{Carrier, Label};
 use governor_core::{
     engine::{Grip, Running},
     policy::OnRevoke,
 };
 use rustix::io::Errno;
 
+use self::{
+    finding::{Here, Sorted, Task},
+    mark::{Mark, Marks},
+    process::Process,
+    sockets::{Doomed, Sockets},
+    tree::{State, has_vanished, is},
+};
 pub(crate) use self::{
     mark::OnCgroup,
     sockets::{Network, prepare},
     straggler::HELD_PREFIX,
     thaw::{Thawed, bar, thaw},
-};
-use self::{
-    mark::{Mark, Marks},
-    process::Process,
-    sockets::{Doomed, Sockets},
-    tree::{State, has_vanished, is},
 };
 
 /// What is done to a process or a cgroup, from mild to strict.
@@ -125,6 +130,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) cgroups: &'a Path,
     pub(crate) proc: &'a Path,
     pub(crate) marks: &'a dyn Marks,
+    /// Every task that carries a label, as the kernel lists them.
+    pub(crate) carriers: &'a dyn Fn() -> Result<Vec<Carrier>>,
     pub(crate) label_of: &'a dyn Fn(BorrowedFd<'_>) -> Result<Option<Label>>,
 }
 
@@ -166,6 +173,10 @@ impl std::ops::AddAssign for Stopped {
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) stopped: Stopped,
+    /// How long it took until everybody who was found had been told to stop.
+    pub(crate) told: Duration,
+    /// And until they had, or were waited for no longer.
+    pub(crate) halted: Duration,
     /// What could not be reached, with the zone if it is one zone's.
     pub(crate) failed: Vec<(Option<u32>, String)>,
 }
@@ -181,18 +192,11 @@ impl Outcome {
 
 /// Carries out all orders together.
 pub(crate) fn stop(scene: &Scene<'_>, network: &mut dyn Sockets, orders: &[Order]) -> Outcome {
-    let mut stopping = Stopping {
-        scene,
-        orders,
-        seen: BTreeSet::new(),
-        reached: BTreeMap::new(),
-        killed: BTreeMap::new(),
-        doomed: Doomed::default(),
-        failed: Vec::new(),
-    };
     if orders.is_empty() {
         return Outcome::default();
     }
+    let mut stopping = Stopping::new(scene, orders);
+    let began = Instant::now();
     let mut settled = false;
     for _ in 0..PASSES {
         stopping.failed.clear();
@@ -205,16 +209,21 @@ pub(crate) fn stop(scene: &Scene<'_>, network: &mut dyn Sockets, orders: &[Order
         let why = format!("stopping: new tasks were found in each of {PASSES} passes");
         stopping.failed.push((None, why));
     }
-    let deadline = Instant::now() + PATIENCE;
-    stopping.settle(deadline);
-    stopping.close(network)
+    let told = began.elapsed();
+    stopping.settle(Instant::now() + PATIENCE);
+    let halted = began.elapsed();
+    Outcome {
+        told,
+        halted,
+        ..stopping.close(network)
+    }
 }
 
 struct Stopping<'a> {
     scene: &'a Scene<'a>,
     orders: &'a [Order],
-    /// Where each was found; a straggler is found nowhere.
-    seen: BTreeSet<(PathBuf, i32)>,
+    /// Who was found, and where.
+    seen: BTreeSet<(u64, Task)>,
     reached: BTreeMap<PathBuf, Action>,
     /// Stragglers that were sent SIGKILL. While the handle lives on its process, the number is its.
     killed: BTreeMap<i32, Process>,
@@ -222,117 +231,62 @@ struct Stopping<'a> {
     failed: Vec<(Option<u32>, String)>,
 }
 
-/// What a process in a zone's cgroup turned out to be.
-enum Judged {
-    Gone,
-    /// It carries another zone's label.
-    Elsewhere,
-    Spared,
-    Meant(Action),
-}
-
-impl Stopping<'_> {
-    /// Goes over zones and processes once; whether somebody new was found.
-    fn pass(&mut self, network: &mut dyn Sockets) -> bool {
-        let mut covered = BTreeSet::new();
-        let roots: BTreeSet<(PathBuf, u32)> = self
-            .orders
-            .iter()
-            .map(|order| (order.root.clone(), order.zone))
-            .collect();
-        let mut found = false;
-        for (root, zone) in &roots {
-            found |= self.go_over(root, *zone, &mut covered);
+impl<'a> Stopping<'a> {
+    fn new(scene: &'a Scene<'a>, orders: &'a [Order]) -> Self {
+        Self {
+            scene,
+            orders,
+            seen: BTreeSet::new(),
+            reached: BTreeMap::new(),
+            killed: BTreeMap::new(),
+            doomed: Doomed::default(),
+            failed: Vec::new(),
         }
-        found | self.go_after(network, &covered)
     }
 
-    /// Everything below a zone's cgroup.
-    fn go_over(&mut self, root: &Path, zone: u32, covered: &mut BTreeSet<i32>) -> bool {
+    /// Goes over all tasks once; whether somebody new was found.
+    fn pass(&mut self, network: &mut dyn Sockets) -> bool {
+        let carriers = self.carriers();
+        // Behind the tasks: a cgroup that a task is in exists.
+        let zones = self.zones();
+        let Sorted { inside, strays } = self.sort(&carriers, &zones);
         let mut found = false;
-        let (cgroups, unread) = tree::below(root);
-        if let Some((cgroup, error)) = unread {
-            self.fail(zone, &cgroup, &error);
-        }
-        for cgroup in cgroups {
-            let pids = match tree::pids(&cgroup) {
-                Ok(pids) => pids,
-                Err(error) => {
-                    self.fail(zone, &cgroup, &error);
-                    continue;
-                }
-            };
-            let (mut strictest, mut meant) = (None, Vec::new());
-            for pid in pids {
-                match self.judge(zone, pid) {
-                    Judged::Gone | Judged::Elsewhere => {}
-                    Judged::Spared => drop(covered.insert(pid)),
-                    Judged::Meant(action) => {
-                        covered.insert(pid);
-                        strictest = strictest.max(Some(action));
-                        meant.push(pid);
-                    }
-                }
+        for ((root, cgroup), here) in &inside {
+            let mut new = false;
+            for task in &here.tasks {
+                new |= self.seen.insert((here.id, *task));
             }
-            let Some(action) = strictest else { continue };
-            match self.act(root, &cgroup, action, &meant) {
+            found |= new;
+            // Whoever was there before has it coming already.
+            if !new && self.reached.get(*cgroup) >= Some(&here.action) {
+                continue;
+            }
+            match self.act(root, cgroup, here) {
                 Ok(Some(stopped)) => {
-                    let done = self.reached.entry(stopped).or_insert(action);
-                    *done = action.max(*done);
+                    let done = self.reached.entry(stopped).or_insert(here.action);
+                    *done = here.action.max(*done);
                 }
                 // Gone meanwhile: what was in it has ended or is found elsewhere.
                 Ok(None) => {}
                 // One that will not be reached must not keep the others running.
-                Err(error) => self.fail(zone, &cgroup, &error),
-            }
-            for pid in meant {
-                found |= self.seen.insert((cgroup.clone(), pid));
+                Err(error) => self.fail(here.zone, cgroup, &error),
             }
         }
-        found
-    }
-
-    fn judge(&self, zone: u32, pid: i32) -> Judged {
-        let orders = || self.orders.iter().filter(|order| order.zone == zone);
-        let label = match Process::open(pid) {
-            Ok(None) => return Judged::Gone,
-            Ok(Some(process)) if process.has_ended() => return Judged::Gone,
-            Ok(Some(process)) => match self.scene.label(&process) {
-                Err(_) if process.has_ended() => return Judged::Gone,
-                label => label,
-            },
-            Err(error) => Err(error.into()),
-        };
-        let action = match label {
-            Ok(None) => return Judged::Spared,
-            Ok(Some(label)) if label.zone != zone => return Judged::Elsewhere,
-            Ok(Some(label)) => orders()
-                .filter(|order| order.means(&label))
-                .map(action)
-                .max(),
-            // What cannot be told apart from what is meant is treated like it.
-            Err(_) => orders().map(action).max(),
-        };
-        action.map_or(Judged::Spared, Judged::Meant)
+        found | self.go_after(network, &strays)
     }
 
     /// Stops one cgroup and what is below it; the cgroup that was stopped. `None`: it is gone.
-    fn act(
-        &mut self,
-        root: &Path,
-        cgroup: &Path,
-        action: Action,
-        meant: &[i32],
-    ) -> io::Result<Option<PathBuf>> {
-        if action.closes() {
-            // Before it is killed: systemd removes it at once.
-            self.doomed.cgroups.extend(tree::id(cgroup).ok());
+    fn act(&mut self, root: &Path, cgroup: &Path, here: &Here) -> io::Result<Option<PathBuf>> {
+        if here.action.closes() {
+            self.doomed.cgroups.insert(here.id);
         }
         let whole = |()| cgroup.to_owned();
-        let result = match action.mark() {
+        let result = match here.action.mark() {
             Some(mark) => self.freeze(cgroup, mark).map(whole),
             None => match tree::write(&cgroup.join("cgroup.kill"), "1") {
-                Err(error) if is(&error, Errno::OPNOTSUPP) => kill_threaded(root, cgroup, meant),
+                Err(error) if is(&error, Errno::OPNOTSUPP) => {
+                    self.kill_threaded(root, cgroup, here)
+                }
                 result => result.map(whole),
             },
         };
@@ -340,6 +294,39 @@ impl Stopping<'_> {
             Ok(stopped) => Ok(Some(stopped)),
             Err(error) if has_vanished(&error) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// A threaded cgroup holds threads, and only a domain can be killed: the nearest one above it that
+    /// is still inside the zone. The zone itself holds other work too, so there its processes are
+    /// killed one by one.
+    fn kill_threaded(&self, root: &Path, cgroup: &Path, here: &Here) -> io::Result<PathBuf> {
+        let inside = |dir: &&Path| dir.starts_with(root) && *dir != root;
+        for domain in cgroup.ancestors().skip(1).take_while(inside) {
+            match tree::write(&domain.join("cgroup.kill"), "1") {
+                Err(error) if is(&error, Errno::OPNOTSUPP) => {}
+                result => return result.map(|()| domain.to_owned()),
+            }
+        }
+        let mut failed = None;
+        let pids: BTreeSet<i32> = here.tasks.iter().map(|task| task.process).collect();
+        for pid in pids {
+            let killed = Process::open(pid).and_then(|process| match process {
+                Some(process) if self.is_still_meant(&process) => process.kill(),
+                Some(_) | None => Ok(()),
+            });
+            if let Err(error) = killed {
+                failed = Some(error);
+            }
+        }
+        failed.map_or(Ok(cgroup.to_owned()), Err)
+    }
+
+    /// Who has the number now may be another. One whose label cannot be read is not let off.
+    fn is_still_meant(&self, process: &Process) -> bool {
+        match self.scene.label(process) {
+            Ok(label) => label.is_some_and(|label| self.wanted(&label).is_some()),
+            Err(_) => true,
         }
     }
 
@@ -371,10 +358,10 @@ impl Stopping<'_> {
                 }
             }
         }
-        for process in self.killed.values() {
-            if !process.ends(deadline) {
-                tracing::warn!(pid = process.pid, "killed, and not ended yet");
-            }
+        let processes = self.killed.values();
+        let not_yet = processes.filter(|process| !process.ends(deadline)).count();
+        if not_yet > 0 {
+            tracing::warn!("{not_yet} processes were killed, and have not ended yet");
         }
     }
 
@@ -402,6 +389,7 @@ impl Stopping<'_> {
         Outcome {
             stopped,
             failed: self.failed,
+            ..Outcome::default()
         }
     }
 
@@ -441,31 +429,6 @@ impl Stopping<'_> {
             format!("reaching what runs in `{cgroup}`: {error}; see what it holds and try again");
         self.failed.push((Some(zone), why));
     }
-}
-
-fn action(order: &Order) -> Action {
-    order.action
-}
-
-/// A threaded cgroup holds threads, and only a domain can be killed: the nearest one above it that is
-/// still inside the zone. The zone itself holds other work too, so there its processes are killed
-/// one by one.
-fn kill_threaded(root: &Path, cgroup: &Path, meant: &[i32]) -> io::Result<PathBuf> {
-    let inside = |dir: &&Path| dir.starts_with(root) && *dir != root;
-    for domain in cgroup.ancestors().skip(1).take_while(inside) {
-        match tree::write(&domain.join("cgroup.kill"), "1") {
-            Err(error) if is(&error, Errno::OPNOTSUPP) => {}
-            result => return result.map(|()| domain.to_owned()),
-        }
-    }
-    let mut failed = None;
-    for pid in meant {
-        let killed = Process::open(*pid).and_then(|process| process.map_or(Ok(()), |p| p.kill()));
-        if let Err(error) = killed {
-            failed = Some(error);
-        }
-    }
-    failed.map_or(Ok(cgroup.to_owned()), Err)
 }
 
 /// How often everything is gone over for what moved meanwhile. Two passes see all that moved once; the

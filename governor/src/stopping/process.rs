@@ -65,8 +65,16 @@ impl Process {
     /// Inode numbers of the sockets that any of its threads has open.
     pub(crate) fn sockets(&self, proc: &Path) -> io::Result<BTreeSet<u32>> {
         let mut found = BTreeSet::new();
-        for thread in numbers(&proc.join(format!("{}/task", self.pid)))? {
-            let fds = proc.join(format!("{}/task/{thread}/fd", self.pid));
+        let dir = proc.join(self.pid.to_string());
+        let threads = if self.has_threads(proc)? {
+            let numbers = numbers(&dir.join("task"))?.into_iter();
+            numbers
+                .map(|thread| dir.join(format!("task/{thread}/fd")))
+                .collect()
+        } else {
+            vec![dir.join("fd")]
+        };
+        for fds in threads {
             let Some(fds) = unless_gone(fs::read_dir(fds))? else {
                 continue;
             };
@@ -87,15 +95,10 @@ impl Process {
 
     /// Handles on the threads besides the first, where the kernel has them.
     pub(crate) fn other_threads(&self, proc: &Path) -> io::Result<Vec<OwnedFd>> {
-        let dir = proc.join(format!("{}/task", self.pid));
-        // A directory's own two links, and one for each thread.
-        match unless_gone(fs::metadata(&dir))? {
-            Some(metadata) if metadata.nlink() > 3 => {}
-            Some(_) | None => return Ok(Vec::new()),
-        }
-        if !threads_have_handles() {
+        if !threads_have_handles() || !self.has_threads(proc)? {
             return Ok(Vec::new());
         }
+        let dir = proc.join(format!("{}/task", self.pid));
         let mut threads = Vec::new();
         for thread in numbers(&dir)?.into_iter().filter(|tid| *tid != self.pid) {
             threads.extend(open(thread, PidfdFlags::from_bits_retain(PIDFD_THREAD))?);
@@ -105,6 +108,13 @@ impl Process {
         } else {
             threads
         })
+    }
+
+    /// Whether there are threads besides the first.
+    fn has_threads(&self, proc: &Path) -> io::Result<bool> {
+        let dir = proc.join(format!("{}/task", self.pid));
+        // A directory's own two links, and one for each thread.
+        Ok(unless_gone(fs::metadata(dir))?.is_some_and(|metadata| metadata.nlink() > 3))
     }
 
     /// The cgroup it is in, below the hierarchy's root.

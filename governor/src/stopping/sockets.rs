@@ -70,13 +70,19 @@ pub(crate) fn prepare() -> Result<()> {
         .map(drop)
 }
 
-/// Connections with these inode numbers, as they are now.
-pub(crate) fn named(kernel: &mut dyn Sockets, inodes: &BTreeSet<u32>) -> Result<Vec<Socket>> {
-    if inodes.is_empty() {
-        return Ok(Vec::new());
-    }
+/// Connections that are among those that each of these has open, by inode number. Nobody is asked
+/// while there is no connection on the host that somebody could have open.
+pub(crate) fn open_in(
+    kernel: &mut dyn Sockets,
+    open: &mut dyn Iterator<Item = BTreeSet<u32>>,
+) -> Result<Vec<Socket>> {
     let mut listed = kernel.list().context("listing connections")?;
-    listed.retain(|socket| socket.inode != 0 && inodes.contains(&socket.inode));
+    listed.retain(|socket| socket.inode != 0);
+    if listed.is_empty() {
+        return Ok(listed);
+    }
+    let inodes: BTreeSet<u32> = open.flatten().collect();
+    listed.retain(|socket| inodes.contains(&socket.inode));
     Ok(listed)
 }
 
@@ -144,6 +150,24 @@ mod tests {
             .unwrap()
     }
 
+    /// What the kernel says of this stream.
+    fn named(diag: &mut Network, stream: &TcpStream) -> Vec<Socket> {
+        let open = [BTreeSet::new(), [inode(stream)].into()];
+        open_in(diag, &mut open.into_iter()).unwrap()
+    }
+
+    #[test]
+    fn nobody_is_asked_what_it_has_open_while_nothing_is() {
+        let asked = std::cell::Cell::new(0);
+        let mut open = std::iter::repeat_with(|| {
+            asked.set(asked.get() + 1);
+            BTreeSet::from([asked.get()])
+        })
+        .take(3);
+        assert!(open_in(&mut fake::Silent, &mut open).unwrap().is_empty());
+        assert_eq!(asked.get(), 0);
+    }
+
     /// Connections of this very test; destroying takes CAP_NET_ADMIN.
     #[test]
     fn what_is_named_is_closed_and_nothing_else() {
@@ -154,7 +178,7 @@ mod tests {
         };
         let ((doomed, mut peer), (spared, _other)) = (connect(), connect());
         let mut diag = Network::default();
-        let named_now = named(&mut diag, &[inode(&doomed)].into()).unwrap();
+        let named_now = named(&mut diag, &doomed);
         assert_eq!(named_now.len(), 1);
         let which = Doomed {
             inodes: [inode(&doomed)].into(),
@@ -195,9 +219,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let mut diag = Network::default();
-        let mut socket = named(&mut diag, &[inode(&stream)].into())
-            .unwrap()
-            .remove(0);
+        let mut socket = named(&mut diag, &stream).remove(0);
         socket.cgroup = 7;
         let which = Doomed {
             cgroups: [7].into(),

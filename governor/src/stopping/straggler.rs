@@ -1,19 +1,19 @@
-//! What left its zone's cgroup: found by its label among all processes.
+//! What left its zone's cgroup: found by its label, wherever it is.
 //!
 //! Promises: a straggler is killed through its pidfd, or moved into a leaf of its own below the zone,
 //! which is frozen once it is certain that it was this process that moved. Moving takes a number: if
 //! the process ended meanwhile, whoever had the number by then is put back, and was never frozen.
 
 use std::{
-    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use super::{
     Action, Stopping,
+    finding::Strays,
     mark::Mark,
-    process::{self, Process},
+    process::Process,
     sockets::{self, Sockets},
     tree,
 };
@@ -23,37 +23,33 @@ pub(crate) const HELD_PREFIX: &str = "governor-held-";
 
 /// Where a straggler ended up.
 enum Caught {
-    Held(PathBuf),
+    /// In this leaf, which has this number.
+    Held(PathBuf, u64),
     Ended,
 }
 
 impl Stopping<'_> {
-    /// Every process that is not `covered`; whether somebody new was found.
-    pub(super) fn go_after(&mut self, network: &mut dyn Sockets, covered: &BTreeSet<i32>) -> bool {
-        let pids = match process::all(self.scene.proc) {
-            Ok(pids) => pids,
-            Err(error) => {
-                self.failed
-                    .push((None, format!("listing processes: {error}")));
-                return false;
-            }
-        };
+    /// Every process that carries a label outside of its zone; whether somebody new was found.
+    pub(super) fn go_after(&mut self, network: &mut dyn Sockets, strays: &Strays) -> bool {
         let (mut found, mut victims) = (false, Vec::new());
-        for pid in pids.into_iter().filter(|pid| !covered.contains(pid)) {
-            let Some((process, action, zone, root)) = self.straggler(pid) else {
+        for (pid, seen) in strays {
+            let Some((process, action, zone, root)) = self.straggler(*pid) else {
                 continue;
             };
-            found |= self.seen.insert((PathBuf::new(), pid));
+            for place in seen {
+                found |= self.seen.insert(*place);
+            }
             let Some(mark) = action.mark() else {
                 victims.push((process, zone));
                 continue;
             };
             match self.hold(&process, &root, mark) {
-                Ok(Caught::Held(leaf)) => {
+                Ok(Caught::Held(leaf, id)) => {
                     if action.closes() {
-                        self.doomed.cgroups.extend(tree::id(&leaf).ok());
+                        self.doomed.cgroups.insert(id);
                     }
-                    self.seen.insert((leaf.clone(), pid));
+                    let moved = seen.iter().map(|(_, task)| (id, *task));
+                    self.seen.extend(moved);
                     self.reached.insert(leaf, action);
                 }
                 Ok(Caught::Ended) => {}
@@ -90,9 +86,7 @@ impl Stopping<'_> {
         }
         match label {
             Ok(label) => {
-                let label = label?;
-                let orders = self.orders.iter().filter(|order| order.means(&label));
-                let order = orders.max_by_key(|order| order.action)?;
+                let order = self.wanted(&label?)?;
                 Some((process, order.action, order.zone, order.root.clone()))
             }
             Err(error) => {
@@ -105,12 +99,14 @@ impl Stopping<'_> {
     }
 
     fn kill(&mut self, network: &mut dyn Sockets, victims: Vec<(Process, u32)>) {
-        let mut open = BTreeSet::new();
-        for (process, _) in &victims {
-            // Who cannot be asked any more loses them by ending.
-            open.extend(process.sockets(self.scene.proc).unwrap_or_default());
+        if victims.is_empty() {
+            return;
         }
-        match sockets::named(network, &open) {
+        let proc = self.scene.proc;
+        let mut processes = victims.iter().map(|(process, _)| process);
+        // Who cannot be asked any more loses them by ending.
+        let open = |process: &Process| process.sockets(proc).unwrap_or_default();
+        match sockets::open_in(network, &mut processes.by_ref().map(open)) {
             Ok(sockets) => self.doomed.sockets.extend(sockets),
             Err(error) => self.failed.push((None, format!("{error:#}"))),
         }
@@ -145,7 +141,8 @@ impl Stopping<'_> {
             drop(fs::remove_dir(&leaf));
             return Err(error);
         }
-        Ok(Caught::Held(leaf))
+        let id = tree::id(&leaf)?;
+        Ok(Caught::Held(leaf, id))
     }
 }
 

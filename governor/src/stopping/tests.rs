@@ -8,6 +8,7 @@ use std::{
     process::{Child, Command},
 };
 
+use governor_common::Line;
 use governor_core::engine::Thaw;
 
 use super::{mark::fake::InMemory, sockets::fake::Silent, *};
@@ -77,7 +78,30 @@ fn pid_of(fd: BorrowedFd<'_>) -> i32 {
     pid.unwrap().trim().parse().unwrap()
 }
 
-fn with_scene<T>(marks: &InMemory, labels: &Labels, act: impl FnOnce(&Scene<'_>) -> T) -> T {
+/// What the kernel would list: whoever has a label, where a directory below `root` says that it is.
+fn carriers(root: &Path, labels: &Labels) -> Vec<Carrier> {
+    let (dirs, _) = tree::below(root);
+    let place = |pid: i32| {
+        let holds = |dir: &&PathBuf| tree::pids(dir).is_ok_and(|pids| pids.contains(&pid));
+        dirs.iter().find(holds).and_then(|dir| tree::id(dir).ok())
+    };
+    let line = |(pid, label): (&i32, &Option<Label>)| Carrier {
+        line: label.map_or(Line::Unread, |_| Line::Labelled) as u32,
+        tgid: pid.cast_unsigned(),
+        pid: pid.cast_unsigned(),
+        cgroup: place(*pid).unwrap_or_default(),
+        label: label.unwrap_or_default(),
+        ..Carrier::default()
+    };
+    labels.iter().map(line).collect()
+}
+
+fn with_scene<T>(
+    root: &Path,
+    marks: &InMemory,
+    labels: &Labels,
+    act: impl FnOnce(&Scene<'_>) -> T,
+) -> T {
     let label_of = |fd: BorrowedFd<'_>| match labels.get(&pid_of(fd)) {
         None => Ok(None),
         Some(Some(label)) => Ok(Some(*label)),
@@ -87,6 +111,7 @@ fn with_scene<T>(marks: &InMemory, labels: &Labels, act: impl FnOnce(&Scene<'_>)
         cgroups: Path::new("/nowhere"),
         proc: Path::new("/proc"),
         marks,
+        carriers: &|| Ok(carriers(root, labels)),
         label_of: &label_of,
     })
 }
@@ -101,7 +126,10 @@ fn order(root: &Path, running: Running, action: Action) -> Order {
 }
 
 fn stop_all(labels: &Labels, orders: &[Order]) -> Outcome {
-    with_scene(&InMemory::default(), labels, |scene| {
+    let root = orders
+        .first()
+        .map_or(Path::new("/nowhere"), |order| &order.root);
+    with_scene(root, &InMemory::default(), labels, |scene| {
         stop(scene, &mut Silent, orders)
     })
 }
@@ -158,29 +186,61 @@ fn what_moved_during_a_pass_is_reached_by_the_next() {
     let one = Sleeper::new();
     let first = cgroup(root.path(), "first", &[]);
     let second = cgroup(root.path(), "second", &[one.pid()]);
-    let moved = RefCell::new(false);
-    let label_of = |fd: BorrowedFd<'_>| {
-        if pid_of(fd) != one.pid() {
-            return Ok(None);
-        }
+    let labels = Labels::from([(one.pid(), Some(label(WORKLOAD)))]);
+    let listed = RefCell::new(0);
+    let list = || {
+        let carriers = carriers(root.path(), &labels);
         // It leaves while it is looked at.
-        if !moved.replace(true) {
+        if listed.replace_with(|times| *times + 1) == 0 {
             fs::write(second.join("cgroup.procs"), "").unwrap();
             fs::write(first.join("cgroup.procs"), format!("{}\n", one.pid())).unwrap();
         }
-        Ok(Some(label(WORKLOAD)))
+        Ok(carriers)
     };
+    let label_of = |_: BorrowedFd<'_>| Ok(Some(label(WORKLOAD)));
     let marks = InMemory::default();
     let scene = Scene {
         cgroups: root.path(),
         proc: Path::new("/proc"),
         marks: &marks,
+        carriers: &list,
         label_of: &label_of,
     };
     let orders = [order(root.path(), Running::All, Action::Kill)];
     let outcome = stop(&scene, &mut Silent, &orders);
     assert_eq!(outcome.stopped.killed, 2);
     assert_eq!(read(&first, "cgroup.kill"), "1");
+    assert_eq!(
+        listed.take(),
+        3,
+        "the last pass is the one that finds nobody"
+    );
+}
+
+#[test]
+fn without_the_kernels_list_every_process_is_asked() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut one, mut other, mut unread) = (Sleeper::new(), Sleeper::new(), Sleeper::new());
+    let labels = Labels::from([
+        (one.pid(), Some(label(WORKLOAD))),
+        (other.pid(), Some(label(WORKLOAD + 1))),
+        (unread.pid(), None),
+    ]);
+    let marks = InMemory::default();
+    let orders = [order(
+        root.path(),
+        Running::Workload(WORKLOAD),
+        Action::Kill,
+    )];
+    let outcome = with_scene(root.path(), &marks, &labels, |scene| {
+        let scene = Scene {
+            carriers: &|| anyhow::bail!("made to fail"),
+            ..*scene
+        };
+        stop(&scene, &mut Silent, &orders)
+    });
+    assert_eq!((outcome.stopped.killed, outcome.failed.len()), (1, 1));
+    assert!(one.was_killed() && !other.was_killed() && !unread.was_killed());
 }
 
 #[test]
@@ -245,15 +305,30 @@ fn a_label_that_cannot_be_read_counts_in_the_zone_and_is_an_error_outside() {
 fn a_threaded_cgroup_is_killed_at_its_domain_or_process_by_process() {
     let root = tempfile::tempdir().unwrap();
     let leaf = cgroup(root.path(), "leaf", &[]);
-    let stopped = kill_threaded(root.path(), &leaf.join("threads"), &[]).unwrap();
-    assert_eq!(stopped, leaf);
-    // Directly below the zone: its own domain is the zone's, where other work runs too.
     let own = cgroup(root.path(), "", &[]).join("threads");
-    let mut one = Sleeper::new();
-    let pids = [one.pid(), i32::MAX];
-    assert_eq!(kill_threaded(root.path(), &own, &pids).unwrap(), own);
+    let (mut one, mut other) = (Sleeper::new(), Sleeper::new());
+    // What was listed may be over by now, and its number another's.
+    let labels = Labels::from([(one.pid(), Some(label(WORKLOAD)))]);
+    let orders = [order(root.path(), Running::All, Action::Kill)];
+    let marks = InMemory::default();
+    with_scene(root.path(), &marks, &labels, |scene| {
+        let stopping = Stopping::new(scene, &orders);
+        let here = |pids: &[i32]| Here {
+            zone: ZONE,
+            id: 0,
+            action: Action::Kill,
+            tasks: pids.iter().map(|pid| Task::numbered(*pid)).collect(),
+        };
+        let threads = leaf.join("threads");
+        let stopped = stopping.kill_threaded(root.path(), &threads, &here(&[]));
+        assert_eq!(stopped.unwrap(), leaf);
+        // Directly below the zone: its own domain is the zone's, where other work runs too.
+        let here = here(&[one.pid(), other.pid(), i32::MAX]);
+        let stopped = stopping.kill_threaded(root.path(), &own, &here);
+        assert_eq!(stopped.unwrap(), own);
+    });
     one.0.wait().unwrap();
-    assert!(one.was_killed());
+    assert!(one.was_killed() && !other.was_killed());
     assert_eq!(read(root.path(), "cgroup.kill"), "");
 }
 
@@ -333,7 +408,10 @@ fn only_what_may_goes_on_and_only_for_the_right_reason() {
         ..plan.clone()
     };
     let go = |labels: &Labels, plan: &Thaw| {
-        let done = with_scene(&marks, labels, |scene| thaw(scene, root.path(), plan)).unwrap();
+        let done = with_scene(root.path(), &marks, labels, |scene| {
+            thaw(scene, root.path(), plan)
+        })
+        .unwrap();
         (done.thawed, done.kept)
     };
     for (mark, alone) in [
@@ -368,7 +446,10 @@ fn only_what_may_goes_on_and_only_for_the_right_reason() {
         assert_eq!(go(&labels, &plan), (0, 1));
         assert_eq!(read(&dir, "cgroup.freeze"), "");
     }
-    with_scene(&marks, &labels, |scene| bar(scene, root.path())).unwrap();
+    with_scene(root.path(), &marks, &labels, |scene| {
+        bar(scene, root.path())
+    })
+    .unwrap();
     assert_eq!(marks.get(&dir).unwrap(), Some(Mark::Paused));
     assert_eq!(marks.get(&unmarked).unwrap(), None);
 }
@@ -383,7 +464,9 @@ fn what_somebody_else_froze_does_not_go_on_for_trust() {
     for (before, mark) in [("1\n", Mark::Barred), ("0\n", Mark::Frozen)] {
         fs::write(dir.join("cgroup.freeze"), before).unwrap();
         let marks = InMemory::default();
-        with_scene(&marks, &labels, |scene| stop(scene, &mut Silent, &orders));
+        with_scene(root.path(), &marks, &labels, |scene| {
+            stop(scene, &mut Silent, &orders)
+        });
         assert_eq!(marks.get(&dir).unwrap(), Some(mark));
     }
 }

@@ -1,0 +1,243 @@
+//! Who is meant, and where.
+//!
+//! Promises: whoever carries a label is found, wherever it moved to. The kernel's own list tells task,
+//! label and cgroup at once, so inside of a zone no number is followed anywhere. Where that list
+//! cannot be had every process is asked through a handle instead, which is slower and finds the same.
+//! What cannot be told apart from what is meant is treated like it inside of a zone, and is an error
+//! outside.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use governor_common::{Carrier, Label, Line};
+
+use super::{Action, Order, Stopping, process, process::Process, tree};
+
+/// A task, and no other that ever has its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Task {
+    pub(super) process: i32,
+    thread: u32,
+    started: u64,
+}
+
+#[cfg(test)]
+impl Task {
+    pub(super) const fn numbered(process: i32) -> Self {
+        Self {
+            process,
+            thread: process.cast_unsigned(),
+            started: 0,
+        }
+    }
+}
+
+/// A zone's cgroup with everything below it, by number.
+pub(super) struct Zone {
+    zone: u32,
+    root: PathBuf,
+    cgroups: BTreeMap<u64, PathBuf>,
+}
+
+/// What is to be done in one cgroup.
+pub(super) struct Here {
+    pub(super) zone: u32,
+    /// The cgroup's number.
+    pub(super) id: u64,
+    pub(super) action: Action,
+    pub(super) tasks: Vec<Task>,
+}
+
+/// Processes outside of their zones, each with the places that its threads are in.
+pub(super) type Strays = BTreeMap<i32, Vec<(u64, Task)>>;
+
+/// Everybody who is meant.
+#[derive(Default)]
+pub(super) struct Sorted<'z> {
+    /// By the zone's cgroup and their own.
+    pub(super) inside: BTreeMap<(&'z Path, &'z Path), Here>,
+    pub(super) strays: Strays,
+}
+
+impl Stopping<'_> {
+    /// Every task with a label.
+    pub(super) fn carriers(&mut self) -> Vec<Carrier> {
+        match (self.scene.carriers)() {
+            Ok(carriers) => carriers,
+            Err(error) => {
+                tracing::warn!("{error:#}; every process is asked instead");
+                self.ask_everybody()
+            }
+        }
+    }
+
+    /// The zones that orders speak of.
+    pub(super) fn zones(&mut self) -> Vec<Zone> {
+        let roots: BTreeSet<(&Path, u32)> = self
+            .orders
+            .iter()
+            .map(|order| (order.root.as_path(), order.zone))
+            .collect();
+        let mut zones = Vec::new();
+        for (root, zone) in roots {
+            let (found, unread) = tree::below(root);
+            if let Some((cgroup, error)) = unread {
+                self.fail(zone, &cgroup, &error);
+            }
+            // One that is gone by now holds nobody.
+            let numbered = found
+                .into_iter()
+                .filter_map(|cgroup| Some((tree::id(&cgroup).ok()?, cgroup)));
+            zones.push(Zone {
+                zone,
+                root: root.to_owned(),
+                cgroups: numbered.collect(),
+            });
+        }
+        zones
+    }
+
+    /// What is meant of these, and where it is.
+    pub(super) fn sort<'z>(&mut self, carriers: &[Carrier], zones: &'z [Zone]) -> Sorted<'z> {
+        let mut sorted = Sorted::default();
+        for carrier in carriers {
+            let Ok(process) = i32::try_from(carrier.tgid) else {
+                continue;
+            };
+            let task = Task {
+                process,
+                thread: carrier.pid,
+                started: carrier.started,
+            };
+            let label = match Line::from_u32(carrier.line) {
+                Some(Line::Labelled) => Ok(Some(carrier.label)),
+                Some(Line::Unread) | None => self.asked(process),
+                Some(Line::End) => continue,
+            };
+            match label {
+                Ok(None) => {}
+                Ok(Some(label)) => {
+                    let Some(action) = self.wanted(&label).map(|order| order.action) else {
+                        continue;
+                    };
+                    let own = zones.iter().find(|zone| {
+                        zone.zone == label.zone && zone.cgroups.contains_key(&carrier.cgroup)
+                    });
+                    match own {
+                        Some(zone) => sorted.add(zone, carrier.cgroup, action, task),
+                        None => {
+                            let places = sorted.strays.entry(process).or_default();
+                            places.push((carrier.cgroup, task));
+                        }
+                    }
+                }
+                Err(why) => {
+                    let here = |zone: &&Zone| zone.cgroups.contains_key(&carrier.cgroup);
+                    let mut known = false;
+                    for zone in zones.iter().filter(here) {
+                        known = true;
+                        let orders = self.orders.iter().filter(|order| order.zone == zone.zone);
+                        if let Some(action) = orders.map(|order| order.action).max() {
+                            sorted.add(zone, carrier.cgroup, action, task);
+                        }
+                    }
+                    if !known {
+                        // It may be anybody's.
+                        self.failed.push((None, why));
+                    }
+                }
+            }
+        }
+        sorted
+    }
+
+    /// The strictest order that means this label.
+    pub(super) fn wanted(&self, label: &Label) -> Option<&Order> {
+        let orders = self.orders.iter().filter(|order| order.means(label));
+        orders.max_by_key(|order| order.action)
+    }
+
+    /// The label of a process by its handle; `None`: it has none, or has ended.
+    fn asked(&self, pid: i32) -> Result<Option<Label>, String> {
+        match Process::open(pid) {
+            Ok(Some(process)) => self.asked_through(&process),
+            Ok(None) => Ok(None),
+            Err(error) => Err(format!("taking hold of process {pid}: {error}")),
+        }
+    }
+
+    fn asked_through(&self, process: &Process) -> Result<Option<Label>, String> {
+        let label = self.scene.label(process);
+        if process.has_ended() {
+            return Ok(None);
+        }
+        label.map_err(|error| format!("reading the label of process {}: {error:#}", process.pid))
+    }
+
+    /// The list, by way of every process there is. Here a thread is not asked by itself: what its
+    /// process carries it carries too.
+    fn ask_everybody(&mut self) -> Vec<Carrier> {
+        let pids = match process::all(self.scene.proc) {
+            Ok(pids) => pids,
+            Err(error) => {
+                let why = format!("listing processes: {error}");
+                self.failed.push((None, why));
+                return Vec::new();
+            }
+        };
+        let mut carriers = Vec::new();
+        for pid in pids {
+            let process = match Process::open(pid) {
+                Ok(Some(process)) => process,
+                Ok(None) => continue,
+                Err(error) => {
+                    let why = format!("taking hold of process {pid}: {error}");
+                    self.failed.push((None, why));
+                    continue;
+                }
+            };
+            let (line, label) = match self.asked_through(&process) {
+                Ok(None) => continue,
+                Ok(Some(label)) => (Line::Labelled, label),
+                Err(_) => (Line::Unread, Label::default()),
+            };
+            let number = u32::try_from(pid).unwrap_or_default();
+            carriers.push(Carrier {
+                line: line as u32,
+                tgid: number,
+                pid: number,
+                // Nowhere, if that cannot be said: then it is taken for one that left its zone.
+                cgroup: self.cgroup_of(&process).unwrap_or_default(),
+                label,
+                ..Carrier::default()
+            });
+        }
+        carriers
+    }
+
+    fn cgroup_of(&self, process: &Process) -> Option<u64> {
+        let path = process.cgroup(self.scene.proc).ok()??;
+        tree::id(&self.scene.cgroups.join(path)).ok()
+    }
+}
+
+impl<'z> Sorted<'z> {
+    fn add(&mut self, zone: &'z Zone, id: u64, action: Action, task: Task) {
+        let Some(cgroup) = zone.cgroups.get(&id) else {
+            return;
+        };
+        let here = self
+            .inside
+            .entry((&zone.root, cgroup))
+            .or_insert_with(|| Here {
+                zone: zone.zone,
+                id,
+                action,
+                tasks: Vec::new(),
+            });
+        here.action = here.action.max(action);
+        here.tasks.push(task);
+    }
+}
