@@ -4,7 +4,7 @@
 //! is granted in that step, and what takes away is still done; every failure is reported back with
 //! the effect it belongs to. It decides nothing.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use governor_common::{
@@ -53,6 +53,8 @@ pub(crate) struct Outcome {
     pub(crate) failed: Vec<(Effect, String)>,
     /// What to ask the TPM for, once the engine is the next one.
     pub(crate) begun: Vec<Effect>,
+    /// When the last of what takes away was done.
+    pub(crate) revoked: Option<Instant>,
     /// cgroups that were frozen, quarantined or killed.
     pub(crate) stopped: stopping::Stopped,
     /// cgroups that went on, or did not although they were meant.
@@ -72,6 +74,7 @@ impl Hands {
                 let more = std::iter::from_fn(|| effects.next_if(Effect::stops));
                 let run = std::iter::once(effect).chain(more).collect();
                 self.stop(run, &mut outcome);
+                outcome.revoked = Some(Instant::now());
                 continue;
             }
             if outcome.grant_failed && !effect.revokes() {
@@ -101,6 +104,8 @@ impl Hands {
                     );
                 }
                 outcome.failed.push((effect, format!("{error:#}")));
+            } else if effect.revokes() {
+                outcome.revoked = Some(Instant::now());
             }
         }
         #[cfg(feature = "fault-points")]

@@ -26,7 +26,7 @@ mod watch;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -228,7 +228,7 @@ impl Daemon {
                 // denies on; a daemon that starts again adopts.
                 bail!("effects kept failing: {input:?}");
             }
-            let now = clock::now()?;
+            let (now, began) = (clock::now()?, Instant::now());
             #[cfg(feature = "fault-points")]
             let named = fault::name(&input);
             let step = self.engine.handle(now, input);
@@ -242,7 +242,18 @@ impl Daemon {
             let after = self.engine.trust();
             if after.name() != before {
                 let reasons: Vec<String> = after.causes().keys().map(|c| c.code()).collect();
-                tracing::warn!(from = before, to = after.name(), ?reasons, "trust changed");
+                let revoked = outcome
+                    .revoked
+                    .map(|at| at.duration_since(began).as_micros());
+                tracing::warn!(
+                    from = before,
+                    to = after.name(),
+                    ?reasons,
+                    at_us = now.boot.0 / 1000,
+                    revoked_us = revoked,
+                    took_us = began.elapsed().as_micros(),
+                    "trust changed"
+                );
             }
             let failed = outcome.failed.first().map(|(_, error)| error.clone());
             if let Some(applied) = &mut applied {
