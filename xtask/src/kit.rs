@@ -58,6 +58,8 @@ pub(crate) struct Spec {
     /// Whether the policy lists the daemon, so that the gate guards itself.
     pub(crate) guarded: bool,
     pub(crate) thaw: bool,
+    /// The registers that are quoted.
+    pub(crate) pcrs: &'static str,
 }
 
 impl Default for Spec {
@@ -76,6 +78,7 @@ impl Default for Spec {
             sets: Vec::new(),
             guarded: true,
             thaw: false,
+            pcrs: PCRS,
         }
     }
 }
@@ -108,7 +111,7 @@ impl Kit {
             .ok()
             .context("measuring the workload's libraries")?
             .text();
-        let reference = RefCell::new(baseline(guest)?);
+        let reference = RefCell::new(baseline(guest, PCRS)?);
         Ok(Self {
             governor: paths::target().join("release/governor"),
             dir,
@@ -122,7 +125,12 @@ impl Kit {
 
     /// Learns what the registers hold now, after a test extended one.
     pub(crate) fn baseline(&self, guest: &mut Guest) -> Result<()> {
-        *self.reference.borrow_mut() = baseline(guest)?;
+        self.baseline_of(guest, PCRS)
+    }
+
+    /// The same, of other registers than the tests quote.
+    pub(crate) fn baseline_of(&self, guest: &mut Guest, pcrs: &str) -> Result<()> {
+        *self.reference.borrow_mut() = baseline(guest, pcrs)?;
         Ok(())
     }
 
@@ -343,6 +351,7 @@ fn policy(spec: &Spec, serial: u64) -> String {
         sets,
         guarded,
         thaw,
+        pcrs,
         ..
     } = spec;
     let listed = |(name, _): &(&str, String)| format!("{name} = \"sets/{name}.sha256\"\n");
@@ -362,7 +371,7 @@ exec = [{daemon}]
 [attestation]
 verifiers = ["local"]
 threshold = 1
-pcrs = [{PCRS}]
+pcrs = [{pcrs}]
 reference = "reference.toml"
 every = "{every}"
 lease = "{lease}"
@@ -412,8 +421,8 @@ os-libraries = "sets/os-libraries.sha256"
     )
 }
 
-fn baseline(guest: &mut Guest) -> Result<String> {
-    let shown = guest.run(&["governor", "attest", "baseline", "--pcrs", PCRS])?;
+fn baseline(guest: &mut Guest, pcrs: &str) -> Result<String> {
+    let shown = guest.run(&["governor", "attest", "baseline", "--pcrs", pcrs])?;
     Ok(shown.ok().context("taking a baseline")?.text())
 }
 

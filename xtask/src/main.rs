@@ -4,6 +4,7 @@
 //! caches under `target/`. The other crates are driven as processes and never imported, so a
 //! broken tree still has working tools. Exit codes: a verb's own, else 1 with the error's chain.
 
+mod bench;
 mod cases;
 mod check;
 mod compile;
@@ -41,6 +42,8 @@ enum Verb {
     Test(test::Args),
     /// Boot a guest and run one command in it.
     Vm(vm::Args),
+    /// Measure how fast trust goes, what stopping takes and what the daemon costs.
+    Bench(bench::Args),
     /// Check format, lints, import direction and file shape.
     Check,
     /// Build the Debian package.
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => story::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Vm(args) => vm::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Check => check::run(),
         Verb::Dist => dist::build().map(|deb| {
             println!("{}", deb.display());

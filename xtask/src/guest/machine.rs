@@ -138,6 +138,21 @@ impl Machine {
         end(&mut self.tpm);
     }
 
+    /// Stops the TPM, or has it go on.
+    pub(crate) fn withhold_tpm(&self, withheld: bool) -> Result<()> {
+        let signal = if withheld {
+            libc::SIGSTOP
+        } else {
+            libc::SIGCONT
+        };
+        let number = i32::try_from(self.tpm.id()).context("the TPM's process number")?;
+        // SAFETY: two integers; the child is ours and not reaped, so the number is its own.
+        if unsafe { libc::kill(number, signal) } != 0 {
+            return Err(std::io::Error::last_os_error()).context("stopping the TPM");
+        }
+        Ok(())
+    }
+
     pub(crate) fn serial_log(&self) -> PathBuf {
         self.log.clone()
     }
@@ -169,7 +184,7 @@ fn command(station: &Station, options: &BootOptions, tpm: RawFd, agent: RawFd) -
         "none",
         "-no-reboot",
     ])
-    .args(accel::choose(image))
+    .args(accelerator(image, options))
     .args(["-nic", "none", "-rtc", "base=utc"])
     .args([
         "-m",
@@ -224,6 +239,23 @@ fn command(station: &Station, options: &BootOptions, tpm: RawFd, agent: RawFd) -
         "virtserialport,chardev=agent,name=governor.agent",
     ]);
     qemu
+}
+
+/// Counting takes emulation. String instructions count once for each byte there, unless the processor
+/// is said to be bad at them; then the kernel moves words, as it would elsewhere in its own way.
+fn accelerator(image: &crate::image::Image, options: &BootOptions) -> &'static [&'static str] {
+    if options.counted {
+        &[
+            "-accel",
+            "tcg,thread=single",
+            "-cpu",
+            "max,-erms,-fsrm",
+            "-icount",
+            "shift=0,sleep=on",
+        ]
+    } else {
+        accel::choose(image)
+    }
 }
 
 /// Descriptors that a child keeps although ours are closed on exec.

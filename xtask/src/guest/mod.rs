@@ -31,6 +31,9 @@ pub(crate) struct BootOptions {
     pub(crate) timeout: Duration,
     pub(crate) memory_mib: u32,
     pub(crate) processors: u32,
+    /// The guest's time is the count of its instructions, one for each nanosecond. Slow, and only for
+    /// one processor.
+    pub(crate) counted: bool,
 }
 
 impl BootOptions {
@@ -41,6 +44,7 @@ impl BootOptions {
             timeout: Duration::from_secs(120),
             memory_mib: 1024,
             processors: 2,
+            counted: false,
         }
     }
 }
@@ -316,6 +320,11 @@ impl Guest {
         self.channel
             .get(path, TRANSFER_BOUND)
             .with_context(|| format!("reading `{path}` in the guest ({})", self.whereabouts()))
+    }
+
+    /// Stops the TPM in the middle of whatever it does, or lets it go on.
+    pub(crate) fn withhold_tpm(&self, withheld: bool) -> Result<()> {
+        self.machine.withhold_tpm(withheld)
     }
 
     /// An orderly restart; disk and TPM state stay.
