@@ -232,6 +232,7 @@ impl Daemon {
             #[cfg(feature = "fault-points")]
             let named = fault::name(&input);
             let step = self.engine.handle(now, input);
+            let decided = began.elapsed();
             #[cfg(feature = "fault-points")]
             self.hands.fault.begin(named, &step.effects);
             let before = self.engine.trust().name();
@@ -250,6 +251,7 @@ impl Daemon {
                     to = after.name(),
                     ?reasons,
                     at_us = now.boot.0 / 1000,
+                    decided_us = decided.as_micros(),
                     revoked_us = revoked,
                     took_us = began.elapsed().as_micros(),
                     "trust changed"
