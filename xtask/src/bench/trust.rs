@@ -39,16 +39,22 @@ pub(super) fn appraisal(guest: &mut Guest, kit: &Kit, rounds: u32) -> Result<Vec
     let of = |value: fn(&Lost) -> f64| refused.iter().map(|lost| value(lost)).collect();
     Ok(vec![
         Row::new(
-            "failed appraisal → the kernel denies",
+            "bad evidence arrived → the kernel denies",
             "ms",
             of(|lost| lost.revoked),
             Wanted::P99AtMost(10.0),
         )?,
         Row::new(
-            "failed appraisal → all done and recorded",
+            "bad evidence arrived → all done and recorded",
             "ms",
             of(|lost| lost.took),
             Wanted::P99AtMost(10.0),
+        )?,
+        Row::new(
+            "of both, appraising it",
+            "ms",
+            of(|lost| lost.decided),
+            Wanted::Shown,
         )?,
         after_the_store("appraisal", &lost)?,
     ])
@@ -59,7 +65,8 @@ struct Lost {
     /// From the extended register to the end of the first denied exec.
     waited: f64,
     by_appraisal: bool,
-    /// From the input to the last of what takes away, and to the end of the step.
+    /// From the input to the decision, to the last of what takes away, and to the end of the step.
+    decided: f64,
     revoked: f64,
     took: f64,
     /// The last exec that was allowed began that long after the kernel had been told.
@@ -107,6 +114,7 @@ fn lose(
         lost.push(Lost {
             waited: (ended - extended) / 1e6,
             by_appraisal: reasons.contains("evidence-rejected"),
+            decided: field(change, "DECIDED_US")? / 1e3,
             revoked: revoked / 1e6,
             took: field(change, "TOOK_US")? / 1e3,
             late: (last - (input + revoked)) / 1e6,
