@@ -74,10 +74,10 @@ mod tests {
         assert_eq!(size_of::<Row>(), 40 + 6 * 4 + 5 * 8 + 8 * 4 + 4 * 4);
         assert_eq!(size_of::<Label>(), 4 + 4 + 8 + 32);
         assert_eq!(size_of::<Carrier>(), 4 * 4 + 8 + 8 + 48);
-        assert_eq!(size_of::<StateWords>(), 6 * 8);
+        assert_eq!(size_of::<StateWords>(), 7 * 8);
         assert_eq!(size_of::<EgressKey>(), 4 + 4 + 2 + 2 + 16);
         assert_eq!(size_of::<EgressRow>(), 4 + 4 + 16 * 4);
-        let facts = 8 + 4 + 4 + 8 + 32 + 4 * 4 + 48 + 48 + 4 * 4 + 2 * 8 + 152 + 4 * 4 + 16 + 4 * 4;
+        let facts = 8 + 4 + 4 + 8 + 32 + 4 * 4 + 48 + 56 + 4 * 4 + 2 * 8 + 152 + 4 * 4 + 16 + 4 * 4;
         assert_eq!(size_of::<Facts>(), facts);
         assert_eq!(size_of::<Event>(), 8 + 4 * 4 + 8 + 48 + facts + 16 + 192);
     }

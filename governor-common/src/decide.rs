@@ -2,12 +2,12 @@
 //!
 //! Compiled for the kernel programs and for the host from this one source. Promises: every path
 //! that is not an authorization is a denial; zeros deny; an observing zone turns a denial into
-//! `WouldDeny` except where an operator revoked the content. No function here reads anything but
-//! its argument.
+//! `WouldDeny` except where an operator revoked the content, and so does break-glass wherever there
+//! is work; neither moves the gate's own protection. No function here reads anything but its argument.
 
 use crate::{
     facts::{Facts, Measured, Operation, same},
-    names::{STARTER_OPERATOR, STARTERS, USERS, WORKLOAD_NONE},
+    names::{STARTER_OPERATOR, STARTERS, USERS, WORKLOAD_NONE, ZONE_CANARY},
     net::{
         AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, IPPROTO_TCP, IPPROTO_UDP, SOCK_DGRAM,
         SOCK_STREAM, is_loopback, socket_allowed,
@@ -130,7 +130,7 @@ fn settle(f: &Facts, reason: Reason) -> Decision {
             if f.zone_mode == MODE_ENFORCE || f.zone_mode == MODE_OBSERVE {
                 (Verdict::Allow, reason)
             } else {
-                (Verdict::Deny, Reason::UnknownZone)
+                denied(f, Reason::UnknownZone)
             }
         }
         // An operator's word holds in an observed zone too, and the gate is not observed.
@@ -154,13 +154,20 @@ fn settle(f: &Facts, reason: Reason) -> Decision {
         | Reason::Destination
         | Reason::BadAddress
         | Reason::WrittenMemory
-        | Reason::LabelLost => {
-            if f.zone_mode == MODE_OBSERVE && f.now < f.zone_observe_until {
-                (Verdict::WouldDeny, reason)
-            } else {
-                (Verdict::Deny, reason)
-            }
-        }
+        | Reason::LabelLost => denied(f, reason),
+    }
+}
+
+/// A denial that observing and break-glass lift. The canary is no work: it must be refused always,
+/// or nobody would notice a gate that refuses nothing.
+#[inline(always)]
+fn denied(f: &Facts, reason: Reason) -> Decision {
+    let observed = f.zone_mode == MODE_OBSERVE && f.now < f.zone_observe_until;
+    let broken = f.state.glass_is_broken(f.now) && f.zone != ZONE_CANARY;
+    if observed || broken {
+        (Verdict::WouldDeny, reason)
+    } else {
+        (Verdict::Deny, reason)
     }
 }
 
@@ -173,13 +180,13 @@ fn judge_exec(f: &Facts) -> Reason {
     } else {
         return Reason::GateFault;
     };
-    if f.zone_mode != MODE_ENFORCE && f.zone_mode != MODE_OBSERVE {
-        return Reason::UnknownZone;
-    }
-    // What was revoked starts nothing and is not started, whatever else could be said of it: an
-    // observed zone lets the other reasons pass.
+    // What was revoked starts nothing and is not started, whatever else could be said of it: where
+    // denials are lifted the other reasons pass.
     if f.starter_tombstone != 0 || f.tombstone != 0 {
         return Reason::Revoked;
+    }
+    if f.zone_mode != MODE_ENFORCE && f.zone_mode != MODE_OBSERVE {
+        return Reason::UnknownZone;
     }
     if f.measured == Measured::Unstable as u32 {
         return Reason::NoStableFile;
@@ -216,11 +223,11 @@ fn judge_exec(f: &Facts) -> Reason {
 
 #[inline(always)]
 fn judge_map(f: &Facts) -> Reason {
-    if f.zone_mode != MODE_ENFORCE && f.zone_mode != MODE_OBSERVE {
-        return Reason::UnknownZone;
-    }
     if f.tombstone != 0 || f.starter_tombstone != 0 {
         return Reason::Revoked;
+    }
+    if f.zone_mode != MODE_ENFORCE && f.zone_mode != MODE_OBSERVE {
+        return Reason::UnknownZone;
     }
     if f.measured == Measured::Nothing as u32 {
         return if f.zone_memory == MEMORY_ANY {
@@ -261,6 +268,9 @@ fn judge_map(f: &Facts) -> Reason {
 
 #[inline(always)]
 fn judge_connect(f: &Facts) -> Reason {
+    if f.tombstone != 0 {
+        return Reason::Revoked;
+    }
     if f.zone_mode != MODE_ENFORCE && f.zone_mode != MODE_OBSERVE {
         return Reason::UnknownZone;
     }

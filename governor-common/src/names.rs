@@ -8,7 +8,7 @@ pub const PIN_DIR: &str = "/sys/fs/bpf/governor";
 
 /// Layout version of everything in this crate. A daemon that finds pins of another version does
 /// not adopt their maps; it attaches its own beside them first and lets go of the old ones after.
-pub const ABI: u64 = 2;
+pub const ABI: u64 = 3;
 
 /// Outer map with one slot: the table of [`crate::Row`]s in force.
 pub const TABLE: &str = "TABLE";

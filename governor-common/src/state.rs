@@ -24,6 +24,9 @@ pub enum Word {
     /// Not zero: an operator revoked everything. No verdict reads it (the epochs deny); it tells the
     /// next daemon what a record that could not be written would have.
     RevokedAll = 5,
+    /// End of break-glass, CLOCK_BOOTTIME nanoseconds. Zero: none. From that moment on the kernel
+    /// denies again, whether or not anybody is there to say so.
+    BreakGlassUntil = 16,
 }
 
 /// Where the array keeps how many records the ledger had and, in the four words after it, its head.
@@ -31,7 +34,7 @@ pub enum Word {
 pub const LEDGER_PLACES: [u32; 2] = [6, 11];
 
 /// How many words the array has.
-pub const WORDS: u32 = 16;
+pub const WORDS: u32 = 24;
 
 /// The state as one verdict saw it.
 #[repr(C)]
@@ -44,6 +47,8 @@ pub struct StateWords {
     pub epoch_policy: u64,
     /// The kernel's alarm counter.
     pub trips: u64,
+    /// See [`Word::BreakGlassUntil`].
+    pub break_glass_until: u64,
 }
 
 impl StateWords {
@@ -57,5 +62,11 @@ impl StateWords {
             && self.lease_trips == self.trips + 1
             && self.lease_epoch != 0
             && self.lease_epoch == self.epoch_attested
+    }
+
+    /// Whether break-glass lifts denials at this moment. Zero is before every moment.
+    #[inline(always)]
+    pub const fn glass_is_broken(&self, now: u64) -> bool {
+        now < self.break_glass_until
     }
 }

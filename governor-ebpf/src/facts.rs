@@ -47,12 +47,16 @@ pub(crate) fn read_state(facts: &mut Facts) -> bool {
     let Some(trips) = maps::trips() else {
         return false;
     };
+    let Some(glass) = maps::state(Word::BreakGlassUntil) else {
+        return false;
+    };
     facts.state.lease_deadline = deadline;
     facts.state.lease_trips = lease_trips;
     facts.state.lease_epoch = lease_epoch;
     facts.state.epoch_attested = attested;
     facts.state.epoch_policy = policy;
     facts.state.trips = trips;
+    facts.state.break_glass_until = glass;
     true
 }
 

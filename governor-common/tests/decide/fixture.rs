@@ -19,6 +19,7 @@ pub(crate) fn state() -> StateWords {
         epoch_attested: 9,
         epoch_policy: 4,
         trips: 4,
+        break_glass_until: 0,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Properties of the verdict: an allow implies every condition, restated here independently, and
 //! each condition alone is enough to deny.
 
+mod break_glass;
 mod fixture;
 mod host;
 mod property;

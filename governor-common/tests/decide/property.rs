@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use crate::fixture::*;
 
-fn arbitrary() -> impl Strategy<Value = Facts> {
+pub(crate) fn arbitrary() -> impl Strategy<Value = Facts> {
     // Start from what would be allowed and change a random part of it, so that both sides of every
     // condition are met often.
     let base = prop_oneof![

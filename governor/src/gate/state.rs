@@ -28,6 +28,7 @@ impl Gate {
                 .trips
                 .get(&0, 0)
                 .map_err(GateError::map(names::TRIPS, "reading the alarm counter"))?,
+            break_glass_until: self.word(Word::BreakGlassUntil)?,
         })
     }
 
@@ -56,6 +57,41 @@ impl Gate {
     /// Notes it where the next daemon finds it, or that it is over.
     pub fn mark_revoked_all(&mut self, revoked: bool) -> Result<(), GateError> {
         self.set_word(Word::RevokedAll, u64::from(revoked))
+    }
+
+    /// Until when denials are lifted, CLOCK_BOOTTIME nanoseconds; it may be over. None: nobody asked
+    /// for it, or what came of it was dealt with.
+    pub fn break_glass(&self) -> Result<Option<u64>, GateError> {
+        let until = self.word(Word::BreakGlassUntil)?;
+        Ok((until != 0).then_some(until))
+    }
+
+    /// Lifts denials until then. One that runs is never made longer: whoever wants more ends it first.
+    pub fn set_break_glass(&mut self, until: u64, now: u64) -> Result<(), GateError> {
+        let before = self.word(Word::BreakGlassUntil)?;
+        if now < before && before < until {
+            return Err(GateError::Invalid(format!(
+                "break-glass runs until {before} ns after boot and is not made longer"
+            )));
+        }
+        self.set_word(Word::BreakGlassUntil, until)
+    }
+
+    /// Ends it at `at` at the latest. The word stays: that it is over is not that it was dealt with.
+    pub fn end_break_glass(&mut self, at: u64) -> Result<(), GateError> {
+        let before = self.word(Word::BreakGlassUntil)?;
+        self.set_word(Word::BreakGlassUntil, before.min(at))
+    }
+
+    /// What came of it was dealt with, and written down. One that still runs is not forgotten.
+    pub fn forget_break_glass(&mut self, now: u64) -> Result<(), GateError> {
+        let before = self.word(Word::BreakGlassUntil)?;
+        if now < before {
+            return Err(GateError::Invalid(format!(
+                "break-glass runs until {before} ns after boot and is not forgotten"
+            )));
+        }
+        self.set_word(Word::BreakGlassUntil, 0)
     }
 
     /// Raises the epoch of a class by one, which revokes every row of that class; the new epoch.
