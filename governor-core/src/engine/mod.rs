@@ -627,8 +627,10 @@ impl Engine {
             let record = records::revocation("class attested", &self.reasons(), &[], None);
             effects.push(Effect::Append(vec![record]));
         }
-        // A broken ledger is not tried again: an operator begins another.
-        if self.trust.has(&Cause::LedgerUnwritable) && self.broken.is_none() {
+        // A broken ledger is not tried again: an operator begins another. An appraisal that could be
+        // recorded clears the cause, and not what is owed.
+        let owes = self.unwritten > 0 || !self.owed_records.is_empty();
+        if (owes || self.trust.has(&Cause::LedgerUnwritable)) && self.broken.is_none() {
             // Trying is the only way to know. If it fails, that comes back like any failure.
             let mut kinds = vec![records::gap(LOST_RECORDS, self.unwritten)];
             kinds.append(&mut self.owed_records);

@@ -410,3 +410,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_appraisal_that_was_recorded_leaves_nothing_owed() {
+    let mut host = trusted();
+    // Tombstone, rows, stop, record: the last of them.
+    host.fail = [host.performed + 3].into();
+    let (target, reason, uid) = (Target::Workload("helper".into()), "drill".to_owned(), 0);
+    host.feed(Input::Revoke {
+        target,
+        reason,
+        uid,
+    })
+    .unwrap();
+    let recorded = |host: &Host| {
+        let records = host.disk.records();
+        let mut kinds = records.iter();
+        kinds.any(|kind| matches!(kind, Kind::Revocation(r) if r.cause == "drill"))
+    };
+    assert!(!recorded(&host) && host.engine.trust().has(&Cause::LedgerUnwritable));
+    // Before the next tick the TPM answers, and that is written down.
+    host.feed(Input::Reattest).unwrap();
+    host.attest(false);
+    assert!(!host.engine.trust().has(&Cause::LedgerUnwritable));
+    host.feed(Input::Tick).unwrap();
+    assert!(recorded(&host));
+}
