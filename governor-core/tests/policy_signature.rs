@@ -12,7 +12,7 @@ use common::{Files, NOW, bundle, example, key, sign, signature, trusted};
 use governor_core::{
     digest::Digest,
     policy::{
-        KeysError, MANIFEST, MAX_SIGNATURES, NAMESPACE, POLICY, PolicyError, SIGNATURE,
+        ArmorError, KeysError, MANIFEST, MAX_SIGNATURES, NAMESPACE, POLICY, PolicyError, SIGNATURE,
         SignatureError, TrustedKeys, VerifiedPolicy, open,
     },
     time::WallTime,
@@ -119,7 +119,12 @@ fn more_signatures_than_anyone_needs_are_refused() {
     );
     let error = opened(files, &trusted(&[1], 1));
     assert!(
-        matches!(error, Err(PolicyError::Signature(SignatureError::TooLarge))),
+        matches!(
+            error,
+            Err(PolicyError::Signature(SignatureError::Armor(
+                ArmorError::TooLarge
+            )))
+        ),
         "{error:?}"
     );
 }

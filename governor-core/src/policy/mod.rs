@@ -45,7 +45,8 @@ pub use model::{
 };
 pub use sets::Set;
 pub use signature::{
-    Found, KeysError, MAX_SIGNATURES, NAMESPACE, SignatureError, TrustedKeys, accepted, blocks,
+    ArmorError, Found, KeysError, MAX_SIGNATURES, NAMESPACE, SignatureError, TrustedKeys, accepted,
+    blocks,
 };
 
 use report::{Complaint, Report};

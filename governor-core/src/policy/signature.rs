@@ -56,18 +56,25 @@ pub enum SignatureError {
     NoManifest,
     #[error("file `{SIGNATURE}` is missing, so the policy is not signed")]
     Unsigned,
-    #[error("file `{SIGNATURE}` is not a list of armored SSH signatures: line {line}: {why}")]
-    Format { line: usize, why: &'static str },
-    #[error("reading the signature that begins in line {line} of `{SIGNATURE}`: {why}")]
-    Block { line: usize, why: ssh_key::Error },
-    #[error("file `{SIGNATURE}` is larger than {MAX_SIGNATURES} bytes")]
-    TooLarge,
+    #[error("reading file `{SIGNATURE}`: {0}")]
+    Armor(#[from] ArmorError),
     #[error("{valid} of {needed} needed signatures by trusted keys{found}")]
     Threshold {
         valid: usize,
         needed: usize,
         found: Found,
     },
+}
+
+/// Why bytes are no armored signatures.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ArmorError {
+    #[error("it is not a list of armored SSH signatures: line {line}: {why}")]
+    Format { line: usize, why: &'static str },
+    #[error("the signature that begins in line {line} cannot be read: {why}")]
+    Block { line: usize, why: ssh_key::Error },
+    #[error("it is larger than {MAX_SIGNATURES} bytes")]
+    TooLarge,
 }
 
 /// What became of the signatures that did not count.
@@ -161,7 +168,7 @@ impl TrustedKeys {
         let mut signers = BTreeSet::new();
         let mut found = Found::default();
         for (line, signature) in blocks(signatures)? {
-            match self.signer(manifest, &signature) {
+            match self.signer(NAMESPACE, manifest, &signature) {
                 Ok(index) => {
                     signers.insert(index);
                 }
@@ -183,21 +190,38 @@ impl TrustedKeys {
             .collect())
     }
 
-    /// Which trusted key made this signature over `manifest`.
-    fn signer(&self, manifest: &[u8], signature: &SshSig) -> Result<usize, String> {
+    /// The fingerprint of the key that made the one signature in `armor` over `message`, in a
+    /// namespace that is not that of policies.
+    pub(crate) fn signed_by(
+        &self,
+        namespace: &str,
+        message: &[u8],
+        armor: &[u8],
+    ) -> Result<String, String> {
+        let found = blocks(armor).map_err(|error| format!("cannot be read: {error}"))?;
+        let [(_, signature)] = found.as_slice() else {
+            return Err(format!("is {} signatures, not one", found.len()));
+        };
+        let index = self.signer(namespace, message, signature)?;
+        let key = self.keys.get(index).ok_or_else(String::new)?;
+        Ok(fingerprint(key))
+    }
+
+    /// Which trusted key made this signature over `message`.
+    fn signer(&self, namespace: &str, message: &[u8], signature: &SshSig) -> Result<usize, String> {
         if signature.version() != SshSig::VERSION || !signature.reserved().is_empty() {
             return Err("is of a version we do not know".to_owned());
         }
-        if signature.namespace() != NAMESPACE {
-            let namespace = quoted(signature.namespace());
-            return Err(format!("is for {namespace}, not for `{NAMESPACE}`"));
+        if signature.namespace() != namespace {
+            let found = quoted(signature.namespace());
+            return Err(format!("is for {found}, not for `{namespace}`"));
         }
         let by = |key: &&PublicKey| key.key_data() == signature.public_key();
         let Some(key) = self.keys.iter().find(by) else {
             let fingerprint = signature.public_key().fingerprint(HashAlg::Sha256);
             return Err(format!("is by {fingerprint}, which is not trusted"));
         };
-        match key.verify(NAMESPACE, manifest, signature) {
+        match key.verify(namespace, message, signature) {
             Ok(()) => self
                 .keys
                 .iter()
@@ -209,11 +233,11 @@ impl TrustedKeys {
 }
 
 /// Every armored signature in a file, with the line it begins in.
-pub fn blocks(bytes: &[u8]) -> Result<Vec<(usize, SshSig)>, SignatureError> {
+pub fn blocks(bytes: &[u8]) -> Result<Vec<(usize, SshSig)>, ArmorError> {
     if bytes.len() > MAX_SIGNATURES {
-        return Err(SignatureError::TooLarge);
+        return Err(ArmorError::TooLarge);
     }
-    let format = |line, why| SignatureError::Format { line, why };
+    let format = |line, why| ArmorError::Format { line, why };
     let text = str::from_utf8(bytes).map_err(|error| {
         let line = bytes
             .iter()
@@ -236,7 +260,7 @@ pub fn blocks(bytes: &[u8]) -> Result<Vec<(usize, SshSig)>, SignatureError> {
                 if line == END {
                     let line = *start;
                     let signature = SshSig::from_pem(armor.as_bytes())
-                        .map_err(|why| SignatureError::Block { line, why })?;
+                        .map_err(|why| ArmorError::Block { line, why })?;
                     // One signature has one spelling: lengths and padding are not free to choose.
                     if signature.to_pem(LineEnding::LF).ok().as_ref() != Some(armor) {
                         return Err(format(line, "signature is not encoded as ssh-keygen does"));
