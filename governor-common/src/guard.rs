@@ -78,5 +78,7 @@ pub const LISTED_LIBRARY: u32 = 0x26;
 pub const LISTED_MODULE: u32 = 0x37;
 /// Signs policies; user space keeps here which keys it trusted when it armed the guard.
 pub const LISTED_KEY: u32 = 0x59;
+/// Breaks the glass; kept like the keys that sign policies.
+pub const LISTED_GLASS: u32 = 0x6a;
 /// May be loaded as a kernel, or as the initial file system of one.
 pub const LISTED_KEXEC: u32 = 0x48;

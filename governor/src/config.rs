@@ -12,7 +12,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use governor_core::policy::TrustedKeys;
+use governor_core::{
+    engine::GlassKeys,
+    policy::{KeysError, TrustedKeys},
+};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// Where the configuration is, unless told otherwise.
@@ -40,6 +43,7 @@ pub struct Config {
     pub control: Control,
     pub tpm: Tpm,
     pub trust: Trust,
+    pub break_glass: BreakGlass,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -67,6 +71,14 @@ pub struct Trust {
     pub threshold: u32,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BreakGlass {
+    /// OpenSSH public keys, one a line, each of which alone may have denials lifted for a while.
+    #[serde(deserialize_with = "absolute")]
+    pub keys: PathBuf,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -78,6 +90,7 @@ impl Default for Config {
             control: Control::default(),
             tpm: Tpm::default(),
             trust: Trust::default(),
+            break_glass: BreakGlass::default(),
         }
     }
 }
@@ -103,6 +116,14 @@ impl Default for Trust {
         Self {
             keys: "/etc/governor/trusted_keys".into(),
             threshold: 1,
+        }
+    }
+}
+
+impl Default for BreakGlass {
+    fn default() -> Self {
+        Self {
+            keys: "/etc/governor/break_glass_keys".into(),
         }
     }
 }
@@ -133,6 +154,38 @@ impl Config {
     /// The keys whose signatures count. Without any, no policy is accepted.
     pub fn trusted_keys(&self) -> Result<TrustedKeys> {
         read_keys(&self.trust.keys, self.trust.threshold)
+    }
+
+    /// The keys that may break the glass; or why there are none, and what to do about it.
+    pub fn glass_keys(&self) -> Result<GlassKeys, String> {
+        let path = &self.break_glass.keys;
+        let shown = path.display();
+        let how = format!(
+            "to make break-glass possible add an OpenSSH public key (ed25519 or ecdsa-p256) to \
+             `{shown}` and restart the daemon; keys that come after the gate was armed count after a \
+             reboot"
+        );
+        let text = match read_owned(path) {
+            Ok(text) => text,
+            Err(error) if is_missing(&error) => return Err(format!("`{shown}` is missing: {how}")),
+            Err(error) => return Err(format!("{error:#}: {how}")),
+        };
+        let keys = match GlassKeys::parse(&text) {
+            Ok(keys) => keys,
+            Err(KeysError::Empty) => return Err(format!("`{shown}` lists no key: {how}")),
+            Err(error) => return Err(format!("reading `{shown}`: {error}")),
+        };
+        // Whoever may sign what runs is not to be the one who may have nothing looked at.
+        let others = self.trusted_keys().map(|keys| keys.digests());
+        let both = others.is_ok_and(|others| !others.is_disjoint(&keys.digests()));
+        if both {
+            return Err(format!(
+                "`{shown}` lists a key that also signs policies (`{}`): use another for break-glass, and \
+                 restart the daemon",
+                self.trust.keys.display()
+            ));
+        }
+        Ok(keys)
     }
 }
 
@@ -226,7 +279,7 @@ mod tests {
             })
             .collect();
         assert_eq!(parse(&uncommented), Ok(Config::default()), "{uncommented}");
-        assert_eq!(uncommented.matches(" = ").count(), 9);
+        assert_eq!(uncommented.matches(" = ").count(), 10);
     }
 
     #[test]
@@ -267,6 +320,42 @@ mod tests {
         let shipped = include_str!("../../dist/etc/governor/trusted_keys");
         assert!(TrustedKeys::parse(shipped, 1).is_err());
         assert!(Config::load(Some(Path::new("/nonexistent"))).is_err());
+    }
+
+    #[test]
+    fn break_glass_takes_keys_of_its_own() {
+        let file = |text: &str| {
+            let file = tempfile::NamedTempFile::new().expect("file");
+            fs::write(file.path(), text).expect("written");
+            file
+        };
+        let config = |keys: &Path, trusted: &Path| Config {
+            trust: Trust {
+                keys: trusted.into(),
+                threshold: 1,
+            },
+            break_glass: BreakGlass { keys: keys.into() },
+            ..Config::default()
+        };
+        let says = |keys: &Path, trusted: &Path| config(keys, trusted).glass_keys().unwrap_err();
+        let none = Path::new("/nonexistent");
+        assert!(says(none, none).contains("is missing: to make break-glass possible"));
+        let shipped = include_str!("../../dist/etc/governor/break_glass_keys");
+        assert!(says(file(shipped).path(), none).contains("lists no key: to make"));
+        let nonsense = file("nonsense");
+        assert!(says(nonsense.path(), none).contains("line 1"));
+        let line = |seed| {
+            let pair = ssh_key::private::Ed25519Keypair::from_seed(&[seed; 32]);
+            let key = ssh_key::PrivateKey::from(pair);
+            key.public_key().to_openssh().expect("encodes")
+        };
+        let (first, second) = (file(&line(1)), file(&line(2)));
+        assert!(config(first.path(), second.path()).glass_keys().is_ok());
+        assert!(config(first.path(), none).glass_keys().is_ok());
+        assert!(says(first.path(), first.path()).contains("also signs policies"));
+        let everyone = fs::Permissions::from_mode(0o666);
+        fs::set_permissions(first.path(), everyone).expect("mode");
+        assert!(says(first.path(), none).contains("can be written by others"));
     }
 
     fn parse(text: &str) -> Result<Config, String> {

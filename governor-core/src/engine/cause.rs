@@ -38,6 +38,8 @@ pub enum Cause {
     Suspended,
     /// More denials were lost than policy allows.
     EventsLost,
+    /// Somebody with a credential had denials lifted.
+    GlassBroken,
     /// The kernel's maps could not be written.
     GateFault,
     /// What runs could not be reached.
@@ -63,6 +65,8 @@ pub enum Clears {
     Table,
     /// Trying again, which happens by itself.
     Retry,
+    /// Its own end, which comes by itself; an operator may have it sooner.
+    End,
     /// An operator who says so, on the record: `governor unlock`.
     Operator,
 }
@@ -81,6 +85,7 @@ impl Cause {
             Self::LedgerUnwritable => Clears::Record,
             Self::GateFault => Clears::Table,
             Self::StopFailed => Clears::Retry,
+            Self::GlassBroken => Clears::End,
             Self::NoPolicy | Self::PolicyExpired | Self::OperatorRevoked => Clears::Policy,
             Self::LedgerContradiction
             | Self::LedgerMissing
@@ -108,6 +113,7 @@ impl Cause {
             Self::ClockStepped => "clock-stepped".into(),
             Self::Suspended => "suspended".into(),
             Self::EventsLost => "events-lost".into(),
+            Self::GlassBroken => "break-glass".into(),
             Self::GateFault => "gate-fault".into(),
             Self::StopFailed => "stop-failed".into(),
             Self::NoPolicy => "no-policy".into(),
@@ -164,6 +170,10 @@ impl Cause {
             }
             Self::EventsLost => {
                 "an accepted quote clears this: it signs the ledger that says how many are missing"
+            }
+            Self::GlassBroken => {
+                "its end clears this, by itself or by `governor break-glass --end --reason R`; after \
+                 it a fresh quote is due"
             }
             Self::GateFault => "a table that the kernel accepts clears this: reload the policy",
             Self::StopFailed => {
@@ -239,6 +249,7 @@ const PLAIN: &[Cause] = &[
     Cause::ClockStepped,
     Cause::Suspended,
     Cause::EventsLost,
+    Cause::GlassBroken,
     Cause::GateFault,
     Cause::StopFailed,
     Cause::NoPolicy,
@@ -264,7 +275,8 @@ pub(super) fn every() -> Vec<Cause> {
             Cause::TpmReset => Cause::ClockStepped,
             Cause::ClockStepped => Cause::Suspended,
             Cause::Suspended => Cause::EventsLost,
-            Cause::EventsLost => Cause::GateFault,
+            Cause::EventsLost => Cause::GlassBroken,
+            Cause::GlassBroken => Cause::GateFault,
             Cause::GateFault => Cause::StopFailed,
             Cause::StopFailed => Cause::NoPolicy,
             Cause::NoPolicy => Cause::PolicyExpired,

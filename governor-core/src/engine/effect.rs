@@ -16,7 +16,9 @@ use super::{
     Guard,
     hold::{Grip, Running, Thaw},
 };
-use crate::{attest::PcrSelection, digest::Digest, lineage::Kind, policy::OnRevoke};
+use crate::{
+    attest::PcrSelection, digest::Digest, lineage::Kind, policy::OnRevoke, time::BootTime,
+};
 
 /// A table as the kernel will read it, with what belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +64,13 @@ pub enum Effect {
     RaiseEpoch { class: Class, to: u64 },
     /// Note in the kernel that an operator revoked everything, or that this is over.
     MarkRevokedAll(bool),
+    /// Have the kernel lift denials until then. Not done in a step in which a tombstone failed: what
+    /// was revoked is not lifted.
+    BreakGlass { until: BootTime },
+    /// Have it lift denials no longer than that.
+    EndBreakGlass { at: BootTime },
+    /// What came of break-glass was dealt with, and written down.
+    ForgetBreakGlass,
     /// Revoke one content in one zone, whatever the table says.
     AddTombstone(TombstoneKey),
     /// Take rows out of the table in force.
@@ -100,7 +109,8 @@ pub enum Effect {
 
 impl Effect {
     /// Whether this can make the kernel allow something it did not allow before, or lets trust be had
-    /// again: a lock that could not be written off still stands.
+    /// again: a lock that could not be written off still stands. Break-glass waits for nothing: it is
+    /// there for when no record can be written.
     pub fn grants(&self) -> bool {
         match self {
             Self::Append(kinds) => kinds.iter().any(|kind| matches!(kind, Kind::Unlocked(_))),
@@ -114,6 +124,9 @@ impl Effect {
             | Self::MarkRevokedAll(false) => true,
             Self::AcknowledgeSignals(_)
             | Self::DropLease
+            | Self::BreakGlass { .. }
+            | Self::EndBreakGlass { .. }
+            | Self::ForgetBreakGlass
             | Self::MarkRevokedAll(true)
             | Self::RaiseEpoch { .. }
             | Self::AddTombstone(_)
@@ -130,6 +143,7 @@ impl Effect {
     pub const fn revokes(&self) -> bool {
         match self {
             Self::DropLease
+            | Self::EndBreakGlass { .. }
             | Self::MarkRevokedAll(true)
             | Self::RaiseEpoch { .. }
             | Self::AddTombstone(_)
@@ -146,6 +160,8 @@ impl Effect {
             | Self::Guard(_)
             | Self::InstallTable(_)
             | Self::SetLease { .. }
+            | Self::BreakGlass { .. }
+            | Self::ForgetBreakGlass
             | Self::ExtendPcr(_)
             | Self::TakeDown
             | Self::RequestQuote { .. } => false,
@@ -164,6 +180,9 @@ impl Effect {
             | Self::InstallTable(_)
             | Self::SetLease { .. }
             | Self::DropLease
+            | Self::BreakGlass { .. }
+            | Self::EndBreakGlass { .. }
+            | Self::ForgetBreakGlass
             | Self::MarkRevokedAll(_)
             | Self::RaiseEpoch { .. }
             | Self::AddTombstone(_)
@@ -184,6 +203,9 @@ impl Effect {
             Self::InstallTable(_) => "install-table",
             Self::SetLease { .. } => "set-lease",
             Self::DropLease => "drop-lease",
+            Self::BreakGlass { .. } => "break-glass",
+            Self::EndBreakGlass { .. } => "end-break-glass",
+            Self::ForgetBreakGlass => "forget-break-glass",
             Self::MarkRevokedAll(_) => "mark-revoked-all",
             Self::RaiseEpoch { .. } => "raise-epoch",
             Self::AddTombstone(_) => "add-tombstone",

@@ -65,6 +65,20 @@ pub enum Input {
     CanarySilent(String),
     /// An operator wants the gate taken down.
     Disarm { reason: String, uid: u32 },
+    /// Somebody wants to sign for break-glass; a nonce that was never used.
+    GlassAsked {
+        request: super::Request,
+        nonce: [u8; 32],
+        uid: u32,
+    },
+    /// Somebody signed: an armored signature over the challenge that is open.
+    GlassSigned {
+        request: super::Request,
+        signature: Vec<u8>,
+        uid: u32,
+    },
+    /// An operator ends break-glass.
+    GlassMended { reason: String, uid: u32 },
     /// What the TPM made of extending the register that was asked for.
     PcrExtended(Result<(), String>),
     /// The ledger is gone, or not the one that was written.
@@ -117,13 +131,15 @@ pub enum Refused {
     Denied(String),
     /// What was asked for does not exist or makes no sense.
     Invalid(String),
+    /// A signature does not verify.
+    Unverified(String),
 }
 
 impl Refused {
     /// The reason, for people.
     pub fn into_reason(self) -> String {
         match self {
-            Self::Denied(why) | Self::Invalid(why) => why,
+            Self::Denied(why) | Self::Invalid(why) | Self::Unverified(why) => why,
         }
     }
 }

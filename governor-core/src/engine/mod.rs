@@ -8,9 +8,11 @@
 //!
 //! Refuses: no clock, no I/O. A failed effect is an input.
 
+mod break_glass;
 mod budget;
 mod cause;
 mod clocks;
+mod credential;
 mod disarm;
 mod effect;
 mod evidence;
@@ -41,9 +43,15 @@ use governor_common::{
     row::TombstoneKey,
 };
 
+pub use break_glass::BrokenGlass;
+use break_glass::Glass;
 use budget::Budget;
 pub use cause::{Cause, Causes, Clears};
 use clocks::Clocks;
+pub use credential::{
+    BREAK_GLASS, Challenge as GlassChallenge, ChallengeError, GlassKeys, LONGEST, NotSigned,
+    PATIENCE, Request, RequestError,
+};
 use disarm::Disarming;
 pub use effect::{Class, Effect, Table};
 pub use guard::Guard;
@@ -60,7 +68,7 @@ use crate::{
     attest::{Challenge, Evidence, Nonce, PcrSelection, ReferenceValues},
     digest::Digest,
     lineage::{Broken, Kind, Recovered},
-    policy::{self, Epochs, Ids, Mode, Requires, VerifiedPolicy},
+    policy::{self, Epochs, Ids, VerifiedPolicy},
     time::{BootTime, ClockReading, Span},
 };
 
@@ -85,6 +93,8 @@ pub struct KernelView {
     pub boot_id: [u8; 16],
     /// The gate guards itself already.
     pub armed: bool,
+    /// Until when the kernel lifts denials; it may be over.
+    pub break_glass: Option<BootTime>,
 }
 
 /// Facts about this host and this daemon that never change while it runs.
@@ -99,6 +109,8 @@ pub struct Host {
     pub object: Digest,
     /// SHA-256 of this daemon's own program.
     pub daemon: Digest,
+    /// Who may break the glass; or why nobody may, and what to do about it.
+    pub glass_keys: Result<GlassKeys, String>,
 }
 
 /// The policy in force, with what was derived from it.
@@ -174,6 +186,8 @@ pub struct Engine {
     /// Since when the trust holds on whose return work was thawed.
     thawed: Option<BootTime>,
     unfinished: Unfinished,
+    boot_id: [u8; 16],
+    glass: Glass,
 }
 
 /// What comes of one input.
@@ -199,6 +213,7 @@ impl Engine {
         }
         let clocks = Clocks::begin(now, &recovered, &kernel.boot_id);
         let unfinished = Unfinished::found(&recovered, kernel);
+        let (glass, of_glass) = Glass::found(now, &recovered, kernel);
         let revoked_all = recovered.revoked_all || kernel.revoked_all;
         let mut engine = Self {
             host,
@@ -242,8 +257,11 @@ impl Engine {
             disarming: None,
             thawed: None,
             unfinished,
+            boot_id: kernel.boot_id,
+            glass,
         };
         let mut effects = Vec::new();
+        engine.adopt_glass(now, &mut effects);
         if revoked_all {
             engine.doubt(now, Cause::OperatorRevoked, String::new());
             // The mark, or the record of it, may be all that was done of it.
@@ -272,6 +290,7 @@ impl Engine {
         if matches!(engine.trust, Trust::Locked(_)) {
             kinds.push(records::trust_change("start", &engine.trust));
         }
+        kinds.extend(of_glass);
         effects.push(Effect::Append(kinds));
         Step {
             next: engine,
@@ -304,6 +323,9 @@ impl Engine {
             | Input::Unlock { .. }
             | Input::Disarm { .. }
             | Input::PcrExtended(_)
+            | Input::GlassAsked { .. }
+            | Input::GlassSigned { .. }
+            | Input::GlassMended { .. }
             | Input::Reattest => next.risks.forget_stops(),
         }
         let answer = match input {
@@ -395,6 +417,28 @@ impl Engine {
                 let answer = next.unlock(now, &reason, uid, &mut effects);
                 recorded("unlock".into(), answer, uid, &mut effects)
             }
+            Input::GlassAsked {
+                request,
+                nonce,
+                uid,
+            } => {
+                let asked = format!("a challenge to break the glass for {request}");
+                let answer = next.ask_for_glass(now, request, nonce);
+                recorded(asked, answer, uid, &mut effects)
+            }
+            Input::GlassSigned {
+                request,
+                signature,
+                uid,
+            } => {
+                let asked = format!("break the glass for {request}");
+                let answer = next.break_glass(now, request, &signature, uid, &mut effects);
+                recorded(asked, answer, uid, &mut effects)
+            }
+            Input::GlassMended { reason, uid } => {
+                let answer = next.mend_glass(now, &reason, uid, &mut effects);
+                recorded("end break-glass".into(), answer, uid, &mut effects)
+            }
             Input::Hold {
                 target,
                 grip,
@@ -441,8 +485,10 @@ impl Engine {
             }
         };
         if answer.is_err() {
-            // A refusal changes nothing but the record of it.
+            // A refusal changes nothing but the record of it, and that a credential was tried.
+            let tried = core::mem::take(&mut next.glass);
             next = self.clone();
+            next.glass.keep_tries_of(tried);
         }
         Step {
             next,
@@ -511,8 +557,10 @@ impl Engine {
         let name = effect.name();
         if effect.revokes() {
             // The narrow way failed: take everything, once, and keep trying the narrow one.
-            let broad =
-                matches!(effect, Effect::RaiseEpoch { .. } | Effect::DropLease) || effect.stops();
+            let broad = matches!(
+                effect,
+                Effect::RaiseEpoch { .. } | Effect::DropLease | Effect::EndBreakGlass { .. }
+            ) || effect.stops();
             if !broad && !self.trust.has(&Cause::GateFault) {
                 effects.push(Effect::DropLease);
                 effects.push(self.raise(Class::Attested));
@@ -534,8 +582,12 @@ impl Engine {
                 Cause::GateFault
             };
             let known = self.trust.has(&cause);
+            let of_glass = matches!(effect, Effect::EndBreakGlass { .. });
             if !self.owed.contains(&effect) {
                 self.owed.push(effect);
+            }
+            if of_glass {
+                self.end_of_glass_failed();
             }
             self.doubt(now, cause, error.clone());
             if !known {
@@ -558,7 +610,11 @@ impl Engine {
                 for kind in kinds {
                     match kind {
                         // What was taken away is written down sooner or later, in full.
-                        Kind::Revocation(_) | Kind::TrustChange(_) | Kind::Held(_)
+                        Kind::Revocation(_)
+                        | Kind::TrustChange(_)
+                        | Kind::Held(_)
+                        | Kind::GlassBroken(_)
+                        | Kind::GlassEnded(_)
                             if !unlocking =>
                         {
                             self.owed_records.push(kind);
@@ -585,6 +641,8 @@ impl Engine {
                         | Kind::ModeChange(_)
                         | Kind::Lost(_)
                         | Kind::Resumed(_)
+                        | Kind::GlassBroken(_)
+                        | Kind::GlassEnded(_)
                         | Kind::Refusal(_) => self.unwritten = self.unwritten.saturating_add(1),
                     }
                 }
@@ -600,10 +658,16 @@ impl Engine {
                 self.doubt(now, Cause::GateFault, error.clone());
                 effects.push(Effect::Append(vec![records::lost(name, &error)]));
             }
+            Effect::BreakGlass { .. } => {
+                self.doubt(now, Cause::GateFault, error.clone());
+                self.glass_failed(now, &error, effects);
+            }
+            Effect::ForgetBreakGlass => self.remember_glass(),
             Effect::ExtendPcr(_) => self.pcr_extended(Err(error), effects),
             Effect::RequestQuote { .. } => self.quote_failed(now, None, error, effects),
             Effect::Thaw(thaw) => self.thaw_failed(&thaw, &error, effects),
             Effect::DropLease
+            | Effect::EndBreakGlass { .. }
             | Effect::MarkRevokedAll(_)
             | Effect::RaiseEpoch { .. }
             | Effect::AddTombstone(_)
@@ -615,6 +679,7 @@ impl Engine {
     }
 
     fn tick(&mut self, now: ClockReading, effects: &mut Vec<Effect>) {
+        self.forget_glass(effects);
         if self.trust.has(&Cause::StopFailed) {
             // If it fails again, that comes back.
             self.trust = self.trust.clone().cleared(Clears::Retry);
@@ -654,6 +719,7 @@ impl Engine {
             self.next_quote = now.boot;
         }
         self.end_observing(now, effects);
+        self.end_glass_in_time(now, effects);
         let expired = self.active.as_ref().is_some_and(|a| {
             let now = self.clocks.corrected(now);
             now.wall >= a.verified.policy().validity().until
@@ -731,16 +797,7 @@ impl Engine {
         self.withdrawn = self.active.is_some();
         effects.push(Effect::DropLease);
         effects.push(self.raise(Class::Attested));
-        // A zone that is observed was never held back, and is not stopped either.
-        let observed: BTreeSet<String> = self.observed.keys().cloned().collect();
-        self.stop_all(
-            |name, zone| {
-                zone.requires == Requires::Attestation
-                    && zone.mode == Mode::Enforce
-                    && !observed.contains(name)
-            },
-            effects,
-        );
+        self.stop_attested(|_| true, effects);
     }
 
     fn doubt(&mut self, now: ClockReading, cause: Cause, detail: String) {
@@ -913,7 +970,7 @@ fn recorded(
     uid: u32,
     effects: &mut Vec<Effect>,
 ) -> Result<String, Refused> {
-    if let Err(Refused::Denied(why) | Refused::Invalid(why)) = &answer {
+    if let Err(Refused::Denied(why) | Refused::Invalid(why) | Refused::Unverified(why)) = &answer {
         effects.push(Effect::Append(vec![records::refusal(&asked, why, uid)]));
     }
     answer

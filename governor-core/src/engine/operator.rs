@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use governor_common::{
     RowKey,
-    names::{SCOPE_START, ZONE_EVERY, ZONE_HOST},
+    names::{SCOPE_START, ZONE_EVERY, ZONE_HOST, ZONE_UNKNOWN},
     row::TombstoneKey,
 };
 
@@ -80,6 +80,8 @@ impl Engine {
         let mut stops = Vec::new();
         let name = match target {
             Target::All => {
+                // Everything is: break-glass would lift all of it again.
+                self.end_glass(now, "everything was revoked", Some(uid), effects);
                 effects.push(Effect::MarkRevokedAll(true));
                 effects.push(Effect::DropLease);
                 effects.push(self.raise(Class::Attested));
@@ -151,13 +153,16 @@ impl Engine {
         if tombstones.is_empty() {
             return Err(Refused::Invalid(format!("the policy has no {name}")));
         }
+        let (buried, under_glass) = self.bury_under_glass(&tombstones);
+        tombstones.extend(buried);
+        stops.extend(under_glass);
         for tombstone in &tombstones {
             self.tombstones.insert(*tombstone);
             effects.push(Effect::AddTombstone(*tombstone));
         }
         let keys = tombstones
             .iter()
-            .filter(|t| t.zone != ZONE_EVERY)
+            .filter(|t| t.zone != ZONE_EVERY && t.zone != ZONE_UNKNOWN)
             .map(|t| RowKey {
                 zone: t.zone,
                 scope: SCOPE_START,
@@ -258,12 +263,19 @@ impl Engine {
         zones: &BTreeSet<String>,
         effects: &mut Vec<Effect>,
     ) {
-        if !self.withdrawn {
+        // While the glass is broken it is left to run for that, and its end stops it.
+        if !self.withdrawn || self.broken_glass().is_some() {
             return;
         }
+        self.stop_attested(|name| zones.contains(name), effects);
+    }
+
+    /// A stop for what runs on trust in the zones that `which` picks. A zone that is observed was never
+    /// held back, and is not stopped either.
+    pub(super) fn stop_attested(&self, which: impl Fn(&str) -> bool, effects: &mut Vec<Effect>) {
         self.stop_all(
             |name, zone| {
-                zones.contains(name)
+                which(name)
                     && zone.requires == Requires::Attestation
                     && zone.mode == Mode::Enforce
                     && !self.observed.contains_key(name)

@@ -101,6 +101,7 @@ impl Engine {
             records::trust_change(before, &self.trust),
         ]);
         if let Some(broken) = self.broken.take() {
+            kinds.extend(self.glass_for_a_new_ledger(&kinds));
             let mut first = self.follow(&broken);
             first.append(&mut kinds);
             effects.push(Effect::BeginLedger(first));

@@ -14,8 +14,8 @@ pub use frame::{
 };
 pub use keep::{Broken, Flaw, Found, Notes, hold};
 pub use record::{
-    Appraisal, Begun, Disarmed, Entry, Gap, Grant, Held, Kind, Lost, ModeChange, Named,
-    PolicyLoaded, PolicyRefused, Refusal, Resumed, Revocation, RiskMet, Signalled, Start,
-    TombstoneRecord, TpmClock, TrustChange, Unlocked, VerdictRecord,
+    Appraisal, Begun, Disarmed, Entry, Gap, GlassBroken, GlassEnded, Grant, Held, Kind, Lost,
+    ModeChange, Named, PolicyLoaded, PolicyRefused, Refusal, Resumed, Revocation, RiskMet,
+    Signalled, Start, TombstoneRecord, TpmClock, TrustChange, Unlocked, VerdictRecord,
 };
 pub use recover::{Recovered, Walls};

@@ -25,7 +25,7 @@ pub struct Entry {
     pub wall: i64,
     #[prost(
         oneof = "Kind",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 30, 31, 32, 33, 34, 35, 36"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 30, 31, 32, 33, 34, 35, 36, 40, 41"
     )]
     pub kind: Option<Kind>,
 }
@@ -76,6 +76,10 @@ pub enum Kind {
     Resumed(Resumed),
     #[prost(message, tag = "36")]
     Disarmed(Disarmed),
+    #[prost(message, tag = "40")]
+    GlassBroken(GlassBroken),
+    #[prost(message, tag = "41")]
+    GlassEnded(GlassEnded),
 }
 
 /// The daemon started.
@@ -407,6 +411,36 @@ pub struct Resumed {
     #[prost(string, tag = "2")]
     pub reason: String,
     /// Absent: trust returned, and policy says that this is enough.
+    #[prost(uint32, optional, tag = "3")]
+    pub uid: Option<u32>,
+}
+
+/// Somebody had denials lifted (this record was durable before they were, unless nothing could be made
+/// durable).
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct GlassBroken {
+    #[prost(string, tag = "1")]
+    pub reason: String,
+    /// CLOCK_BOOTTIME nanoseconds at which it ends.
+    #[prost(uint64, tag = "2")]
+    pub until: u64,
+    /// Absent: only the kernel remembered it.
+    #[prost(uint32, optional, tag = "3")]
+    pub uid: Option<u32>,
+    /// Fingerprint of the key that signed.
+    #[prost(string, tag = "4")]
+    pub key: String,
+}
+
+/// Denials are not lifted any more (they were not before this was written).
+#[derive(Clone, PartialEq, Message)]
+pub struct GlassEnded {
+    #[prost(string, tag = "1")]
+    pub why: String,
+    /// CLOCK_BOOTTIME nanoseconds at which it ended, as the kernel keeps it; 0: not in this boot.
+    #[prost(uint64, tag = "2")]
+    pub at: u64,
+    /// Absent: nobody had to ask.
     #[prost(uint32, optional, tag = "3")]
     pub uid: Option<u32>,
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use governor_common::{names::ZONE_EVERY, row::TombstoneKey};
 
-use super::{Broken, Entry, Kind, Named, TombstoneRecord, TpmClock};
+use super::{Broken, Entry, GlassBroken, Kind, Named, TombstoneRecord, TpmClock};
 use crate::digest::Digest;
 
 /// The part of the engine's state that outlives a boot.
@@ -33,6 +33,10 @@ pub struct Recovered {
     pub tpm: Option<(TpmClock, Vec<u8>)>,
     /// How far the wall clock had come.
     pub walls: Walls,
+    /// Break-glass that began and of whose end there is no record, and the boot it began in.
+    pub glass: Option<(GlassBroken, Vec<u8>)>,
+    /// When the last one ended, as the kernel keeps it, and the boot.
+    pub glass_ended: Option<(u64, Vec<u8>)>,
     /// This ledger takes no more records; filled in by whoever read the file.
     pub broken: Option<Broken>,
 }
@@ -122,6 +126,15 @@ impl Recovered {
                     self.tpm = Some((clock, entry.boot_id.clone()));
                 }
             }
+            Some(Kind::GlassBroken(glass)) => {
+                self.glass = Some((glass.clone(), entry.boot_id.clone()));
+                // The end of one says nothing of the next.
+                self.glass_ended = None;
+            }
+            Some(Kind::GlassEnded(ended)) => {
+                self.glass = None;
+                self.glass_ended = Some((ended.at, entry.boot_id.clone()));
+            }
             Some(
                 Kind::Start(_)
                 | Kind::PolicyRefused(_)
@@ -176,7 +189,7 @@ fn learn_names(known: &mut BTreeMap<String, u32>, listed: &[Named]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lineage::{Begun, PolicyLoaded, Revocation, TrustChange, Unlocked};
+    use crate::lineage::{Begun, GlassEnded, PolicyLoaded, Revocation, TrustChange, Unlocked};
 
     fn entry(kind: Kind) -> Entry {
         Entry {
@@ -283,6 +296,31 @@ mod tests {
         assert_eq!(recovered.zones.get("agents"), Some(&3));
         assert_eq!(recovered.tombstones.len(), 1);
         assert!(recovered.revoked_all && recovered.generation == 6);
+    }
+
+    #[test]
+    fn break_glass_is_known_until_its_end_and_by_its_boot() {
+        let broken = |until, boot: u8| Entry {
+            boot_id: vec![boot],
+            kind: Some(Kind::GlassBroken(GlassBroken {
+                until,
+                ..GlassBroken::default()
+            })),
+            ..Entry::default()
+        };
+        let ended = Entry {
+            boot_id: vec![1],
+            kind: Some(Kind::GlassEnded(GlassEnded {
+                at: 7,
+                ..GlassEnded::default()
+            })),
+            ..Entry::default()
+        };
+        let over = Recovered::from_entries(&[broken(9, 1), ended.clone()]);
+        assert_eq!((over.glass, over.glass_ended), (None, Some((7, vec![1]))));
+        let again = Recovered::from_entries(&[broken(9, 1), ended, broken(8, 2)]);
+        let found = again.glass.map(|(glass, boot)| (glass.until, boot));
+        assert_eq!((found, again.glass_ended), (Some((8, vec![2])), None));
     }
 
     #[test]

@@ -281,6 +281,7 @@ pub(super) fn settled(applied: Applied) -> Result<String, Refusal> {
     let answer = applied.answer.map_err(|refused| match refused {
         Refused::Denied(why) => Refusal::Denied(why),
         Refused::Invalid(why) => Refusal::Invalid(why),
+        Refused::Unverified(why) => Refusal::Verification(why),
     })?;
     match applied.failed {
         None => Ok(answer),

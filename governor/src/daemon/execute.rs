@@ -35,6 +35,8 @@ pub(crate) struct Hands {
     pub(crate) offered: Option<(Digest, RawBundle)>,
     /// Digests of the keys that the offered policy was verified with, and how many had to sign.
     pub(crate) keys: Option<(BTreeSet<Digest>, usize)>,
+    /// Digests of the keys that break the glass.
+    pub(crate) glass_keys: BTreeSet<Digest>,
     /// The table in force, as the engine made it; for explanations.
     pub(crate) table: Option<Table>,
     /// The gate is down.
@@ -85,6 +87,13 @@ impl Hands {
                 && outcome.failed.iter().any(unwritten)
             {
                 // What is not written down is not dealt with; it comes again.
+                continue;
+            }
+            let unburied =
+                |(failed, _): &(Effect, String)| matches!(failed, Effect::AddTombstone(_));
+            if matches!(effect, Effect::BreakGlass { .. }) && outcome.failed.iter().any(unburied) {
+                let error = "content that is revoked could not be revoked everywhere".to_owned();
+                outcome.failed.push((effect, error));
                 continue;
             }
             if matches!(effect, Effect::RequestQuote { .. } | Effect::ExtendPcr(_)) {
@@ -168,6 +177,18 @@ impl Hands {
                 .gate
                 .set_lease(*deadline, *trips, *epoch)
                 .context("setting the lease"),
+            Effect::BreakGlass { until } => self
+                .gate
+                .set_break_glass(until.0, now.boot.0)
+                .context("lifting denials"),
+            Effect::EndBreakGlass { at } => self
+                .gate
+                .end_break_glass(at.0)
+                .context("ending break-glass"),
+            Effect::ForgetBreakGlass => self
+                .gate
+                .forget_break_glass(now.boot.0)
+                .context("forgetting break-glass"),
             Effect::DropLease => self.gate.drop_lease().context("ending the lease"),
             Effect::MarkRevokedAll(revoked) => self
                 .gate
@@ -263,16 +284,22 @@ fn until_swapped(before: &[(String, u32)], after: &[(String, u32)]) -> Vec<(Stri
 impl Hands {
     fn arm(&mut self, guard: &Guard) -> Result<()> {
         let (keys, threshold) = self.keys.as_ref().context("no policy was verified")?;
-        let listed = listed(guard, keys, *threshold);
+        let listed = listed(guard, keys, *threshold, &self.glass_keys);
         Ok(self.gate.arm(&listed)?)
     }
 }
 
-fn listed(guard: &Guard, keys: &BTreeSet<Digest>, threshold: usize) -> Listed {
+fn listed(
+    guard: &Guard,
+    keys: &BTreeSet<Digest>,
+    threshold: usize,
+    glass_keys: &BTreeSet<Digest>,
+) -> Listed {
     let digests = |set: &BTreeSet<Digest>| set.iter().map(|digest| *digest.bytes()).collect();
     Listed {
         keys: digests(keys),
         threshold: threshold as u64,
+        glass_keys: digests(glass_keys),
         daemon: digests(&guard.daemon),
         libraries: digests(&guard.libraries),
         modules: digests(&guard.modules),

@@ -106,6 +106,9 @@ pub(super) const fn name(input: &Input) -> &'static str {
         Input::CanaryPassed => "canary-passed",
         Input::CanarySilent(_) => "canary-silent",
         Input::Disarm { .. } => "disarm",
+        Input::GlassAsked { .. } => "glass-asked",
+        Input::GlassSigned { .. } => "glass-signed",
+        Input::GlassMended { .. } => "glass-mended",
         Input::PcrExtended(_) => "pcr-extended",
     }
 }

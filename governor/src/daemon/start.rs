@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 use anyhow::{Context as _, Result, bail};
 use governor_core::{
     digest::Digest,
-    engine::{Cause, Effect, Engine, Host, Input, KernelView, Refused},
+    engine::{Cause, Effect, Engine, GlassKeys, Host, Input, KernelView, Refused},
     policy::{self, Epochs, RawBundle, VerifiedPolicy},
     time::BootTime,
 };
@@ -56,12 +56,14 @@ pub(super) fn start(
         tracing::error!("the ledger `{}` is {why}", ledger.path().display());
     }
     let store = Store::open(&config.state)?;
+    let glass_keys = glass_keys(&config, &gate).context("reading who may break the glass")?;
     let host = Host {
         id: host_id(&config.host)?,
         governed_root: config.governed.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         object: Digest::new(gate::object_digest()),
         daemon: own_digest()?,
+        glass_keys: glass_keys.clone(),
     };
     let now = clock::now()?;
     let state = gate.state().context("reading the gate's state")?;
@@ -85,6 +87,10 @@ pub(super) fn start(
             .into_keys()
             .collect(),
         boot_id,
+        break_glass: gate
+            .break_glass()
+            .context("reading the gate's state")?
+            .map(BootTime),
     };
     let step = Engine::start(now, host, recovered, &kernel);
     let mut daemon = Daemon {
@@ -96,6 +102,10 @@ pub(super) fn start(
             store,
             offered: None,
             keys: None,
+            glass_keys: glass_keys
+                .as_ref()
+                .map(GlassKeys::digests)
+                .unwrap_or_default(),
             table: None,
             down: false,
             zones: Vec::new(),
@@ -264,6 +274,20 @@ fn host_id(path: &Path) -> Result<Digest> {
         b"governor-host-v1\0",
         text.trim().as_bytes(),
     ]))
+}
+
+/// Who may break the glass, of those who could when the gate was armed. Whoever may write the file must
+/// not be able to let in keys of their own.
+fn glass_keys(config: &Config, gate: &Gate) -> Result<Result<GlassKeys, String>> {
+    let pinned = gate.pinned_glass_keys()?;
+    let keys = config.glass_keys().and_then(|keys| match pinned {
+        None => Ok(keys),
+        Some(known) => {
+            let known = known.into_iter().map(Digest::new).collect();
+            keys.only(&known).map_err(|error| error.to_string())
+        }
+    });
+    Ok(keys)
 }
 
 /// What policy must list for this daemon to be one: its program, as it was started.

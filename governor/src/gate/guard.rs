@@ -21,9 +21,9 @@ use aya::{
 use governor_common::{
     Label, Plain,
     guard::{
-        ARMED, GuardWord, LISTED_DAEMON, LISTED_KEXEC, LISTED_KEY, LISTED_LIBRARY, LISTED_MODULE,
-        ListedKey, Mark, PROTECTED_CGROUP, PROTECTED_DEVICE, PROTECTED_LINK, PROTECTED_MAP,
-        PROTECTED_PINS, PROTECTED_PROGRAM, PROTECTED_WAY, ProtectedKey,
+        ARMED, GuardWord, LISTED_DAEMON, LISTED_GLASS, LISTED_KEXEC, LISTED_KEY, LISTED_LIBRARY,
+        LISTED_MODULE, ListedKey, Mark, PROTECTED_CGROUP, PROTECTED_DEVICE, PROTECTED_LINK,
+        PROTECTED_MAP, PROTECTED_PINS, PROTECTED_PROGRAM, PROTECTED_WAY, ProtectedKey,
     },
     names::{self, LISTED_ROWS, PROTECTED_ROWS, WORKLOAD_NONE, ZONE_CANARY},
 };
@@ -44,6 +44,8 @@ pub struct Listed {
     /// what was taken stays.
     pub keys: BTreeSet<[u8; 32]>,
     pub threshold: u64,
+    /// Keys that break the glass; taken like those.
+    pub glass_keys: BTreeSet<[u8; 32]>,
 }
 
 /// Digests of keys, and how many of them must sign.
@@ -131,13 +133,26 @@ impl Gate {
         if !self.is_armed()? {
             return Ok(None);
         }
-        let mut keys = BTreeSet::new();
-        for bytes in self.maps.listed.keys() {
-            let bytes = bytes.map_err(GateError::map(names::LISTED, "listing keys"))?;
-            let listed = ListedKey::read(&bytes).filter(|key| key.kind == LISTED_KEY);
-            keys.extend(listed.map(|key| key.digest));
-        }
+        let keys = self.listed_as(LISTED_KEY)?;
         Ok(Some((keys, self.guard_word(GuardWord::Threshold)?)))
+    }
+
+    /// The keys that could break the glass when the guard was armed.
+    pub fn pinned_glass_keys(&self) -> Result<Option<BTreeSet<[u8; 32]>>, GateError> {
+        match self.is_armed()? {
+            true => self.listed_as(LISTED_GLASS).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    fn listed_as(&self, kind: u32) -> Result<BTreeSet<[u8; 32]>, GateError> {
+        let mut digests = BTreeSet::new();
+        for bytes in self.maps.listed.keys() {
+            let bytes = bytes.map_err(GateError::map(names::LISTED, "listing digests"))?;
+            let listed = ListedKey::read(&bytes).filter(|key| key.kind == kind);
+            digests.extend(listed.map(|key| key.digest));
+        }
+        Ok(digests)
     }
 
     /// Takes the gate down: nothing is enforced afterwards, and nothing guarded.
@@ -269,6 +284,10 @@ impl Gate {
         match self.pinned_keys()? {
             Some((keys, _)) => add(LISTED_KEY, &keys),
             None => add(LISTED_KEY, &listed.keys),
+        }
+        match self.pinned_glass_keys()? {
+            Some(keys) => add(LISTED_GLASS, &keys),
+            None => add(LISTED_GLASS, &listed.glass_keys),
         }
         if wanted.len() > LISTED_ROWS as usize {
             return Err(GateError::TooMany {

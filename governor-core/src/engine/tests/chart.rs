@@ -81,14 +81,15 @@ fn walked() -> BTreeSet<Arrow> {
                 | Clears::Policy
                 | Clears::Record
                 | Clears::Table
-                | Clears::Retry => "clear",
+                | Clears::Retry
+                | Clears::End => "clear",
                 Clears::Operator => "unlock",
             };
             walk(&state.clone().cleared(clears), by);
         }
         let left = state.causes().keys().any(|cause| match cause.clears() {
             Clears::Appraisal | Clears::Record | Clears::Retry => false,
-            Clears::Policy | Clears::Table | Clears::Operator => true,
+            Clears::Policy | Clears::Table | Clears::Operator | Clears::End => true,
         });
         let by = if left {
             "appraised-with-causes-left"
@@ -144,6 +145,7 @@ fn each_cause_is_listed_with_what_clears_it() {
                 | Cause::ClockStepped
                 | Cause::Suspended
                 | Cause::EventsLost
+                | Cause::GlassBroken
                 | Cause::GateFault
                 | Cause::StopFailed
                 | Cause::NoPolicy

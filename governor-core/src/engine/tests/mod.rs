@@ -4,6 +4,8 @@ mod chart;
 mod clocks;
 mod crash;
 mod disk;
+mod glass;
+mod glass_moves;
 mod guard;
 mod hold;
 mod host;

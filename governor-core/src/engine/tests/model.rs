@@ -25,6 +25,8 @@ pub(super) const WALL: i64 = 1_800_000_000;
 pub(super) const LEASE: u64 = 30 * SECOND;
 /// Sequences of moves tried; each takes some milliseconds.
 pub(super) const CASES: u32 = 500;
+/// The seed of the key that breaks the glass.
+pub(super) const GLASS_KEY: u8 = 9;
 
 pub(super) fn clock(boot: u64) -> ClockReading {
     ClockReading {
@@ -76,6 +78,8 @@ pub(super) struct Kernel {
     pub(super) attested: u64,
     pub(super) policy: u64,
     pub(super) revoked_all: bool,
+    /// Until when denials are lifted.
+    pub(super) glass: Option<u64>,
     pub(super) armed: bool,
     pub(super) table: Option<Table>,
     pub(super) tombstones: BTreeSet<TombstoneKey>,
@@ -117,6 +121,7 @@ impl Host {
             version: "test".into(),
             object: Digest::of(b"object"),
             daemon: Digest::of(b"daemon"),
+            glass_keys: Ok(super::glass::keys(&[GLASS_KEY])),
         };
         let kernel = KernelView {
             gate: "fresh".into(),
@@ -130,6 +135,7 @@ impl Host {
             revoked_all: false,
             boot_id: BOOT,
             armed: false,
+            break_glass: None,
         };
         let step = Engine::start(clock(0), host, Recovered::default(), &kernel);
         let mut made = Self {
@@ -167,6 +173,7 @@ impl Host {
             revoked_all: self.kernel.revoked_all,
             boot_id: BOOT,
             armed: self.kernel.armed,
+            break_glass: self.kernel.glass.map(BootTime),
         };
         let host = self.engine.host().clone();
         let step = Engine::start(clock(self.now), host, Recovered::default(), &kernel);
@@ -262,6 +269,18 @@ impl Host {
                         }
                     }
                 }
+                Effect::BreakGlass { .. }
+                    if failed
+                        .iter()
+                        .any(|(effect, _)| matches!(effect, Effect::AddTombstone(_))) =>
+                {
+                    failed.push((effect, "something is not revoked everywhere".into()));
+                }
+                Effect::BreakGlass { until } => self.kernel.glass = Some(until.0),
+                Effect::EndBreakGlass { at } => {
+                    self.kernel.glass = self.kernel.glass.map(|until| until.min(at.0));
+                }
+                Effect::ForgetBreakGlass => self.kernel.glass = None,
                 Effect::KeepPolicy(digest) => drop(self.kept.insert(digest)),
                 Effect::Stop {
                     action: OnRevoke::Deny,

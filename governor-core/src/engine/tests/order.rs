@@ -29,7 +29,10 @@ pub(super) fn check_order(effects: &[Effect]) {
             }
             Effect::Guard(_) => assert!(recorded_before, "a guard before its record"),
             Effect::TakeDown => assert!(recorded_before, "down before its record"),
+            Effect::BreakGlass { .. } => assert!(recorded_before, "broken before its record"),
+            Effect::ForgetBreakGlass => assert_eq!(effects[..position].len(), 0, "not alone"),
             Effect::InstallTable(_)
+            | Effect::EndBreakGlass { .. }
             | Effect::Append(_)
             | Effect::AcknowledgeSignals(_)
             | Effect::BeginLedger(_)

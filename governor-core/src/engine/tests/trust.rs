@@ -203,6 +203,7 @@ pub(super) fn restarted(host: &Host, recovered: Recovered) -> Step {
         revoked_all: false,
         boot_id: BOOT,
         armed: false,
+        break_glass: None,
     };
     Engine::start(
         clock(host.now),
