@@ -35,7 +35,7 @@ pub struct Signed {
 
 /// Writes the manifest of `dir` and adds a signature by the key in `key`.
 pub fn sign(dir: &Path, key: &Path) -> Result<Signed> {
-    let key = private(key)?;
+    let key = private(key, NAMESPACE)?;
     let bundle = super::read(dir)?;
     let manifest = write_manifest(&bundle);
     let manifest_changed = bundle.get(MANIFEST) != Some(manifest.as_bytes());
@@ -83,12 +83,13 @@ pub fn sign(dir: &Path, key: &Path) -> Result<Signed> {
     })
 }
 
-fn private(path: &Path) -> Result<PrivateKey> {
+/// The private key in `path`, one that may sign in this namespace without being asked for anything.
+pub(crate) fn private(path: &Path, namespace: &str) -> Result<PrivateKey> {
     let doing = || format!("reading the private key `{}`", path.display());
     let key = PrivateKey::from_openssh(fs::read(path).with_context(doing)?).with_context(doing)?;
     if key.is_encrypted() {
         bail!(
-            "private key `{}` has a passphrase; sign with `ssh-keygen -Y sign -n {NAMESPACE}`",
+            "private key `{}` has a passphrase; sign with `ssh-keygen -Y sign -n {namespace}`",
             path.display()
         );
     }

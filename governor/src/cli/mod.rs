@@ -4,6 +4,7 @@
 //! codes are those of [`Failure`]; what others wrote is stripped before it is printed.
 
 mod attest;
+mod break_glass;
 mod daemon;
 mod disarm;
 mod doctor;
@@ -81,6 +82,8 @@ enum Verb {
     Disarm(disarm::Args),
     /// Say that what locked the host was looked at
     Unlock(unlock::Args),
+    /// Have denials lifted for a while on a host that lost TPM, policy or ledger
+    BreakGlass(break_glass::Args),
     /// Freeze running copies; nothing is revoked, and new copies may start
     Pause(hold::Args),
     /// Let held copies go on, if they are authorized now
@@ -126,6 +129,7 @@ impl Cli {
             Verb::Revoke(args) => revoke::revoke(&globals, args),
             Verb::Disarm(args) => disarm::disarm(&globals, args),
             Verb::Unlock(args) => unlock::unlock(&globals, args),
+            Verb::BreakGlass(args) => break_glass::break_glass(&globals, args),
             Verb::Pause(args) => hold::hold(&globals, Grip::Pause, args),
             Verb::Resume(args) => hold::resume(&globals, args),
             Verb::Quarantine(args) => hold::hold(&globals, Grip::Quarantine, args),
@@ -231,6 +235,10 @@ mod tests {
             "revoke --all --reason drill",
             "unlock --reason looked",
             "disarm --reason moving",
+            "break-glass --reason tpm --for 30m --key /root/key",
+            "break-glass --reason tpm --for 30m --challenge-out /tmp/challenge",
+            "break-glass --reason tpm --for 30m --signature /tmp/challenge.sig",
+            "break-glass --end --reason repaired",
             "pause --workload planner --reason drill",
             "resume --workload planner --reason drill --json",
             "quarantine --zone agents --reason drill",
@@ -275,6 +283,14 @@ mod tests {
             "unlock",
             "revoke --all --zone agents --reason drill",
             "revoke --digest abc --reason drill",
+            "break-glass --reason tpm --key /root/key",
+            "break-glass --for 30m --key /root/key",
+            "break-glass --reason tpm --for 30m",
+            "break-glass --reason tpm --for soon --key /root/key",
+            "break-glass --reason tpm --for 30m --key /a --signature /b",
+            "break-glass --reason tpm --end --for 30m",
+            "break-glass --reason tpm --end --key /root/key",
+            "break-glass --end",
             "pause --reason drill",
             "pause --all",
             "resume --all --zone agents --reason drill",

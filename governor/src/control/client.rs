@@ -63,6 +63,9 @@ calls! {
     revoke: RevokeRequest => RevokeReply within LONG;
     disarm: DisarmRequest => DisarmReply within LONG;
     unlock: UnlockRequest => UnlockReply within LONG;
+    glass_challenge: GlassChallengeRequest => GlassChallengeReply within SHORT;
+    break_glass: BreakGlassRequest => BreakGlassReply within LONG;
+    end_break_glass: EndBreakGlassRequest => EndBreakGlassReply within LONG;
     hold: HoldRequest => HoldReply within LONG;
     resume: ResumeRequest => ResumeReply within LONG;
     quote: QuoteRequest => QuoteReply within LONG;

@@ -6,7 +6,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use governor_core::{digest::Digest, engine::Grip};
+use governor_core::{
+    digest::Digest,
+    engine::{Grip, Request},
+};
 use tokio::sync::oneshot;
 
 use super::{peer::Caller, proto};
@@ -61,6 +64,22 @@ pub enum Command {
         reason: String,
         caller: Caller,
         reply: Answer<proto::UnlockReply>,
+    },
+    GlassChallenge {
+        request: Request,
+        caller: Caller,
+        reply: Answer<proto::GlassChallengeReply>,
+    },
+    BreakGlass {
+        request: Request,
+        signature: Vec<u8>,
+        caller: Caller,
+        reply: Answer<proto::BreakGlassReply>,
+    },
+    EndBreakGlass {
+        reason: String,
+        caller: Caller,
+        reply: Answer<proto::EndBreakGlassReply>,
     },
     Hold {
         target: Target,

@@ -3,7 +3,7 @@
 //! Promises: what comes out needs no second look (digests and nonces have 32 bytes, addresses parse,
 //! names have no control characters, a revocation has a reason); what is refused is quoted, stripped.
 
-use governor_core::digest::Digest;
+use governor_core::{digest::Digest, engine::Request};
 use tonic::Status;
 
 use super::{
@@ -77,6 +77,11 @@ pub(super) fn reason(text: &str) -> Result<String, Status> {
         )));
     }
     Ok(reason)
+}
+
+/// For how long and why denials are to be lifted.
+pub(super) fn glass(why: &str, seconds: u64) -> Result<Request, Status> {
+    Request::new(&reason(why)?, seconds).map_err(|error| invalid(error.to_string()))
 }
 
 pub(super) fn name(what: &str, name: String) -> Result<String, Status> {

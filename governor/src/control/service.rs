@@ -13,7 +13,7 @@ use super::{
     command::{Answer, Command},
     connection::Peer,
     holding,
-    parse::{fixed, invalid, name, question, reason, target},
+    parse::{fixed, glass, invalid, name, question, reason, target},
     peer::Caller,
     proto::{self, GateEvent, control_server::Control},
     server::until,
@@ -163,6 +163,50 @@ impl Control for Service {
         let (caller, message) = accept(request)?;
         let reason = reason(&message.reason)?;
         self.ask(|reply| Command::Unlock {
+            reason,
+            caller,
+            reply,
+        })
+        .await
+    }
+
+    async fn glass_challenge(
+        &self,
+        request: Request<proto::GlassChallengeRequest>,
+    ) -> Outcome<proto::GlassChallengeReply> {
+        let (caller, proto::GlassChallengeRequest { reason, seconds }) = accept(request)?;
+        let request = glass(&reason, seconds)?;
+        self.ask(|reply| Command::GlassChallenge {
+            request,
+            caller,
+            reply,
+        })
+        .await
+    }
+
+    async fn break_glass(
+        &self,
+        request: Request<proto::BreakGlassRequest>,
+    ) -> Outcome<proto::BreakGlassReply> {
+        let (caller, message) = accept(request)?;
+        let request = glass(&message.reason, message.seconds)?;
+        let signature = message.signature;
+        self.ask(|reply| Command::BreakGlass {
+            request,
+            signature,
+            caller,
+            reply,
+        })
+        .await
+    }
+
+    async fn end_break_glass(
+        &self,
+        request: Request<proto::EndBreakGlassRequest>,
+    ) -> Outcome<proto::EndBreakGlassReply> {
+        let (caller, message) = accept(request)?;
+        let reason = reason(&message.reason)?;
+        self.ask(|reply| Command::EndBreakGlass {
             reason,
             caller,
             reply,

@@ -78,6 +78,31 @@ impl Daemon {
                 let answer = self.unlock(reason, &caller)?;
                 drop(reply.send(answer));
             }
+            Command::GlassChallenge {
+                request,
+                caller,
+                reply,
+            } => {
+                let answer = self.glass_challenge(request, &caller)?;
+                drop(reply.send(answer));
+            }
+            Command::BreakGlass {
+                request,
+                signature,
+                caller,
+                reply,
+            } => {
+                let answer = self.break_glass(request, signature, &caller)?;
+                drop(reply.send(answer));
+            }
+            Command::EndBreakGlass {
+                reason,
+                caller,
+                reply,
+            } => {
+                let answer = self.end_break_glass(reason, &caller)?;
+                drop(reply.send(answer));
+            }
             Command::Hold {
                 target,
                 grip,

@@ -6,6 +6,7 @@
 
 mod advice;
 mod answer;
+mod break_glass;
 mod clock;
 mod disarm;
 mod events;

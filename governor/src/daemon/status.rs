@@ -72,6 +72,7 @@ pub(crate) fn reply(daemon: &Daemon, now: ClockReading) -> proto::StatusReply {
                 && !engine.trust().has(&Cause::LedgerUnwritable),
             detail: daemon.hands.ledger.refuses().unwrap_or_default(),
         }),
+        break_glass: Some(daemon.glass_status(now)),
         daemon: Some(proto::Daemon {
             version: engine.host().version.clone(),
             pid: std::process::id(),

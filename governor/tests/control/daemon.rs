@@ -11,6 +11,8 @@ use governor::control::{
 use governor_core::engine::Grip;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use crate::glass::{challenge, signer};
+
 pub(crate) struct Daemon {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) path: PathBuf,
@@ -143,6 +145,34 @@ fn answer(command: Command) {
             cleared: format!("cleared for `{reason}`"),
             record: 3,
         }))),
+        Command::GlassChallenge { request, reply, .. } => {
+            let challenge = challenge(&request).write();
+            drop(reply.send(Ok(proto::GlassChallengeReply {
+                challenge,
+                patience_seconds: 300,
+            })));
+        }
+        Command::BreakGlass {
+            request,
+            signature,
+            reply,
+            ..
+        } => drop(reply.send(match signer(&request, &signature) {
+            Ok(key) => Ok(proto::BreakGlassReply {
+                until: "2026-11-20T12:00:00.000Z".into(),
+                key,
+                unwritten: String::new(),
+            }),
+            Err(why) => Err(Refusal::Verification(why)),
+        })),
+        Command::EndBreakGlass { reason, reply, .. } => {
+            assert_eq!(reason, "it works again");
+            drop(reply.send(Ok(proto::EndBreakGlassReply {
+                killed: 2,
+                unwritten: "the disk is full".into(),
+                ..Default::default()
+            })));
+        }
         Command::Hold {
             target,
             grip,

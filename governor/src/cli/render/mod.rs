@@ -4,6 +4,8 @@
 //! decide and not by what the policy says; each reason stands with
 //! what clears it; nothing is said by colour, and every word that came from elsewhere is stripped.
 
+mod glass;
+
 use crate::{
     control::proto::{
         EnforcementLevel, Hook, HookState, ReattestReply, Requires, StatusReply, Trust,
@@ -41,6 +43,13 @@ pub(super) fn headline(status: &StatusReply) -> Headline {
             };
         }
     };
+    if let Some(text) = glass::headline(status.break_glass.as_ref()) {
+        // It may, and that is what is wrong.
+        return Headline {
+            may_run: false,
+            text,
+        };
+    }
     let trust = status.trust.clone().unwrap_or_default();
     if status.policy.is_none() {
         let kept = trust
@@ -151,6 +160,7 @@ pub(super) fn status(status: &StatusReply) -> String {
     let mut out = headline(status).text;
     out.push_str("\n\n");
     trust(&mut out, status.trust.as_ref());
+    glass::glass(&mut out, status.break_glass.as_ref());
     policy(&mut out, status);
     zones(&mut out, status);
     hooks(&mut out, status);

@@ -233,6 +233,7 @@ fn reason() -> proto::TrustReason {
 
 fn trusted() -> StatusReply {
     StatusReply {
+        break_glass: None,
         trust: Some(proto::Trust {
             state: TrustState::Trusted.into(),
             class: "local".into(),
@@ -295,4 +296,55 @@ fn trusted() -> StatusReply {
             started: "2026-11-20T09:00:00Z".into(),
         }),
     }
+}
+
+#[test]
+fn a_broken_glass_is_the_first_thing_said_and_never_well() {
+    let mut status = trusted();
+    let glass = proto::BreakGlass {
+        left_ms: 90_000,
+        until: "2026-11-20T12:00:00Z".into(),
+        reason: "the TPM\u{1b} is gone".into(),
+        uid: Some(0),
+        key: "SHA256:abc".into(),
+        owed: true,
+        refused: 2,
+        ..proto::BreakGlass::default()
+    };
+    status.break_glass = Some(glass.clone());
+    let said = headline(&status);
+    assert!(!said.may_run);
+    let first = "THE GLASS IS BROKEN: for another 90 s nothing below the governed slice is denied";
+    assert!(said.text.starts_with(first), "{}", said.text);
+    assert!(
+        said.text
+            .contains("by uid 0 with SHA256:abc: the TPM\u{fffd} is gone")
+    );
+    // Also without a policy, which is what it is for.
+    status.policy = None;
+    assert!(headline(&status).text.starts_with(first));
+    let all = super::status(&status);
+    assert!(all.contains("a record of it is owed") && all.contains("2 tries were refused"));
+    status.break_glass = Some(proto::BreakGlass {
+        left_ms: 0,
+        ..glass
+    });
+    assert!(!headline(&status).text.contains("GLASS"));
+    assert!(super::status(&status).contains("over, and being dealt with"));
+}
+
+#[test]
+fn whether_break_glass_is_possible_is_said() {
+    let mut status = trusted();
+    status.break_glass = Some(proto::BreakGlass {
+        keys: vec!["SHA256:abc".into()],
+        ..proto::BreakGlass::default()
+    });
+    assert!(super::status(&status).contains("whole; 1 key may break it"));
+    status.break_glass = Some(proto::BreakGlass {
+        impossible: "no key is listed".into(),
+        ..proto::BreakGlass::default()
+    });
+    assert!(super::status(&status).contains("not possible: no key is listed"));
+    assert!(headline(&status).may_run);
 }
