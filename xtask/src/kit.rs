@@ -244,6 +244,16 @@ impl Kit {
         Ok(dir)
     }
 
+    /// The key that signs policies.
+    pub(crate) fn key(&self) -> PathBuf {
+        self.path("policy_key")
+    }
+
+    /// A file of this kit's own.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     /// A key that the guest does not trust.
     pub(crate) fn stranger(&self) -> Result<PathBuf> {
         let key = self.dir.join(format!("stranger-{}", unique()));

@@ -3,6 +3,7 @@
 //! the next one gets a fresh boot. To add a suite, write a file beside `platform.rs` and name it in
 //! [`suites`].
 
+mod break_glass;
 pub(crate) mod crash;
 mod daemon;
 mod gate;
@@ -46,6 +47,7 @@ pub(crate) fn suites() -> Vec<Suite> {
         guard::SUITE,
         host::SUITE,
         stopping::SUITE,
+        break_glass::SUITE,
         quickstart::SUITE,
         crash::SUITE,
         daemon::SUITE,

@@ -53,6 +53,8 @@ fn every_block(guest: &mut Guest) -> Result<()> {
         "exit 3: denied",
         "exit 3: deny",
         "exit 3: not trusted",
+        "exit 3: the glass is broken",
+        "exit 203: denied again",
     ] {
         ensure!(
             said.contains(expected),
