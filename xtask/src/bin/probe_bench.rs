@@ -330,8 +330,10 @@ fn until(events: &mut fs::File, state: &str) -> io::Result<u64> {
             events: libc::POLLPRI,
             revents: 0,
         };
+        // That a cgroup is removed need not be told to whoever waits for its events, so it is looked
+        // at now and then.
         // SAFETY: one structure, which outlives the call.
-        if unsafe { libc::poll(&raw mut changed, 1, -1) } < 0 {
+        if unsafe { libc::poll(&raw mut changed, 1, LOOK) } < 0 {
             return Err(io::Error::last_os_error());
         }
     }
@@ -454,6 +456,8 @@ const TPM: &str = "/dev/tpmrm0";
 /// The debug register: the only one that can be put back without a boot.
 const PCR: u32 = 16;
 const BPF_OBJ_GET: libc::c_long = 7;
+/// Milliseconds.
+const LOOK: libc::c_int = 10;
 /// Spreads times that are close together.
 const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 /// How often something is asked for that takes the daemon a moment.
