@@ -162,9 +162,8 @@ fn settle(f: &Facts, reason: Reason) -> Decision {
 /// or nobody would notice a gate that refuses nothing.
 #[inline(always)]
 fn denied(f: &Facts, reason: Reason) -> Decision {
-    let observed = f.zone_mode == MODE_OBSERVE && f.now < f.zone_observe_until;
     let broken = f.state.glass_is_broken(f.now) && f.zone != ZONE_CANARY;
-    if observed || broken {
+    if f.is_observed() || broken {
         (Verdict::WouldDeny, reason)
     } else {
         (Verdict::Deny, reason)

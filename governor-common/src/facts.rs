@@ -5,7 +5,7 @@
 
 use crate::{
     names::{SCOPE_START, SCOPE_SURVIVAL, ZONE_HOST},
-    row::{ROLE_EXECUTABLE, ROLE_LIBRARY, ROLE_SCRIPT, Row},
+    row::{MODE_OBSERVE, ROLE_EXECUTABLE, ROLE_LIBRARY, ROLE_SCRIPT, Row},
     state::StateWords,
 };
 
@@ -161,6 +161,12 @@ impl Facts {
     #[inline(always)]
     pub const fn on_host(&self) -> bool {
         self.zone == ZONE_HOST && !self.label.present()
+    }
+
+    /// Whether the zone is observed at this moment.
+    #[inline(always)]
+    pub const fn is_observed(&self) -> bool {
+        self.zone_mode == MODE_OBSERVE && self.now < self.zone_observe_until
     }
 
     /// Whether `row` lists what is judged in the survival set, in a role that serves. Never for a

@@ -157,6 +157,20 @@ pub const fn chooses_way(level: u32, option: u32) -> bool {
     }
 }
 
+/// Of these the ones that name hops, which need no capability: refused on a host that is a zone also to
+/// who has no label. The rest is how a host's own services reach the network.
+#[inline(always)]
+pub const fn names_hops(level: u32, option: u32) -> bool {
+    match level {
+        SOL_IP => option == IP_OPTIONS,
+        SOL_IPV6 => matches!(
+            option,
+            IPV6_2292RTHDR | IPV6_2292PKTOPTIONS | IPV6_FLOWLABEL_MGR | IPV6_RTHDR
+        ),
+        _ => false,
+    }
+}
+
 const SOL_IP: u32 = 0;
 const SOL_SOCKET: u32 = 1;
 const SOL_IPV6: u32 = 41;

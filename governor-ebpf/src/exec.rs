@@ -212,8 +212,12 @@ fn pend(state: &mut TaskState, operation: Operation, (verdict, reason): Decision
     if state.pending_script != 0 {
         return true;
     }
-    // What survives, and what is only observed on the host, stays what it was: it is no workload.
-    if state.facts.on_host() && !matches!(reason, Reason::Authorized) {
+    // What survives, and what is only observed on the host, stays what it was: it is no workload. What
+    // runs only because the glass is broken is marked, so that it is found when that is over.
+    if state.facts.on_host()
+        && !matches!(reason, Reason::Authorized)
+        && (matches!(verdict, Verdict::Allow) || state.facts.is_observed())
+    {
         return true;
     }
     let Some(exec_id) = maps::next_execution() else {
@@ -262,7 +266,7 @@ fn is_script(bprm: *const c_void) -> bool {
 #[inline(always)]
 fn kill() {
     const SIGKILL: u32 = 9;
-    // SAFETY: a number in; the current task gets the signal. Process 1 cannot, and is in no zone.
+    // SAFETY: a number in; the current task gets the signal. Process 1 cannot.
     unsafe { bpf_send_signal(SIGKILL) };
 }
 

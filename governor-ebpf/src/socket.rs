@@ -1,9 +1,14 @@
 //! Creating sockets: only shapes whose every send passes a hook.
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
-use governor_common::{Measured, Operation, decide, net};
+use governor_common::{Measured, Operation, decide, names::ZONE_HOST, net};
 
-use crate::{facts, map::labelled, report};
+use crate::{
+    facts,
+    map::labelled,
+    report,
+    zone::{self, Place},
+};
 
 /// A socket of a labelled task.
 #[lsm(hook = "socket_create")]
@@ -47,7 +52,7 @@ pub fn socket_setsockopt(ctx: LsmContext) -> i32 {
     }
     let state = match labelled() {
         Ok(Some(state)) => state,
-        Ok(None) => return 0,
+        Ok(None) => return hops(ctx.arg(1), ctx.arg(2)),
         Err(code) => return code,
     };
     let label = state.label;
@@ -60,6 +65,32 @@ pub fn socket_setsockopt(ctx: LsmContext) -> i32 {
     }
     facts::look_up(facts);
     let decision = decide::decide_socket(facts);
+    report::quiet(facts, decision)
+}
+
+/// An option of a socket of whoever has no label: where the whole host is a zone, what is sent to an
+/// address that may be reached is not handed to somebody else first.
+#[inline(always)]
+fn hops(level: u32, option: u32) -> i32 {
+    if !net::names_hops(level, option) {
+        return 0;
+    }
+    let state = match zone::place() {
+        Place::Inside(ZONE_HOST, state) => state,
+        Place::Inside(_, _) | Place::Outside => return 0,
+        Place::Broken => return report::fault(),
+    };
+    // SAFETY: this task's storage. No helper below sleeps.
+    let state = unsafe { &mut *state };
+    let facts = &mut state.facts;
+    facts::begin(facts, Operation::Connect, ZONE_HOST, &state.label);
+    facts.measured = Measured::Nothing as u32;
+    facts.address_unreadable = 1;
+    if !facts::read_state(facts) {
+        return report::fault();
+    }
+    facts::look_up(facts);
+    let decision = decide::decide_connect(facts);
     report::quiet(facts, decision)
 }
 

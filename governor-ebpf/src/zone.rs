@@ -87,6 +87,10 @@ pub(crate) fn mapping_place() -> Place {
             // SAFETY: this task's storage.
             if zone == ZONE_HOST || unsafe { (*state).label.present() } {
                 Place::Inside(zone, state)
+            } else if facts::host_is_zone() {
+                // Whoever goes into a zone's cgroup and comes back must have mapped nothing there that
+                // it could not map outside.
+                Place::Inside(ZONE_HOST, state)
             } else {
                 Place::Outside
             }
