@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use common::{NOW, example_text, with_text};
 use governor_common::{
     names::{SCOPE_START, SCOPE_SURVIVAL, SCOPE_ZONE, WORKLOAD_SURVIVAL, ZONE_HOST},
-    row::{MODE_ENFORCE, ROLE_EXECUTABLE, ROLE_LIBRARY},
+    row::{MODE_ENFORCE, MODE_OBSERVE, ROLE_EXECUTABLE, ROLE_LIBRARY, Row},
 };
 use governor_core::{
     policy::{Compiled, Diagnostics, Epochs, Ids, Policy, compile},
@@ -88,6 +88,15 @@ fn it_becomes_a_zone_without_a_path_and_rows_without_an_end() {
             .count(),
         1
     );
+}
+
+#[test]
+fn a_host_that_is_observed_never_begins_to_enforce_by_itself() {
+    let observed = HOST.replace("requires", "mode = \"observe\"\nrequires");
+    let compiled = compiled(&with(&observed).expect("lints"), &mut Ids::default());
+    let zone = |row: &&Row| row.key.zone == ZONE_HOST && row.key.scope == SCOPE_ZONE;
+    let row = compiled.rows.iter().find(zone).expect("a row of its own");
+    assert_eq!((row.mode, row.observe_until), (MODE_OBSERVE, u64::MAX));
 }
 
 #[test]

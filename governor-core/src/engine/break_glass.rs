@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 
 use governor_common::{
-    names::{WORKLOAD_NONE, ZONE_UNKNOWN},
+    names::{WORKLOAD_NONE, ZONE_EVERY, ZONE_UNKNOWN},
     row::TombstoneKey,
 };
 
@@ -410,9 +410,19 @@ impl Engine {
     }
 
     fn bury_where_no_policy_says(&mut self, digests: BTreeSet<Digest>) -> Vec<TombstoneKey> {
-        let keys = digests.into_iter().map(|d| tombstone(ZONE_UNKNOWN, d));
+        let mut keys: Vec<TombstoneKey> = digests
+            .into_iter()
+            .map(|digest| tombstone(ZONE_UNKNOWN, digest))
+            .collect();
+        // In zones that were named since, what was revoked everywhere was denied for not being listed.
+        let zones: Vec<u32> = self.ids.zones.values().copied().collect();
+        for key in self.tombstones.iter().filter(|key| key.zone == ZONE_EVERY) {
+            let digest = Digest::new(key.digest);
+            keys.extend(zones.iter().map(|zone| tombstone(*zone, digest)));
+        }
         let known = &mut self.tombstones;
-        keys.filter(|key| known.insert(*key)).collect()
+        keys.retain(|key| known.insert(*key));
+        keys
     }
 
     /// What nothing authorizes any more: attested work, whose class was revoked at the beginning, and

@@ -31,6 +31,8 @@ pub enum Input {
         digest: Option<Digest>,
         uid: Option<u32>,
     },
+    /// The kept policy, which is offered next, would shut the operator out of this host as it is now.
+    HostShutOut,
     /// There is no kept policy to go on with.
     NoPolicyKept,
     /// A nonce was issued; epoch and, in the challenge, `trips` were read before it.

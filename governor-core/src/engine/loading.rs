@@ -21,7 +21,7 @@ use crate::{
     attest::{self, PcrSelection, ReferenceValues},
     digest::Digest,
     lineage::Kind,
-    policy::{Mode, Policy, VerifiedPolicy},
+    policy::{HOST, Mode, Policy, VerifiedPolicy},
     time::ClockReading,
 };
 
@@ -84,6 +84,7 @@ impl Engine {
             attestation,
         });
         let policy = verified.policy();
+        self.shut_out &= uid.is_none();
         let bounded = self.bound_observing(now, policy);
         self.highest = Some((policy.serial(), verified.digest()));
         self.expiry_recorded = false;
@@ -213,7 +214,10 @@ impl Engine {
             let Some(number) = self.ids.zone(name) else {
                 continue;
             };
-            let lenient = zone.mode == Mode::Observe || zone.observe_up_to.is_some();
+            let lenient = zone.mode == Mode::Observe
+                || zone.observe_up_to.is_some()
+                || self.observed.contains_key(name)
+                || self.broken_glass().is_some();
             let observed = everywhere.iter().filter(|_| lenient);
             keys.extend(observed.map(|digest| tombstone(number, *digest)));
         }
@@ -233,7 +237,11 @@ impl Engine {
     /// Observing goes on as far as this policy allows it, and no further. The records of what it cut.
     fn bound_observing(&mut self, now: ClockReading, policy: &Policy) -> Vec<Kind> {
         let mut kinds = Vec::new();
+        let shut_out = self.shut_out;
         self.observed.retain(|name, until| {
+            if shut_out && name == HOST {
+                return true;
+            }
             let Some(bound) = policy.zone(name).and_then(|zone| zone.observe_up_to) else {
                 kinds.push(records::mode_change(name, "policy", 0, None));
                 return false;

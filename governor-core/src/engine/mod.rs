@@ -56,8 +56,8 @@ use disarm::Disarming;
 pub use effect::{Class, Effect, Table};
 pub use guard::Guard;
 pub use hold::{Allowed, Grip, Running, Thaw};
-pub use host::HELD_OF_HOST;
 use host::is_of_host;
+pub use host::{HELD_OF_HOST, survivors};
 pub use input::{Input, Refused, Target};
 use risk::Risks;
 pub use trust::{Doubted, Trust, Trusted};
@@ -95,6 +95,8 @@ pub struct KernelView {
     pub armed: bool,
     /// Until when the kernel lifts denials; it may be over.
     pub break_glass: Option<BootTime>,
+    /// What keeps the host alive in the table that was found.
+    pub survivors: BTreeSet<Digest>,
 }
 
 /// Facts about this host and this daemon that never change while it runs.
@@ -150,6 +152,10 @@ pub struct Engine {
     table_epochs: Epochs,
     tombstones: BTreeSet<TombstoneKey>,
     observed: BTreeMap<String, BootTime>,
+    /// The kept policy would shut the operator out, so its host is observed until one is loaded.
+    shut_out: bool,
+    /// What kept the host alive when this daemon started.
+    survivors: BTreeSet<Digest>,
     outstanding: Option<Outstanding>,
     accepted: Option<(Arc<Evidence>, Outstanding)>,
     next_quote: BootTime,
@@ -236,6 +242,8 @@ impl Engine {
                 .copied()
                 .collect(),
             observed: BTreeMap::new(),
+            shut_out: false,
+            survivors: kernel.survivors.clone(),
             outstanding: None,
             accepted: None,
             next_quote: now.boot,
@@ -307,6 +315,7 @@ impl Engine {
             Input::Verdicts { .. } | Input::EffectFailed { .. } | Input::Tick => {}
             Input::PolicyOffered { .. }
             | Input::PolicyRefused { .. }
+            | Input::HostShutOut
             | Input::NoPolicyKept
             | Input::QuoteStarted { .. }
             | Input::EvidenceArrived { .. }
@@ -337,6 +346,10 @@ impl Engine {
                     &why, digest, uid,
                 )]));
                 Err(Refused::Invalid(why))
+            }
+            Input::HostShutOut => {
+                next.observe_host(now, &mut effects);
+                Ok(String::new())
             }
             Input::NoPolicyKept => {
                 effects.push(Effect::InstallTable(Box::new(next.empty_table())));

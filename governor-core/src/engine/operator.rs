@@ -284,18 +284,6 @@ impl Engine {
         );
     }
 
-    /// Why a digest cannot be revoked by hand: the host could shut out whoever did it.
-    fn keeps_host_alive(&self, digest: Digest) -> Option<String> {
-        let policy = self.active.as_ref()?.verified.policy();
-        let survives = policy.host().is_some() && policy.survival().digests().contains(&digest);
-        survives.then(|| {
-            format!(
-                "digest {digest} is in the survival set of this host: load a policy whose [survival] \
-                 no longer lists it"
-            )
-        })
-    }
-
     /// What a policy lets survive although it was revoked.
     pub(super) fn revoked_survivor(&self, policy: &Policy) -> Option<Digest> {
         policy.host()?;

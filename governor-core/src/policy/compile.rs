@@ -99,7 +99,7 @@ pub fn compile(
         let id = ids.zone(name).ok_or_else(missing)?;
         let observed = observe
             .get(name)
-            .filter(|_| zone.observe_up_to.is_some())
+            .filter(|_| zone.observe_up_to.is_some() || zone.is_host())
             .copied();
         let base = zone_row(
             zone,
@@ -173,6 +173,9 @@ fn zone_row(
         not_before: clock.boot_time_of(validity.from).0,
         not_after: clock.boot_time_of(validity.until).0,
         observe_until: match (zone.mode, observed) {
+            // Nobody checked what a host that is only observed would be shut out by, so that it does not
+            // begin to enforce by itself.
+            (Mode::Observe, _) if zone.is_host() => u64::MAX,
             // As policy has it: as long as the policy is valid.
             (Mode::Observe, _) => clock.boot_time_of(validity.until).0,
             (Mode::Enforce, Some(until)) => until.0,

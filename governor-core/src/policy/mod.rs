@@ -49,6 +49,8 @@ pub use signature::{
     blocks,
 };
 
+pub use zones::HOST;
+
 use report::{Complaint, Report};
 
 use crate::{digest::Digest, time::WallTime};

@@ -17,7 +17,7 @@ use super::{
 pub(super) type Zones = BTreeMap<String, At<Zone>>;
 
 /// The name of the whole-host zone, and its cgroup.
-pub(super) const HOST: &str = "host";
+pub const HOST: &str = "host";
 const WHOLE: &str = "/";
 
 impl Zone {

@@ -43,6 +43,8 @@ pub(crate) struct Hands {
     pub(crate) down: bool,
     /// cgroup path of each zone, by number.
     pub(crate) zones: Vec<(u32, String)>,
+    /// Paths that are still to be named as the zones they are.
+    pub(crate) unnamed: Option<Vec<(String, u32)>>,
     #[cfg(feature = "fault-points")]
     pub(crate) fault: super::fault::Fault,
 }
@@ -248,13 +250,21 @@ impl Hands {
             }
         }
         self.table = Some(table.clone());
-        if meanwhile == table.zone_paths {
-            return Ok(());
-        }
+        self.unnamed = (meanwhile != table.zone_paths).then(|| table.zone_paths.clone());
         self.point();
-        self.gate
-            .set_zone_paths(&table.zone_paths)
-            .context("naming the zones that are new")
+        self.name_zones();
+        Ok(())
+    }
+
+    /// Names the zones that are new since the last swap, or tries again: until then they deny.
+    pub(super) fn name_zones(&mut self) {
+        let Some(paths) = self.unnamed.take() else {
+            return;
+        };
+        if let Err(error) = self.gate.set_zone_paths(&paths) {
+            tracing::warn!("naming the zones that are new, which deny until then: {error}");
+            self.unnamed = Some(paths);
+        }
     }
 
     fn raise(&mut self, class: Class, to: u64) -> Result<()> {

@@ -87,6 +87,7 @@ pub(super) const fn name(input: &Input) -> &'static str {
         Input::PolicyOffered { uid: Some(_), .. } => "policy-offered",
         Input::PolicyOffered { uid: None, .. } => "policy-resumed",
         Input::PolicyRefused { .. } => "policy-refused",
+        Input::HostShutOut => "host-shut-out",
         Input::NoPolicyKept => "no-policy-kept",
         Input::QuoteStarted { .. } => "quote-started",
         Input::EvidenceArrived { .. } => "evidence-arrived",

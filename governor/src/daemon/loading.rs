@@ -138,9 +138,11 @@ impl Daemon {
         }
     }
 
-    /// Holds a kept policy against the host, unless it is what governs the host already.
-    pub(super) fn fits_host(&self, policy: &Policy) -> Result<()> {
-        if policy.host().is_none() || self.hands.gate.host_is_zone()? {
+    /// Holds a kept policy against the host, unless the host is governed already.
+    pub(super) fn fits_host(&self, policy: &Policy) -> Result<(), ShutOut> {
+        // What cannot be read is looked at.
+        let enforced = self.hands.gate.host_is_enforced().unwrap_or(false);
+        if policy.host().is_none() || enforced {
             return Ok(());
         }
         notify(&[NotifyState::ExtendTimeoutUsec(LOOKING)]);

@@ -173,6 +173,7 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
             }
             _ = second.tick() => {
                 daemon.read_pcrs();
+                daemon.hands.name_zones();
                 daemon.sweep();
                 daemon.guard_devices();
                 daemon.miss_canary()?;

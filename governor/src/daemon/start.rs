@@ -9,8 +9,8 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 use anyhow::{Context as _, Result, bail};
 use governor_core::{
     digest::Digest,
-    engine::{Cause, Effect, Engine, GlassKeys, Host, Input, KernelView, Refused},
-    policy::{self, Epochs, RawBundle, VerifiedPolicy},
+    engine::{Cause, Effect, Engine, GlassKeys, Host, Input, KernelView, Refused, survivors},
+    policy::{self, Epochs, HOST, RawBundle, VerifiedPolicy},
     time::BootTime,
 };
 use tokio::sync::{broadcast, mpsc};
@@ -91,6 +91,7 @@ pub(super) fn start(
             .break_glass()
             .context("reading the gate's state")?
             .map(BootTime),
+        survivors: survivors(&table),
     };
     let step = Engine::start(now, host, recovered, &kernel);
     let mut daemon = Daemon {
@@ -109,6 +110,7 @@ pub(super) fn start(
             table: None,
             down: false,
             zones: Vec::new(),
+            unnamed: None,
             #[cfg(feature = "fault-points")]
             fault: super::fault::Fault::default(),
         },
@@ -179,10 +181,12 @@ impl Daemon {
             Ok(None) => Err(anyhow::anyhow!("it is not in the state directory any more")),
             Err(error) => Err(error),
         };
-        let resumed = resumed.and_then(|verified| {
-            self.fits_host(verified.policy())?;
-            Ok(verified)
-        });
+        if let Ok(verified) = &resumed
+            && let Err(shut_out) = self.fits_host(verified.policy())
+        {
+            tracing::error!("zone `{HOST}` is only observed until a policy is loaded: {shut_out}");
+            self.apply(Input::HostShutOut)?;
+        }
         let answer = match resumed {
             Ok(verified) => {
                 let users = users(&verified)?;

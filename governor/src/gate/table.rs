@@ -7,6 +7,7 @@ use governor_common::{
     Plain, Row, RowKey,
     names::{self, EGRESS_ROWS, SCOPE_ZONE, TABLE_ROWS, ZONE_HOST},
     net::{AF_INET, EGRESS_EXACT_BITS, EgressKey, EgressRow},
+    row::MODE_ENFORCE,
 };
 
 use std::os::fd::AsFd as _;
@@ -81,11 +82,14 @@ impl Gate {
         rows_of(&inner)
     }
 
-    /// Whether the table in force makes the whole host a zone.
-    pub fn host_is_zone(&self) -> Result<bool, GateError> {
+    /// Whether the table in force makes the whole host a zone that denies.
+    pub fn host_is_enforced(&self) -> Result<bool, GateError> {
         let rows = self.table()?;
-        let own = |row: &Row| row.key.zone == ZONE_HOST && row.key.scope == SCOPE_ZONE;
-        Ok(rows.iter().any(own))
+        let own = |row: &&Row| row.key.zone == ZONE_HOST && row.key.scope == SCOPE_ZONE;
+        Ok(rows
+            .iter()
+            .find(own)
+            .is_some_and(|row| row.mode == MODE_ENFORCE))
     }
 
     /// Takes rows out of the table in force. Rows that are not there are no error.

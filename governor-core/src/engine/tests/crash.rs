@@ -145,6 +145,7 @@ impl Host {
             boot_id: BOOT,
             armed: self.kernel.armed,
             break_glass: self.kernel.glass.map(BootTime),
+            survivors: BTreeSet::new(),
         };
         let host = self.engine.host().clone();
         let step = Engine::start(clock(self.now), host, self.disk.recovered(), &kernel);

@@ -449,6 +449,7 @@ fn another_daemon_takes_the_sooner_end() {
             boot_id: BOOT,
             armed: false,
             break_glass: word.map(BootTime),
+            survivors: BTreeSet::new(),
         };
         let host = host.engine.host().clone();
         let step = Engine::start(clock(at), host, recovered, &kernel);

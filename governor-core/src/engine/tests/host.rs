@@ -1,7 +1,11 @@
 //! The whole host as a zone: taking every grant away neither shuts the host out nor sets it free.
 
 use super::{policies::signed_policy_edited, *};
-use governor_common::names::{SCOPE_SURVIVAL, SCOPE_ZONE, ZONE_HOST};
+use governor_common::{
+    Row,
+    names::{SCOPE_SURVIVAL, SCOPE_ZONE, ZONE_HOST},
+    row::{MODE_ENFORCE, MODE_OBSERVE},
+};
 
 fn policy(serial: u64) -> Arc<VerifiedPolicy> {
     signed_policy_edited(serial, |text| {
@@ -77,6 +81,37 @@ fn what_survives_is_not_revoked_by_hand_nor_listed_once_it_was() {
     let refused = offer(&mut host, 2, Some(0)).unwrap_err();
     assert!(matches!(refused, Refused::Denied(_)), "{refused:?}");
     assert!(rows(&host).is_empty());
+}
+
+#[test]
+fn what_survives_is_not_revoked_while_no_policy_is_active() {
+    let mut host = governed();
+    host.restart();
+    host.feed(Input::NoPolicyKept).unwrap();
+    let refused = revoke(&mut host, Target::Digest(Digest::of(b"daemon"))).unwrap_err();
+    assert!(matches!(refused, Refused::Denied(_)), "{refused:?}");
+    assert!(host.kernel.tombstones.is_empty());
+}
+
+#[test]
+fn a_kept_policy_that_would_shut_out_is_in_force_and_its_host_observed() {
+    let mode = |host: &Host| {
+        let table = host.kernel.table.as_ref().unwrap();
+        let key = |row: &&Row| row.key.zone == ZONE_HOST && row.key.scope == SCOPE_ZONE;
+        let row = table.rows.iter().find(key).unwrap();
+        (row.mode, row.observe_until > host.now)
+    };
+    let mut host = governed();
+    assert_eq!(mode(&host), (MODE_ENFORCE, false));
+    host.restart();
+    host.feed(Input::HostShutOut).unwrap();
+    offer(&mut host, 1, None).unwrap();
+    assert_eq!(mode(&host), (MODE_OBSERVE, true));
+    assert!(host.allows(b"h"), "the other zones are as policy says");
+    host.feed(Input::Tick).unwrap();
+    assert_eq!(mode(&host), (MODE_OBSERVE, true));
+    offer(&mut host, 1, Some(0)).unwrap();
+    assert_eq!(mode(&host), (MODE_ENFORCE, false), "an operator loaded it");
 }
 
 #[test]

@@ -136,6 +136,7 @@ impl Host {
             boot_id: BOOT,
             armed: false,
             break_glass: None,
+            survivors: BTreeSet::new(),
         };
         let step = Engine::start(clock(0), host, Recovered::default(), &kernel);
         let mut made = Self {
@@ -174,6 +175,7 @@ impl Host {
             boot_id: BOOT,
             armed: self.kernel.armed,
             break_glass: self.kernel.glass.map(BootTime),
+            survivors: survivors(self.kernel.table.iter().flat_map(|table| &table.rows)),
         };
         let host = self.engine.host().clone();
         let step = Engine::start(clock(self.now), host, Recovered::default(), &kernel);

@@ -1,8 +1,12 @@
 //! What a policy that is loaded takes from what stood before it: observing, leases, and the zones that
 //! something revoked everywhere may come back in.
 
-use super::{model::BOOT, policies::signed_policy_edited, *};
-use crate::{lineage::Recovered, time::WallTime};
+use super::{
+    model::BOOT,
+    policies::{signed_policy_edited, signed_policy_with},
+    *,
+};
+use crate::{engine::operator::tombstone, lineage::Recovered, time::WallTime};
 
 fn offer(host: &mut Host, serial: u64, edit: impl Fn(String) -> String) {
     host.feed(Input::PolicyOffered {
@@ -322,4 +326,36 @@ fn a_lease_that_ended_while_nobody_was_there_ends_in_a_stop() {
     host.load(1, None).unwrap();
     let step = host.engine.handle(clock(host.now), Input::Tick);
     assert!(stops(&step.effects), "{:?}", step.effects);
+}
+
+#[test]
+fn breaking_the_glass_buries_what_was_revoked_in_zones_named_since() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    let digest = Digest::of(b"stranger");
+    host.feed(Input::Revoke {
+        target: Target::Digest(digest),
+        reason: "drill".into(),
+        uid: 0,
+    })
+    .unwrap();
+    let later = |serial: u64, zone: &str| Input::PolicyOffered {
+        policy: signed_policy_with(
+            serial,
+            &format!("[zone.{zone}]\ncgroup = \"governed.slice/governed-{zone}.slice\"\n"),
+        ),
+        users: BTreeMap::new(),
+        uid: Some(0),
+    };
+    host.feed(later(2, "later")).unwrap();
+    let buried = |host: &Host, zone: &str| {
+        let number = host.engine.ids().zone(zone).unwrap();
+        host.kernel.tombstones.contains(&tombstone(number, digest))
+    };
+    assert!(!buried(&host, "later"), "it is denied for not being listed");
+    let credential = host.credential(60).unwrap();
+    host.feed(credential).unwrap();
+    assert!(buried(&host, "later"));
+    host.feed(later(3, "latest")).unwrap();
+    assert!(buried(&host, "latest"), "named while the glass is broken");
 }

@@ -204,6 +204,7 @@ pub(super) fn restarted(host: &Host, recovered: Recovered) -> Step {
         boot_id: BOOT,
         armed: false,
         break_glass: None,
+        survivors: BTreeSet::new(),
     };
     Engine::start(
         clock(host.now),
