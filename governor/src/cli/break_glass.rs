@@ -97,8 +97,8 @@ pub(super) fn break_glass(globals: &Globals, args: Args) -> Done {
         return Ok(ExitCode::SUCCESS);
     }
     output::print(&format!(
-        "THE GLASS IS BROKEN until {}, signed by {}: below the governed slice nothing is denied but what \
-         was revoked; end it with `governor break-glass --end --reason R`",
+        "THE GLASS IS BROKEN until {}, signed by {}: in no zone anything is denied but what was revoked; \
+         end it with `governor break-glass --end --reason R`",
         text::strip(&reply.until),
         text::strip(&reply.key)
     ))?;

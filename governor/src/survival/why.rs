@@ -48,10 +48,11 @@ impl Why {
             | Self::Kernel
             | Self::Systemd
             | Self::Login(_)
-            | Self::Shell(_)
             | Self::NameService(_)
             | Self::Packages
             | Self::Essential(_) => true,
+            // Others choose their own, and must not be able to have a policy refused by it.
+            Self::Shell(account) => matches!(account.as_str(), ROOT | EVERYBODY),
             Self::Required(_)
             | Self::Boot
             | Self::Maintainer
@@ -61,6 +62,10 @@ impl Why {
         }
     }
 }
+
+/// Whose shells are vital: that of the first account, and the one that everything else calls.
+const ROOT: &str = "root";
+pub(super) const EVERYBODY: &str = "everybody";
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

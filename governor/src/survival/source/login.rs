@@ -14,6 +14,7 @@ use crate::survival::{
         accounts,
         pam::{self, Line},
     },
+    why::EVERYBODY,
 };
 
 pub(super) fn all(all: &mut Collection<'_>) -> Result<()> {
@@ -34,7 +35,7 @@ pub(super) fn all(all: &mut Collection<'_>) -> Result<()> {
 }
 
 fn shells(all: &mut Collection<'_>) -> Result<()> {
-    all.program("/bin/sh", &Why::Shell("everybody".to_owned()))?;
+    all.program("/bin/sh", &Why::Shell(EVERYBODY.to_owned()))?;
     let mut found = Vec::new();
     all.root.lines(Path::new("/etc/passwd"), |line| {
         if let Some((account, shell)) = accounts::login(line)

@@ -33,6 +33,16 @@ pub(super) fn only_what_is_listed(guest: &mut Guest) -> Result<()> {
         preloaded.contains("cannot be preloaded"),
         "an unlisted library: {preloaded}"
     );
+    // From within a zone's cgroup, where systemd's own code is left alone, and back.
+    let inside = "/sys/fs/cgroup/governed.slice/detour";
+    let plug_in = format!(
+        "mkdir -p {inside} && echo $$ > {inside}/cgroup.procs && enable -f /root/lib.so nothing"
+    );
+    let said = guest.run(&["/bin/bash", "-c", &plug_in])?.errors();
+    ensure!(
+        said.contains("failed to map") && !said.contains("nothing_struct"),
+        "by way of a zone: {said}"
+    );
     // Started by the first process, as services are.
     let unit = |program: &'static str| ["systemd-run", "--quiet", "--wait", "--collect", program];
     let listed = guest.run(&unit("/bin/true"))?.code;
@@ -101,6 +111,14 @@ pub(super) fn network(guest: &mut Guest) -> Result<()> {
         let script = format!("exec 3<>/dev/{to}; echo x >&3");
         Ok(guest.run(&["/bin/bash", "-c", &script])?.errors())
     };
+    // The first hop that a socket names would get what is sent to this host.
+    let hops = "use Socket; socket(S, PF_INET, SOCK_DGRAM, 17) or die; \
+                setsockopt(S, 0, 4, pack('C8', 131, 7, 4, 203, 0, 113, 9, 0)) or print \"$!\"";
+    let routed = guest.run(&["perl", "-e", hops])?.ok()?.text();
+    ensure!(
+        routed.contains("not permitted"),
+        "a route of its own: {routed}"
+    );
     for (to, refused) in [
         ("tcp/127.0.0.1/9", false),
         ("tcp/10.66.0.1/443", true),
