@@ -66,6 +66,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: surviving::without_a_policy,
         },
         Case {
+            name: "what_ran_only_for_broken_glass_is_stopped",
+            run: surviving::glass,
+        },
+        Case {
             name: "a_policy_that_shuts_out_is_refused",
             run: surviving::shut_out,
         },
@@ -86,6 +90,14 @@ struct Host {
 
 fn prepare(guest: &mut Guest) -> Result<()> {
     install::package(guest, &paths::target().join("dist/governor.deb"))?;
+    // Before the guard is armed: keys that come later count after a reboot.
+    guest
+        .sh(&format!(
+            "ssh-keygen -q -t ed25519 -N '' -C glass -f {GLASS_KEY} && \
+             cat {GLASS_KEY}.pub >> /etc/governor/break_glass_keys && systemctl restart governor"
+        ))?
+        .ok()
+        .context("making a break-glass key")?;
     let kit = Kit::new(guest)?;
     guest
         .run(&[
@@ -160,5 +172,6 @@ fn expect(guest: &mut Guest, script: &str, expected: i32, what: &str) -> Result<
     Ok(())
 }
 
+const GLASS_KEY: &str = "/root/glass";
 /// How a shell ends that may not execute what it was told to.
 const NOT_EXECUTED: i32 = 126;

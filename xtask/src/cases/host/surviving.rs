@@ -49,6 +49,37 @@ pub(super) fn without_a_policy(guest: &mut Guest) -> Result<()> {
     host.free(guest)
 }
 
+pub(super) fn glass(guest: &mut Guest) -> Result<()> {
+    let host = load(guest)?;
+    let key = ["--key", GLASS_KEY, "--for", "10m", "--reason", "drill"];
+    guest
+        .run(&[&["governor", "break-glass"][..], &key].concat())?
+        .ok()?;
+    let start = [
+        "--quiet",
+        "--collect",
+        "--unit=glass",
+        "--property=Type=exec",
+    ];
+    guest
+        .run(&[&["systemd-run"][..], &start, &[AGENT, "hold"]].concat())?
+        .ok()
+        .context("an unlisted program, while the glass is broken")?;
+    let active = "systemctl is-active glass.service";
+    ensure!(guest.sh(active)?.code == 0, "it does not run");
+    let mend = ["governor", "break-glass", "--end", "--reason", "done"];
+    guest.run(&mend)?.ok()?;
+    ensure!(guest.sh(active)?.code != 0, "it goes on after the end");
+    expect(guest, "/bin/true", 0, "what survives")?;
+    expect(
+        guest,
+        &format!("{AGENT} hello"),
+        NOT_EXECUTED,
+        "an unlisted program, after the end",
+    )?;
+    host.free(guest)
+}
+
 pub(super) fn shut_out(guest: &mut Guest) -> Result<()> {
     let host = guest.kept::<Host>()?;
     let mut spec = host.spec();
