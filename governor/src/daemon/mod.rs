@@ -154,6 +154,8 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
         .canary_label()
         .context("making a canary")?;
     crate::canary::keep(label, canary)?;
+    // It speaks from now on, however long the start took.
+    daemon.canary = watch::Heard::now(clock::now()?.boot);
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     notify(&[sd_notify::NotifyState::Ready]);

@@ -70,6 +70,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: surviving::glass,
         },
         Case {
+            name: "a_kept_policy_that_would_shut_out_by_now_is_observed",
+            run: surviving::shut_out_later,
+        },
+        Case {
             name: "a_policy_that_shuts_out_is_refused",
             run: surviving::shut_out,
         },

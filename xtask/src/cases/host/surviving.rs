@@ -1,6 +1,7 @@
 //! What goes on when trust, daemon or policy are gone.
 
 use super::*;
+use crate::kit::{AGENTS_SLICE, in_zone};
 
 /// What somebody does who comes to find out.
 const RECOVERING: &[&str] = &[
@@ -96,6 +97,39 @@ pub(super) fn shut_out(guest: &mut Guest) -> Result<()> {
         "it names what is missing: {said}"
     );
     expect(guest, &format!("{AGENT} hello"), 0, "nothing changed")
+}
+
+pub(super) fn shut_out_later(guest: &mut Guest) -> Result<()> {
+    let host = load(guest)?;
+    // What an upgrade of systemd that nobody listed beforehand leaves.
+    let later = "/usr/lib/systemd/systemd-later";
+    guest
+        .sh(&format!(
+            "printf '#!/bin/sh\\nexit 0\\n' > {later} && chmod 755 {later} && sync"
+        ))?
+        .ok()?;
+    expect(guest, later, NOT_EXECUTED, "an unlisted script")?;
+    guest.reboot()?;
+    host.kit.trusted(guest)?;
+    expect(guest, later, 0, "after a boot the host is observed")?;
+    let other = in_zone(guest, AGENTS_SLICE, &["/usr/bin/id"])?.code;
+    ensure!(
+        other == gate::NOT_EXECUTED,
+        "the other zones are as policy says: {other}"
+    );
+    let dir = host.kit.signed(&host.spec())?;
+    let refused = host.kit.offer(guest, &dir)?;
+    ensure!(
+        refused.code == 3 && refused.errors().contains(later),
+        "loaded by hand: {} {}",
+        refused.code,
+        refused.errors()
+    );
+    guest.run(&["rm", later])?.ok()?;
+    let host = load(guest)?;
+    let unlisted = format!("{AGENT} hello");
+    expect(guest, &unlisted, NOT_EXECUTED, "once nothing is missing")?;
+    host.free(guest)
 }
 
 fn recover(guest: &mut Guest, when: &str) -> Result<()> {
