@@ -227,7 +227,10 @@ impl Hands {
             .set_egress(table.generation, &table.egress)
             .context("writing destinations")?;
         self.point();
-        let before = self.gate.table().context("reading the table in force")?;
+        let before = match table.host_stays {
+            true => self.gate.table().context("reading the table in force")?,
+            false => Vec::new(),
+        };
         self.gate
             .swap_table(&table.rows_after(before))
             .context("swapping the table")?;
