@@ -30,61 +30,104 @@ pub(super) struct Offer {
     pub(super) reply: Answer<proto::ReloadReply>,
 }
 
+/// Whoever waits to hear what became of a policy.
+#[derive(Debug)]
+struct Asker {
+    caller: Caller,
+    reply: Answer<proto::ReloadReply>,
+}
+
 /// An offer whose host was looked at.
 #[derive(Debug)]
 pub(super) struct Looked {
-    offer: Offer,
+    bundle: RawBundle,
+    asker: Asker,
     found: Found,
 }
 
 type Found = Result<Vec<Warning>, ShutOut>;
-type Admitted = (VerifiedPolicy, RawBundle);
 
 impl Daemon {
     pub(super) fn reload(&mut self, offer: Offer) -> Result<()> {
-        let admitted = match self.admit(&offer)? {
-            Ok(admitted) => admitted,
-            Err(refusal) => return refused(offer, refusal),
+        let Offer {
+            files,
+            caller,
+            reply,
+        } = offer;
+        let asker = Asker { caller, reply };
+        if let Err(refusal) = self.governs_nothing(&asker.caller) {
+            return refused(asker, refusal);
+        }
+        let bundle = match RawBundle::new(files) {
+            Ok(bundle) => bundle,
+            Err(error) => {
+                self.refuse(error.to_string(), None, &asker.caller)?;
+                return refused(asker, Refusal::Invalid(error.to_string()));
+            }
         };
-        if admitted.0.policy().host().is_none() {
-            return self.take(offer, admitted, Vec::new());
+        let verified = match self.admit(&bundle, &asker.caller)? {
+            Ok(verified) => verified,
+            Err(refusal) => return refused(asker, refusal),
+        };
+        if verified.policy().host().is_none() {
+            return self.take(asker, verified, bundle, Vec::new());
         }
         let looked = self.looked.clone();
         tokio::task::spawn_blocking(move || {
-            let found = shuts_out(admitted.0.policy());
+            let found = shuts_out(verified.policy());
+            let answer = Looked {
+                bundle,
+                asker,
+                found,
+            };
             // Nobody listening: the daemon ends.
-            drop(looked.blocking_send(Looked { offer, found }));
+            drop(looked.blocking_send(answer));
         });
         Ok(())
     }
 
-    pub(super) fn looked(&mut self, Looked { offer, found }: Looked) -> Result<()> {
-        let admitted = match self.admit(&offer)? {
-            Ok(admitted) => admitted,
-            Err(refusal) => return refused(offer, refusal),
+    pub(super) fn looked(&mut self, looked: Looked) -> Result<()> {
+        let Looked {
+            bundle,
+            asker,
+            found,
+        } = looked;
+        if let Err(refusal) = self.governs_nothing(&asker.caller) {
+            return refused(asker, refusal);
+        }
+        let verified = match self.admit(&bundle, &asker.caller)? {
+            Ok(verified) => verified,
+            Err(refusal) => return refused(asker, refusal),
         };
         match found {
-            Ok(warnings) => self.take(offer, admitted, warnings),
+            Ok(warnings) => self.take(asker, verified, bundle, warnings),
             Err(shut_out) => {
                 let why = shut_out.to_string();
-                self.refuse(why.clone(), Some(admitted.0.digest()), &offer.caller)?;
-                refused(offer, Refusal::Denied(why))
+                self.refuse(why.clone(), Some(verified.digest()), &asker.caller)?;
+                refused(asker, Refusal::Denied(why))
             }
         }
     }
 
-    fn take(&mut self, offer: Offer, admitted: Admitted, of_host: Vec<Warning>) -> Result<()> {
-        let answer = self.put_in_force(&offer.caller, admitted, of_host);
+    fn take(
+        &mut self,
+        asker: Asker,
+        verified: VerifiedPolicy,
+        bundle: RawBundle,
+        of_host: Vec<Warning>,
+    ) -> Result<()> {
+        let answer = self.put_in_force(&asker.caller, verified, bundle, of_host);
         // However it ended, what it was read into is of no more use.
         crate::memory::give_back();
-        drop(offer.reply.send(answer?));
+        drop(asker.reply.send(answer?));
         Ok(())
     }
 
     fn put_in_force(
         &mut self,
         caller: &Caller,
-        (verified, bundle): Admitted,
+        verified: VerifiedPolicy,
+        bundle: RawBundle,
         of_host: Vec<Warning>,
     ) -> Result<Result<proto::ReloadReply, Refusal>> {
         let digest = verified.digest();
@@ -115,21 +158,14 @@ impl Daemon {
         }))
     }
 
-    /// Whether the caller may offer this, and whether it is what trusted keys signed.
-    fn admit(&mut self, offer: &Offer) -> Result<Result<Admitted, Refusal>> {
-        let caller = &offer.caller;
-        if let Err(refusal) = self.governs_nothing(caller) {
-            return Ok(Err(refusal));
-        }
-        let bundle = match RawBundle::new(offer.files.clone()) {
-            Ok(bundle) => bundle,
-            Err(error) => {
-                self.refuse(error.to_string(), None, caller)?;
-                return Ok(Err(Refusal::Invalid(error.to_string())));
-            }
-        };
-        match self.verify(&bundle) {
-            Ok(verified) => Ok(Ok((verified, bundle))),
+    /// What trusted keys signed, or a refusal with its record.
+    fn admit(
+        &mut self,
+        bundle: &RawBundle,
+        caller: &Caller,
+    ) -> Result<Result<VerifiedPolicy, Refusal>> {
+        match self.verify(bundle) {
+            Ok(verified) => Ok(Ok(verified)),
             Err(error) => {
                 let why = format!("{error:#}");
                 self.refuse(why.clone(), bundle.get(MANIFEST).map(Digest::of), caller)?;
@@ -165,8 +201,8 @@ impl Daemon {
     clippy::unnecessary_wraps,
     reason = "the end of whatever handles an offer"
 )]
-fn refused(offer: Offer, refusal: Refusal) -> Result<()> {
-    drop(offer.reply.send(Err(refusal)));
+fn refused(asker: Asker, refusal: Refusal) -> Result<()> {
+    drop(asker.reply.send(Err(refusal)));
     // What it was read into is of no more use.
     crate::memory::give_back();
     Ok(())
