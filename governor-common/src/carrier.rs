@@ -38,7 +38,9 @@ pub struct Carrier {
     /// Process id and thread id, in the root namespace.
     pub tgid: u32,
     pub pid: u32,
-    pub reserved: u32,
+    /// The network namespace that it is in, by the inode number of its file below `/proc/PID/ns`; zero:
+    /// it is just leaving.
+    pub network: u32,
     /// When the task began, in nanoseconds since boot: with its number the task itself.
     pub started: u64,
     /// The cgroup that it is in, of the unified hierarchy.

@@ -73,6 +73,12 @@ pub extern "C" fn labelled_tasks(ctx: *mut c_void) -> i32 {
     let node: *const c_void = unsafe { load(cgroup, &offsets::OFF_CGROUP_KN) };
     // SAFETY: a field of `kernfs_node`.
     line.cgroup = unsafe { load(node, &offsets::OFF_KN_ID) };
+    // SAFETY: a field of `task_struct`; one that is leaving has none, and then zero is read.
+    let spaces: *const c_void = unsafe { load(task, &offsets::OFF_TASK_NSPROXY) };
+    // SAFETY: a field of `nsproxy`.
+    let network: *const c_void = unsafe { load(spaces, &offsets::OFF_NSPROXY_NET) };
+    // SAFETY: a field of `net`.
+    line.network = unsafe { load(network, &offsets::OFF_NET_NUMBER) };
     write(out, &line)
 }
 
@@ -82,7 +88,7 @@ fn line(kind: Line) -> Carrier {
         line: kind as u32,
         tgid: 0,
         pid: 0,
-        reserved: 0,
+        network: 0,
         started: 0,
         cgroup: 0,
         label: Label {

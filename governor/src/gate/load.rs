@@ -300,6 +300,8 @@ const OFFSETS: &[(&str, &str, &str, FieldSize)] = &[
     ("OFF_TASK_NSPROXY", "task_struct", "nsproxy", POINTER),
     ("OFF_NSPROXY_MNT", "nsproxy", "mnt_ns", POINTER),
     ("OFF_MNTNS_NUMBER", "mnt_namespace", "ns.inum", WORD),
+    ("OFF_NSPROXY_NET", "nsproxy", "net_ns", POINTER),
+    ("OFF_NET_NUMBER", "net", "ns.inum", WORD),
     ("OFF_BPRM_UNSAFE", "linux_binprm", "unsafe", WORD),
     ("OFF_FILE_MODE", "file", "f_mode", WORD),
     ("OFF_FILE_DENTRY", "file", "f_path.dentry", POINTER),

@@ -1,18 +1,19 @@
 //! Asking the kernel for internet sockets, and to destroy one: NETLINK_SOCK_DIAG.
 //!
 //! Promises: what is sent is laid out as `linux/inet_diag.h` has it; what comes back is read within
-//! its bounds, and anything that does not fit is an error. Reaches the daemon's own network
-//! namespace only.
+//! its bounds, and anything that does not fit is an error. A connection to the kernel reaches the
+//! network namespace that it was made in, and no other.
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, connect, recv, send,
     setsockopt, socket, sockopt::ReceiveTimeout,
 };
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// One socket, as the kernel described it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(crate) struct Socket {
     pub(crate) inode: u32,
     /// The cgroup it was made in; zero: unknown.
     pub(crate) cgroup: u64,
+    /// Which of the connections to the kernel tells of it, for whoever has several.
+    pub(crate) told_by: usize,
 }
 
 /// A connection to the kernel.
@@ -49,6 +52,19 @@ impl Diag {
         Ok(Self {
             socket,
             sequence: 0,
+        })
+    }
+
+    /// One that reaches another network namespace. Only a thread of its own goes there, and ends.
+    pub(crate) fn open_in(namespace: BorrowedFd<'_>) -> io::Result<Self> {
+        std::thread::scope(|scope| {
+            let there = scope.spawn(|| {
+                move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
+                Self::open()
+            });
+            there
+                .join()
+                .unwrap_or_else(|_panic| Err(io::Error::other("the thread that went there ended")))
         })
     }
 
@@ -163,6 +179,7 @@ fn described(protocol: u8, payload: &[u8]) -> io::Result<Socket> {
         id,
         inode,
         cgroup,
+        told_by: 0,
     })
 }
 

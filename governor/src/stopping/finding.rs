@@ -13,7 +13,7 @@ use std::{
 
 use governor_common::{Carrier, Label, Line};
 
-use super::{Action, Order, Stopping, process, process::Process, tree};
+use super::{Action, Order, Stopping, networks, process, process::Process, tree};
 
 /// A task, and no other that ever has its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -210,6 +210,7 @@ impl Stopping<'_> {
                 pid: number,
                 // Nowhere, if that cannot be said: then it is taken for one that left its zone.
                 cgroup: self.cgroup_of(&process).unwrap_or_default(),
+                network: networks::of(self.scene.proc, number, number).unwrap_or_default(),
                 label,
                 ..Carrier::default()
             });

@@ -14,6 +14,7 @@
 mod diag;
 mod finding;
 mod mark;
+mod networks;
 mod process;
 mod sockets;
 mod straggler;
@@ -228,6 +229,8 @@ struct Stopping<'a> {
     /// Stragglers that were sent SIGKILL. While the handle lives on its process, the number is its.
     killed: BTreeMap<i32, Process>,
     doomed: Doomed,
+    /// Network namespaces that are looked at, by inode number.
+    networks: BTreeSet<u32>,
     failed: Vec<(Option<u32>, String)>,
 }
 
@@ -240,6 +243,7 @@ impl<'a> Stopping<'a> {
             reached: BTreeMap::new(),
             killed: BTreeMap::new(),
             doomed: Doomed::default(),
+            networks: networks::own(scene.proc).into_iter().collect(),
             failed: Vec::new(),
         }
     }
@@ -247,6 +251,8 @@ impl<'a> Stopping<'a> {
     /// Goes over all tasks once; whether somebody new was found.
     fn pass(&mut self, network: &mut dyn Sockets) -> bool {
         let carriers = self.carriers();
+        // Before anybody ends: where nobody is any more cannot be reached.
+        self.reach_networks(network, &carriers);
         // Behind the tasks: a cgroup that a task is in exists.
         let zones = self.zones();
         let Sorted { inside, strays } = self.sort(&carriers, &zones);

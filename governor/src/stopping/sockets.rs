@@ -3,11 +3,13 @@
 //! Promises: a connection that was made in one of the cgroups, or that a stopped process has open, is
 //! destroyed (the peer of a TCP connection gets a reset), and looked for again until none is left;
 //! one that stays is an error. What no process has open any more (the end of a connection with data
-//! still queued, a connection nobody accepted yet) is destroyed once.
+//! still queued, a connection nobody accepted yet) is destroyed once. Looked at are the daemon's own
+//! network namespace and every one that a stopped task is in.
 //!
-//! Not reached: other network namespaces, listening sockets, and sockets that are neither TCP nor UDP.
+//! Not reached: a namespace that no stopped task is in any more, listening sockets, and sockets that
+//! are neither TCP nor UDP.
 
-use std::{collections::BTreeSet, io};
+use std::{collections::BTreeSet, io, os::fd::BorrowedFd};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -33,30 +35,53 @@ impl Doomed {
 
 /// What can list and destroy connections.
 pub(crate) trait Sockets {
+    /// From now on this network namespace is looked at too.
+    fn reach(&mut self, namespace: BorrowedFd<'_>) -> io::Result<()>;
     fn list(&mut self) -> io::Result<Vec<Socket>>;
     fn destroy(&mut self, socket: &Socket) -> io::Result<bool>;
 }
 
 /// The kernel's, asked only when there is something to ask.
 #[derive(Debug, Default)]
-pub(crate) struct Network(Option<Diag>);
+pub(crate) struct Network {
+    /// The daemon's own network namespace first, once it was asked.
+    asked: Vec<Diag>,
+    /// To be asked with the others.
+    further: Vec<Diag>,
+}
 
 impl Network {
-    fn diag(&mut self) -> io::Result<&mut Diag> {
-        match &mut self.0 {
-            Some(diag) => Ok(diag),
-            none => Ok(none.insert(Diag::open()?)),
+    fn diags(&mut self) -> io::Result<&mut [Diag]> {
+        if self.asked.is_empty() {
+            self.asked.push(Diag::open()?);
         }
+        self.asked.append(&mut self.further);
+        Ok(&mut self.asked)
     }
 }
 
 impl Sockets for Network {
+    fn reach(&mut self, namespace: BorrowedFd<'_>) -> io::Result<()> {
+        self.further.push(Diag::open_in(namespace)?);
+        Ok(())
+    }
+
     fn list(&mut self) -> io::Result<Vec<Socket>> {
-        self.diag()?.list()
+        let mut found = Vec::new();
+        for (told_by, diag) in self.diags()?.iter_mut().enumerate() {
+            let before = found.len();
+            found.append(&mut diag.list()?);
+            for socket in found.iter_mut().skip(before) {
+                socket.told_by = told_by;
+            }
+        }
+        Ok(found)
     }
 
     fn destroy(&mut self, socket: &Socket) -> io::Result<bool> {
-        self.diag()?.destroy(socket)
+        let diag = self.diags()?.get_mut(socket.told_by);
+        let gone = || io::Error::other("destroying a connection that nobody told of");
+        diag.ok_or_else(gone)?.destroy(socket)
     }
 }
 
@@ -121,6 +146,10 @@ pub(crate) mod fake {
     pub(crate) struct Silent;
 
     impl Sockets for Silent {
+        fn reach(&mut self, _namespace: BorrowedFd<'_>) -> io::Result<()> {
+            Ok(())
+        }
+
         fn list(&mut self) -> io::Result<Vec<Socket>> {
             Ok(Vec::new())
         }
@@ -205,6 +234,10 @@ mod tests {
     struct Stubborn(Vec<Socket>);
 
     impl Sockets for Stubborn {
+        fn reach(&mut self, _namespace: BorrowedFd<'_>) -> io::Result<()> {
+            Ok(())
+        }
+
         fn list(&mut self) -> io::Result<Vec<Socket>> {
             Ok(self.0.clone())
         }

@@ -43,6 +43,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: reaching::quarantined,
         },
         Case {
+            name: "so_it_does_in_network_namespaces_apart",
+            run: reaching::apart,
+        },
+        Case {
             name: "paused_stays_so_over_a_restart_and_goes_on",
             run: holding::round_trip,
         },
@@ -79,6 +83,18 @@ fn frozen_by_policy() -> Spec {
 
 /// Starts the agent as a service of the zone and waits until it says so.
 fn start(guest: &mut Guest, unit: &str, argv: &[&str], says: &str) -> Result<JobId> {
+    start_with(guest, "TasksMax=infinity", unit, argv, says)
+}
+
+/// The same, with a property of the service.
+fn start_with(
+    guest: &mut Guest,
+    property: &str,
+    unit: &str,
+    argv: &[&str],
+    says: &str,
+) -> Result<JobId> {
+    let property = format!("--property={property}");
     let slice = format!("--slice={AGENTS_SLICE}");
     let (user, unit) = (format!("--uid={USER}"), format!("--unit={unit}"));
     let mut command = vec![
@@ -87,7 +103,7 @@ fn start(guest: &mut Guest, unit: &str, argv: &[&str], says: &str) -> Result<Job
         "--wait",
         "--pipe",
         "--collect",
-        "--property=TasksMax=infinity",
+        &property,
         &unit,
         &slice,
         &user,

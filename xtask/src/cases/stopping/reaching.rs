@@ -117,6 +117,36 @@ pub(super) fn quarantined(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+/// The kernel tells of connections one network namespace at a time. What is in another one than the
+/// daemon is looked for there.
+pub(super) fn apart(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    guest
+        .sh(&format!(
+            "ip netns add {APART} && ip -n {APART} link set lo up"
+        ))?
+        .ok()?;
+    let witness = guest.spawn(&["ip", "netns", "exec", APART, AGENT, "witness", ALLOWED])?;
+    guest.wait_for_output(witness, b"listening", BOUND)?;
+    let there = format!("NetworkNamespacePath=/run/netns/{APART}");
+    let job = start_with(guest, &there, "stay", &["stay", ALLOWED], "holding")?;
+    guest.wait_for_output(witness, b"accepted", BOUND)?;
+    let here = guest.sh("ss -Htn state established 'dport = :8443' | wc -l")?;
+    ensure!(here.text() == "0", "it is in this namespace");
+    let held = by_hand(guest, "quarantine")?.ok()?.text();
+    ensure!(held.contains("1 connections closed"), "{held}");
+    let seen = guest.wait(witness, BOUND)?.ok()?.text();
+    ensure!(
+        seen.lines().any(|line| line == "reset"),
+        "the peer saw `{seen}`"
+    );
+    end(guest, vec![job])?;
+    guest.run(&["ip", "netns", "delete", APART])?.ok().map(drop)
+}
+
+/// A network namespace.
+const APART: &str = "apart";
+
 /// Processes of the agent that do this.
 fn running(guest: &mut Guest, what: &str) -> Result<Vec<String>> {
     let found = guest.run(&["pgrep", "-f", &format!("^{AGENT} {what}$")])?;
