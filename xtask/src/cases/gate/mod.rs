@@ -18,9 +18,13 @@ use std::{rc::Rc, time::Duration};
 
 pub(crate) const SUITE: Suite = Suite {
     name: "gate",
-    options: BootOptions::new,
+    // As hosts are to be booted; the other suites do without.
+    options: |kernel| BootOptions {
+        append: "lockdown=integrity".into(),
+        ..BootOptions::new(kernel)
+    },
     everywhere: true,
-    prepare,
+    prepare: locked_down,
     cases: &[
         Case {
             name: "memory_without_a_file_does_not_execute",
@@ -108,6 +112,15 @@ pub(crate) const SUITE: Suite = Suite {
         },
     ],
 };
+
+fn locked_down(guest: &mut Guest) -> Result<()> {
+    let mode = guest.get("/sys/kernel/security/lockdown")?;
+    ensure!(
+        String::from_utf8_lossy(&mode).contains("[integrity]"),
+        "the kernel is not locked down"
+    );
+    prepare(guest)
+}
 
 pub(super) fn prepare(guest: &mut Guest) -> Result<()> {
     install::package(guest, &paths::target().join("dist/governor.deb"))?;
