@@ -38,6 +38,8 @@ pub const ZONE_PATHS: &str = "ZONE_PATHS";
 pub const EGRESS: &str = "EGRESS";
 /// Task storage: the label a task carries.
 pub const LABELS: &str = "LABELS";
+/// Inode storage: the digest of what a file holds. No verdict is kept there.
+pub const DIGESTS: &str = "DIGESTS";
 /// Ring of denials (and of what observing would have denied).
 pub const DENIALS: &str = "DENIALS";
 /// Ring of everything that was allowed inside a zone.
@@ -110,5 +112,9 @@ pub const COUNT_CANARY: u32 = 242;
 /// Index in [`COUNTS`] of lists of labelled tasks that the daemon read to their end. The programs
 /// alone count there, so that a list made by another program is not taken for theirs.
 pub const COUNT_LISTS: u32 = 243;
+/// Index in [`COUNTS`] of files that were read to measure them.
+pub const COUNT_HASHED: u32 = 244;
+/// Index in [`COUNTS`] of measurements that were kept from an earlier time.
+pub const COUNT_RECALLED: u32 = 245;
 /// Length of [`COUNTS`]. Reasons use the indices below 240.
 pub const COUNT_SLOTS: u32 = 256;

@@ -27,6 +27,9 @@ pub enum Word {
     /// End of break-glass, CLOCK_BOOTTIME nanoseconds. Zero: none. From that moment on the kernel
     /// denies again, whether or not anybody is there to say so.
     BreakGlassUntil = 16,
+    /// Which digests kept with inodes count. Zero: none, until every program that notices a writer is in
+    /// place. Raised whenever one of them was not.
+    DigestEra = 17,
 }
 
 /// Where the array keeps how many records the ledger had and, in the four words after it, its head.

@@ -18,6 +18,7 @@ use governor_common::{
 
 use crate::{
     facts, guard,
+    kept::Digest,
     label::{self, Own, TaskState},
     maps, measure,
     offsets::{self, load},
@@ -87,7 +88,7 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
     } else {
         Operation::Execute
     };
-    let mut digest = [0; 32];
+    let mut digest = Digest::NONE;
     let measurement = measure::file(file, &mut digest);
     // SAFETY: this task's storage. No helper below sleeps.
     let state = unsafe { &mut *state };
@@ -97,7 +98,7 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
     facts.measured_raw = measurement.raw;
     if measurement.is_sha256() {
         // Also of a file that is refused for having no name: revoked content is revoked there too.
-        facts.digest = digest;
+        facts.digest = digest.0;
     }
     facts.script_workload = state.pending_script;
     if !facts::read_state(facts) {

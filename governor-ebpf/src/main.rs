@@ -15,6 +15,7 @@ mod connect;
 mod exec;
 mod facts;
 mod guard;
+mod kept;
 mod label;
 mod map;
 mod maps;

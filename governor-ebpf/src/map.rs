@@ -5,11 +5,14 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{macros::lsm, programs::LsmContext};
+use aya_ebpf::{
+    EbpfContext as _, helpers::generated::bpf_get_func_arg, macros::lsm, programs::LsmContext,
+};
 use governor_common::{Measured, Operation, decide};
 
 use crate::{
     facts, guard,
+    kept::Digest,
     label::{self, Own, TaskState},
     measure::{self, HASH_ALGO_SHA256},
     offsets::{self, load},
@@ -32,7 +35,8 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
         return 0;
     }
     let file: *mut c_void = ctx.arg(0);
-    let anonymous = ctx.arg::<u64>(3) & MAP_ANONYMOUS != 0;
+    // The kernel maps a page of zeros without a file and without saying that it is anonymous.
+    let anonymous = ctx.arg::<u64>(3) & MAP_ANONYMOUS != 0 || is_null(&ctx, 0);
     let prot: u64 = ctx.arg(2);
     let writable = prot & PROT_WRITE != 0;
     match marked(file, !anonymous && !writable) {
@@ -47,7 +51,7 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
     };
     // SAFETY: this task's storage, which lives as long as the task runs this program.
     let state = unsafe { &mut *state };
-    let mut digest = [0; 32];
+    let mut digest = Digest::NONE;
     let (measured, raw) = if anonymous {
         (Measured::Nothing, 0)
     } else if writable {
@@ -55,7 +59,6 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
         // executable, and not hashed.
         (Measured::Failed, -1)
     } else {
-        // `file` may be null here, whatever the verifier believes; see `measure::file`.
         let measurement = measure::file(file, &mut digest);
         (measurement.measured, measurement.raw)
     };
@@ -70,7 +73,7 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
     facts.measured = measured as u32;
     facts.measured_raw = raw;
     if raw == HASH_ALGO_SHA256 {
-        facts.digest = digest;
+        facts.digest = digest.0;
     }
     if !facts::read_state(facts) {
         return report::fault();
@@ -130,6 +133,16 @@ pub fn file_mprotect(ctx: LsmContext) -> i32 {
     facts::look_up(facts);
     let decision = decide::decide_map(facts);
     report::quiet(facts, decision)
+}
+
+/// Whether an argument is null. The verifier believes that none is, and would take a comparison of the
+/// pointer itself out of the program; the helper gives the bare number.
+#[inline(always)]
+fn is_null(ctx: &LsmContext, argument: u32) -> bool {
+    let mut value = 0;
+    // SAFETY: the program's own context, and one word of our stack.
+    let failed = unsafe { bpf_get_func_arg(ctx.as_ptr(), argument, &raw mut value) };
+    failed != 0 || value == 0
 }
 
 /// What the guard says of a mapping, if the current task has a mark.

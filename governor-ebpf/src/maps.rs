@@ -135,7 +135,7 @@ pub(crate) fn trips() -> Option<u64> {
 #[inline(always)]
 pub(crate) fn trip() {
     if let Some(word) = TRIPS.get(0) {
-        fetch_add_one(ptr::from_ref(word).cast_mut());
+        fetch_add(ptr::from_ref(word).cast_mut(), 1);
     }
 }
 
@@ -144,7 +144,7 @@ pub(crate) fn trip() {
 pub(crate) fn signal(signal: Signal) {
     for slot in [signal as u32, SIGNAL_ANY] {
         if let Some(word) = SIGNALS.get(slot) {
-            fetch_add_one(ptr::from_ref(word).cast_mut());
+            fetch_add(ptr::from_ref(word).cast_mut(), 1);
         }
     }
 }
@@ -201,7 +201,7 @@ pub(crate) fn tombstone(zone: u32, digest: &[u8; 32]) -> bool {
 #[inline(always)]
 pub(crate) fn next_execution() -> Option<u64> {
     let word = EXECS.get(0)?;
-    Some(fetch_add_one(ptr::from_ref(word).cast_mut()) + 1)
+    Some(fetch_add(ptr::from_ref(word).cast_mut(), 1) + 1)
 }
 
 /// Adds one to a counter.
@@ -209,14 +209,15 @@ pub(crate) fn next_execution() -> Option<u64> {
 pub(crate) fn count(slot: u32) {
     if let Some(word) = COUNTS.get(slot) {
         // Atomic, for a sleepable program can be preempted between load and store.
-        fetch_add_one(ptr::from_ref(word).cast_mut());
+        fetch_add(ptr::from_ref(word).cast_mut(), 1);
     }
 }
 
-/// The target has atomic instructions, but `core` offers none for it.
+/// Adds, whole and in order with everything around it; what was there before. The target has atomic
+/// instructions, but `core` offers none for it.
 #[inline(always)]
-fn fetch_add_one(word: *mut u64) -> u64 {
-    let mut value = 1u64;
+pub(crate) fn fetch_add(word: *mut u64, summand: u64) -> u64 {
+    let mut value = summand;
     // SAFETY: one instruction on an aligned word of a map element.
     unsafe {
         asm!(

@@ -1,11 +1,19 @@
-//! Measuring a file: SHA-256 by the kernel's own reader, or an honest failure.
+//! Measuring a file: SHA-256 by the kernel's own reader, or an honest failure. What was measured
+//! before need not be read again where `kept` can tell that it is still the same.
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_ima_file_hash;
-use governor_common::Measured;
+use governor_common::{
+    Measured,
+    names::{COUNT_HASHED, COUNT_RECALLED},
+};
 
-use crate::offsets::{self, load};
+use crate::{
+    kept::{self, Digest},
+    maps,
+    offsets::{self, load},
+};
 
 /// What came of it.
 pub(crate) struct Measurement {
@@ -34,34 +42,66 @@ impl Measurement {
     }
 }
 
-/// Measures `file`, which may be null where the verifier says it is not: the helper tests it, and
-/// no field is read unless the helper succeeded.
+/// Measures `file`, which is not null, or recalls what was measured before.
 #[inline(always)]
-pub(crate) fn file(file: *mut c_void, digest: &mut [u8; 32]) -> Measurement {
-    // SAFETY: a file the verifier trusts, and 32 bytes of our stack.
-    let raw = unsafe { bpf_ima_file_hash(file.cast(), digest.as_mut_ptr().cast(), 32) } as i64;
-    if raw < 0 {
+pub(crate) fn file(file: *mut c_void, digest: &mut Digest) -> Measurement {
+    // SAFETY: every file has an inode.
+    let inode: *const c_void = unsafe { load(file, &offsets::OFF_FILE_INODE) };
+    // SAFETY: every inode has a superblock.
+    let superblock: *const c_void = unsafe { load(inode, &offsets::OFF_INODE_SB) };
+    let era = kept::era();
+    if era == 0 || !is_stable(file) {
+        return read(file, digest);
+    }
+    let kept = kept::of(file, superblock);
+    if kept.is_null() {
+        return read(file, digest);
+    }
+    if kept::recall(kept, file, era, digest) {
+        maps::count(COUNT_RECALLED);
         return Measurement {
-            measured: Measured::Failed,
-            raw,
+            measured: Measured::Sha256,
+            raw: HASH_ALGO_SHA256,
         };
     }
-    // SAFETY: the helper refuses null and returned a hash, so this is a file with an inode.
+    let generation = kept::generation(kept);
+    let written = kept::is_written(file);
+    let measurement = read(file, digest);
+    if measurement.is_stable() && !written {
+        kept::store(kept, file, era, generation, digest);
+    }
+    measurement
+}
+
+/// Reads and measures `file`, which may be null where the verifier says it is not: the helper tests
+/// it, and no field is read unless the helper succeeded.
+#[inline(always)]
+pub(crate) fn read(file: *mut c_void, digest: &mut Digest) -> Measurement {
+    maps::count(COUNT_HASHED);
+    // SAFETY: a file the verifier trusts, and 32 bytes of our stack.
+    let raw = unsafe { bpf_ima_file_hash(file.cast(), digest.0.as_mut_ptr().cast(), 32) } as i64;
+    let measured = if raw != HASH_ALGO_SHA256 {
+        Measured::Failed
+    } else if is_stable(file) {
+        Measured::Sha256
+    } else {
+        Measured::Unstable
+    };
+    Measurement { measured, raw }
+}
+
+/// Whether the file, which is one, has a name somewhere.
+#[inline(always)]
+fn is_stable(file: *const c_void) -> bool {
+    // SAFETY: every file has an inode.
     let inode: *const c_void = unsafe { load(file, &offsets::OFF_FILE_INODE) };
-    // SAFETY: as above.
+    // SAFETY: a field of `inode`.
     let links: u32 = unsafe { load(inode, &offsets::OFF_INODE_NLINK) };
     // SAFETY: every inode has a superblock.
     let superblock: *const c_void = unsafe { load(inode, &offsets::OFF_INODE_SB) };
-    // SAFETY: as above.
+    // SAFETY: a field of `super_block`.
     let flags: u64 = unsafe { load(superblock, &offsets::OFF_SB_FLAGS) };
-    let measured = if raw != HASH_ALGO_SHA256 {
-        Measured::Failed
-    } else if links == 0 || flags & SB_KERNMOUNT != 0 {
-        Measured::Unstable
-    } else {
-        Measured::Sha256
-    };
-    Measurement { measured, raw }
+    links != 0 && flags & SB_KERNMOUNT == 0
 }
 
 /// `HASH_ALGO_SHA256` of the kernel's list of hashes.

@@ -14,6 +14,7 @@ use governor_common::{
 
 use super::{Init, is_armed, is_init, refuse};
 use crate::{
+    kept::Digest,
     label::{self, TaskState},
     maps, measure,
     offsets::{self, load},
@@ -31,7 +32,7 @@ const PTRACE_MODE_ATTACH: u32 = 2;
 /// the daemon is simply not marked. Whether it may be.
 #[inline(always)]
 pub(crate) fn admit(bprm: *const c_void, state: *mut TaskState, script: bool) -> bool {
-    let mut digest = [0; 32];
+    let mut digest = Digest::NONE;
     // SAFETY: a field of `linux_binprm`.
     let file: *mut c_void = unsafe { load(bprm, &offsets::OFF_BPRM_FILE) };
     // SAFETY: a field of `linux_binprm`.
@@ -44,7 +45,7 @@ pub(crate) fn admit(bprm: *const c_void, state: *mut TaskState, script: bool) ->
         && unsafe_how & (LSM_UNSAFE_SHARE | LSM_UNSAFE_PTRACE) == 0
         && measured.is_stable()
         && is_armed()
-        && maps::listed(LISTED_DAEMON, &digest)
+        && maps::listed(LISTED_DAEMON, &digest.0)
         && is_started_by_init()
         && !is_traced();
     state.pending_mark = if fit {
@@ -82,10 +83,10 @@ pub(crate) fn mapped(state: *mut TaskState, file: *mut c_void, plain: bool) -> M
     if mark != Mark::Candidate as u32 && mark != Mark::Daemon as u32 {
         return Maps::Other;
     }
-    let mut digest = [0; 32];
+    let mut digest = Digest::NONE;
     let listed = plain
         && measure::file(file, &mut digest).is_stable()
-        && (maps::listed(LISTED_LIBRARY, &digest) || maps::listed(LISTED_DAEMON, &digest));
+        && (maps::listed(LISTED_LIBRARY, &digest.0) || maps::listed(LISTED_DAEMON, &digest.0));
     if listed || !is_armed() {
         return Maps::Allowed;
     }

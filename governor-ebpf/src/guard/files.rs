@@ -1,5 +1,6 @@
-//! Files that reach around the gate when they are opened for writing: control files of cgroups, block
-//! devices below mounted file systems, the integrity policy.
+//! Files that are opened for writing. What was measured of them before is forgotten, whoever opens
+//! them; and some reach around the gate: control files of cgroups, block devices below mounted file
+//! systems, the integrity policy.
 
 use core::ffi::c_void;
 
@@ -11,12 +12,13 @@ use governor_common::{
 
 use super::{Init, cgroup, identity, is_armed, refuse};
 use crate::{
-    maps,
+    kept, maps,
     offsets::{self, load},
     report,
 };
 
 const FMODE_WRITE: u32 = 2;
+const O_TRUNC: u32 = 0o1000;
 const S_IFMT: u16 = 0o170_000;
 const S_IFBLK: u16 = 0o060_000;
 const SECURITYFS_MAGIC: u64 = 0x7363_6673;
@@ -29,7 +31,16 @@ pub fn file_open(ctx: LsmContext) -> i32 {
     let file: *const c_void = ctx.arg(0);
     // SAFETY: a field of `file`.
     let mode: u32 = unsafe { load(file, &offsets::OFF_FILE_MODE) };
-    if mode & FMODE_WRITE == 0 || !is_armed() {
+    // SAFETY: a field of `file`.
+    let flags: u32 = unsafe { load(file, &offsets::OFF_FILE_FLAGS) };
+    let writes = mode & FMODE_WRITE != 0;
+    // A file may be emptied by whoever opens it to read, without being counted as a writer for long.
+    if !writes && flags & O_TRUNC == 0 {
+        return 0;
+    }
+    // SAFETY: a field of `file`.
+    kept::touched(unsafe { load(file, &offsets::OFF_FILE_INODE) });
+    if !writes || !is_armed() {
         return 0;
     }
     // SAFETY: a field of `file`.
@@ -57,5 +68,19 @@ pub fn file_open(ctx: LsmContext) -> i32 {
     if magic == SECURITYFS_MAGIC && cgroup::is_named(dentry, b"policy\0") {
         return refuse(Signal::ImaPolicyTouched, Init::MayNot);
     }
+    0
+}
+
+/// Truncating by path opens nothing. A writer that truncates by descriptor was met when it opened.
+#[lsm(hook = "path_truncate")]
+pub fn path_truncate(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(1) != 0 {
+        return report::refused();
+    }
+    let path: *const c_void = ctx.arg(0);
+    // SAFETY: a field of `path`.
+    let dentry: *const c_void = unsafe { load(path, &offsets::OFF_PATH_DENTRY) };
+    // SAFETY: a field of `dentry`; what is truncated is there.
+    kept::touched(unsafe { load(dentry, &offsets::OFF_DENTRY_INODE) });
     0
 }

@@ -10,7 +10,7 @@ use governor_common::{
 };
 
 use super::{Init, is_armed, refuse};
-use crate::{maps, measure, offsets, report, zone};
+use crate::{kept::Digest, maps, measure, offsets, report, zone};
 
 /// A file is read into the kernel.
 #[lsm(hook = "kernel_read_file", sleepable)]
@@ -35,8 +35,8 @@ pub fn kernel_read_file(ctx: LsmContext) -> i32 {
         return 0;
     };
     let file: *mut c_void = ctx.arg(0);
-    let mut digest = [0; 32];
-    if measure::file(file, &mut digest).is_stable() && maps::listed(kind, &digest) {
+    let mut digest = Digest::NONE;
+    if measure::read(file, &mut digest).is_stable() && maps::listed(kind, &digest.0) {
         return 0;
     }
     unlisted(signal)

@@ -22,11 +22,7 @@ const NOT_ARMED: &str = "no policy lists a daemon under [governor], so root can 
 const NOT_HOOKED: &[(&str, &str)] = &[
     (
         "writers",
-        "changing a mapped library or a script is not stopped; digests are not cached",
-    ),
-    (
-        "path_truncate",
-        "truncating a mapped library is not stopped",
+        "changing a mapped library or a script is noticed when it is mapped or executed next, and not stopped",
     ),
     ("socket_listen", "listening and accepting are not judged"),
 ];
@@ -60,6 +56,15 @@ pub(crate) fn reply(daemon: &Daemon, now: ClockReading) -> proto::StatusReply {
                 count,
             })
             .collect(),
+        measurements: daemon
+            .hands
+            .gate
+            .measurements()
+            .ok()
+            .map(|measured| proto::Measurements {
+                hashed: measured.hashed,
+                recalled: measured.recalled,
+            }),
         losses: Some(proto::Losses {
             denials: daemon.lost.0,
             events: daemon.lost.1,

@@ -36,8 +36,10 @@ enum Kind {
 }
 
 /// Every hook, in the order in which they are attached: labels and measurements before what leans
-/// on them. Each is needed.
+/// on them, and whoever notices writers before all. Each is needed.
 pub(super) const HOOKS: &[Hook] = &[
+    hook("file_open", Kind::Lsm(1)),
+    hook("path_truncate", Kind::Lsm(1)),
     hook("task_alloc", Kind::Lsm(2)),
     hook("bprm_creds_for_exec", Kind::Lsm(1)),
     hook("bprm_committed_creds", Kind::Lsm(1)),
@@ -71,7 +73,6 @@ pub(super) const HOOKS: &[Hook] = &[
     hook("kernel_load_data", Kind::Lsm(2)),
     hook("kernel_module_request", Kind::Lsm(1)),
     hook("locked_down", Kind::Lsm(1)),
-    hook("file_open", Kind::Lsm(1)),
     hook("labelled_tasks", Kind::Iterator("task")),
 ];
 
@@ -241,6 +242,7 @@ const OFFSETS: &[(&str, &str, &str, FieldSize)] = &[
     ("OFF_FILE_INODE", "file", "f_inode", POINTER),
     ("OFF_FILE_PATH", "file", "f_path", FieldSize::Exactly(16)),
     ("OFF_INODE_NLINK", "inode", "i_nlink", FieldSize::Exactly(4)),
+    ("OFF_INODE_WRITERS", "inode", "i_writecount", WORD),
     ("OFF_INODE_SB", "inode", "i_sb", POINTER),
     (
         "OFF_SB_FLAGS",
@@ -304,12 +306,16 @@ const OFFSETS: &[(&str, &str, &str, FieldSize)] = &[
     ("OFF_NET_NUMBER", "net", "ns.inum", WORD),
     ("OFF_BPRM_UNSAFE", "linux_binprm", "unsafe", WORD),
     ("OFF_FILE_MODE", "file", "f_mode", WORD),
+    ("OFF_FILE_FLAGS", "file", "f_flags", WORD),
     ("OFF_FILE_DENTRY", "file", "f_path.dentry", POINTER),
     ("OFF_INODE_NUMBER", "inode", "i_ino", POINTER),
     ("OFF_INODE_MODE", "inode", "i_mode", FieldSize::Exactly(2)),
     ("OFF_INODE_DEVICE", "inode", "i_rdev", WORD),
     ("OFF_SB_DEVICE", "super_block", "s_dev", WORD),
     ("OFF_SB_MAGIC", "super_block", "s_magic", POINTER),
+    ("OFF_SB_BDEV", "super_block", "s_bdev", POINTER),
+    ("OFF_BDEV_DISK", "block_device", "bd_disk", POINTER),
+    ("OFF_DISK_MAJOR", "gendisk", "major", WORD),
     ("OFF_DENTRY_INODE", "dentry", "d_inode", POINTER),
     ("OFF_DENTRY_PARENT", "dentry", "d_parent", POINTER),
     ("OFF_DENTRY_NAME", "dentry", "d_name.name", POINTER),

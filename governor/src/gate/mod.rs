@@ -45,6 +45,7 @@ use error::whole;
 pub use guard::{CanaryLabel, Listed};
 pub use probe::{Requirement, probe};
 pub use rings::Drained;
+pub use state::Measurements;
 pub use table::EgressRule;
 
 use load::{HOOKS, Hook, Loaded};
@@ -157,6 +158,10 @@ impl Gate {
             (true, false) => Opened::Upgraded,
             (false, _) => Opened::Fresh,
         };
+        // A writer may have gone unnoticed while a program was not there. From here on none does.
+        if opened != Opened::Adopted {
+            gate.begin_digest_era()?;
+        }
         if gate.is_armed()? {
             gate.resume_guard()?;
         } else {

@@ -37,6 +37,7 @@ pub(super) const MAPS: &[&str] = &[
     names::ZONE_PATHS,
     names::EGRESS,
     names::LABELS,
+    names::DIGESTS,
     names::DENIALS,
     names::EVENTS,
     names::COUNTS,

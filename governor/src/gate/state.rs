@@ -14,6 +14,13 @@ use governor_common::{
 
 use super::{Gate, GateError, maps::TombstoneBytes};
 
+/// How often the kernel read a file to measure it, and how often it knew already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Measurements {
+    pub hashed: u64,
+    pub recalled: u64,
+}
+
 impl Gate {
     /// The words as they are.
     pub fn state(&self) -> Result<StateWords, GateError> {
@@ -156,6 +163,22 @@ impl Gate {
             }
         }
         Ok(all)
+    }
+
+    /// No digest that was kept with an inode before counts from now on. To be called when every program
+    /// that notices a writer is in place.
+    pub(super) fn begin_digest_era(&mut self) -> Result<(), GateError> {
+        let era = self.word(Word::DigestEra)?.checked_add(1);
+        let over = || GateError::Invalid("the digests' era is at its end; reboot".to_owned());
+        self.set_word(Word::DigestEra, era.ok_or_else(over)?)
+    }
+
+    /// Measurements since the maps were made: files that were read, and digests that were kept.
+    pub fn measurements(&self) -> Result<Measurements, GateError> {
+        Ok(Measurements {
+            hashed: self.count(names::COUNT_HASHED)?,
+            recalled: self.count(names::COUNT_RECALLED)?,
+        })
     }
 
     /// Verdicts by reason since the maps were made, over all CPUs; reasons never met are left out.

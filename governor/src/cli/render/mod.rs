@@ -331,6 +331,13 @@ fn numbers(out: &mut String, status: &StatusReply) {
             counts.join(", ")
         },
     );
+    if let Some(measured) = &status.measurements {
+        let line = format!(
+            "{} files read, {} digests recalled",
+            measured.hashed, measured.recalled
+        );
+        field(out, "measured", &line);
+    }
     if let Some(losses) = &status.losses {
         let line = format!("{} denials, {} events", losses.denials, losses.events);
         field(out, "not reported", &line);

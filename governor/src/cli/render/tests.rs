@@ -277,6 +277,10 @@ fn trusted() -> StatusReply {
             reason: "authorized".into(),
             count: 9,
         }],
+        measurements: Some(proto::Measurements {
+            hashed: 21,
+            recalled: 340,
+        }),
         losses: Some(proto::Losses {
             denials: 0,
             events: 2,

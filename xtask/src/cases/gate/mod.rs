@@ -2,12 +2,14 @@
 //! own, so each can run alone.
 
 mod code;
+mod kept;
 mod network;
 mod revoking;
 mod zones;
 
 use super::{Case, Suite};
 use crate::{
+    compile,
     guest::{BootOptions, Guest},
     install,
     kit::{AGENT, AGENTS_SLICE, ALLOWED, Kit, Spec, TOOLS_SLICE, USER, in_zone},
@@ -33,6 +35,22 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "only_listed_files_are_mapped_executable",
             run: code::only_listed_files_are_mapped,
+        },
+        Case {
+            name: "a_file_is_read_once",
+            run: kept::read_once,
+        },
+        Case {
+            name: "changed_files_are_measured_again",
+            run: kept::changes_are_noticed,
+        },
+        Case {
+            name: "overlays_are_read_each_time",
+            run: kept::overlays_are_read_each_time,
+        },
+        Case {
+            name: "no_race_with_a_writer_is_won",
+            run: kept::no_race_is_won,
         },
         Case {
             name: "children_keep_the_label",
@@ -119,6 +137,10 @@ fn locked_down(guest: &mut Guest) -> Result<()> {
         String::from_utf8_lossy(&mode).contains("[integrity]"),
         "the kernel is not locked down"
     );
+    // An armed guard refuses modules that no policy lists.
+    guest.run(&["modprobe", "overlay"])?.ok()?;
+    guest.put_file(&compile::probe("probe_writer")?, kept::WRITER)?;
+    guest.run(&["chmod", "755", kept::WRITER])?.ok()?;
     prepare(guest)
 }
 

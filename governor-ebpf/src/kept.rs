@@ -1,0 +1,196 @@
+//! Digests kept with inodes, so that a file is read once and not at every exec.
+//!
+//! What is kept is the digest, never a verdict. Promises: what is recalled is the digest of what the
+//! file holds now. It was measured while nobody had the file open for writing and before anybody
+//! opened it so again, and nobody has it open so at the moment of the recall. That leans on the order
+//! in which the kernel opens for writing: it counts the writer first and asks `file_open` then. So a
+//! writer is seen in the count, or has raised the generation, or comes later than the recall.
+//!
+//! Refuses: files of file systems that are changed past the inode (another file system's, a server's,
+//! a process's, a file's through a loop device), and any kept digest while a program that notices
+//! writers was not in place.
+
+use core::{ffi::c_void, ptr};
+
+use aya_ebpf::{bindings::inode, btf_maps::InodeStorage, macros::btf_map};
+use governor_common::state::Word;
+
+use crate::{
+    maps::{self, fetch_add},
+    offsets::{self, load},
+};
+
+const WORDS: usize = 4;
+
+/// What is kept with an inode. Words, so that each is read and written whole.
+#[repr(C)]
+pub(crate) struct Kept {
+    /// Raised by whoever may be about to change the content.
+    generation: u64,
+    /// Above zero: somebody is writing what follows.
+    claims: u64,
+    /// The generation that the digest is of, plus one; zero: there is none.
+    known: u64,
+    /// The era that it was measured in.
+    era: u64,
+    digest: [u64; WORDS],
+}
+
+#[btf_map]
+static DIGESTS: InodeStorage<Kept> = InodeStorage::new();
+
+/// A digest, on a boundary of words.
+#[repr(C, align(8))]
+pub(crate) struct Digest(pub(crate) [u8; 32]);
+
+impl Digest {
+    pub(crate) const NONE: Self = Self([0; 32]);
+}
+
+/// The era there is now; zero: nothing is kept. It grows with whatever may mean that a writer went
+/// unnoticed: programs put in place, alarms, the loss of trust.
+#[inline(always)]
+pub(crate) fn era() -> u64 {
+    let (Some(era), Some(epoch), Some(trips)) = (
+        maps::state(Word::DigestEra),
+        maps::state(Word::EpochAttested),
+        maps::trips(),
+    ) else {
+        return 0;
+    };
+    if era == 0 {
+        return 0;
+    }
+    era + epoch + trips
+}
+
+/// Where the digest of this inode is kept, made if need be; null: nowhere. Made before writers are
+/// looked for: one that comes later finds it and raises the generation.
+#[inline(always)]
+pub(crate) fn of(file: *const c_void, superblock: *const c_void) -> *mut Kept {
+    if !is_changed_by_inode_only(superblock) {
+        return ptr::null_mut();
+    }
+    // SAFETY: every file has an inode, and the verifier trusts the pointer.
+    unsafe {
+        let inode: *mut inode = load(file, &offsets::OFF_FILE_INODE);
+        DIGESTS.get_or_insert_ptr_mut(inode, None)
+    }
+}
+
+/// Copies what is known of the content. False: nothing is.
+#[inline(always)]
+pub(crate) fn recall(kept: *mut Kept, file: *const c_void, era: u64, digest: &mut Digest) -> bool {
+    // SAFETY: fields of storage that lives as long as the file is held, read word by word.
+    let known = unsafe { (&raw const (*kept).known).read_volatile() };
+    let generation = generation(kept);
+    if known == 0 || known != generation + 1 {
+        return false;
+    }
+    // SAFETY: as above.
+    if unsafe { (&raw const (*kept).era).read_volatile() } != era {
+        return false;
+    }
+    let from: *const u64 = unsafe { (&raw const (*kept).digest).cast() };
+    let to: *mut u64 = ptr::from_mut(digest).cast();
+    let mut i = 0;
+    while i < WORDS {
+        // SAFETY: both hold that many aligned words.
+        unsafe { to.add(i).write(from.add(i).read_volatile()) };
+        i += 1;
+    }
+    // Whoever wrote another digest meanwhile took `known` away first.
+    let after = self::generation(kept);
+    // SAFETY: as above.
+    let still = unsafe { (&raw const (*kept).known).read_volatile() };
+    after == generation && still == known && !is_written(file)
+}
+
+/// How often somebody came to write. A full barrier: nothing is read ahead of it or kept behind it.
+#[inline(always)]
+pub(crate) fn generation(kept: *mut Kept) -> u64 {
+    // SAFETY: a field of the storage.
+    fetch_add(unsafe { &raw mut (*kept).generation }, 0)
+}
+
+/// Whether somebody has the file open for writing, or mapped so.
+#[inline(always)]
+pub(crate) fn is_written(file: *const c_void) -> bool {
+    // SAFETY: every file has an inode.
+    let inode: *const c_void = unsafe { load(file, &offsets::OFF_FILE_INODE) };
+    // SAFETY: a field of `inode`.
+    let writers: i32 = unsafe { load(inode, &offsets::OFF_INODE_WRITERS) };
+    writers > 0
+}
+
+/// Keeps a digest that was measured since `generation` was read, with nobody writing then, unless
+/// somebody writes by now or did meanwhile.
+#[inline(always)]
+pub(crate) fn store(
+    kept: *mut Kept,
+    file: *const c_void,
+    era: u64,
+    generation: u64,
+    digest: &Digest,
+) {
+    // SAFETY: a field of the storage.
+    let claims = unsafe { &raw mut (*kept).claims };
+    if fetch_add(claims, 1) == 0 {
+        // SAFETY: nobody else writes this and what follows while the claim is held.
+        unsafe { (&raw mut (*kept).known).write_volatile(0) };
+        if self::generation(kept) == generation && !is_written(file) {
+            // SAFETY: as above.
+            unsafe { (&raw mut (*kept).era).write_volatile(era) };
+            let from: *const u64 = ptr::from_ref(digest).cast();
+            let to: *mut u64 = unsafe { (&raw mut (*kept).digest).cast() };
+            let mut i = 0;
+            while i < WORDS {
+                // SAFETY: both hold that many aligned words.
+                unsafe { to.add(i).write_volatile(from.add(i).read()) };
+                i += 1;
+            }
+            // The digest is whole before it is known.
+            self::generation(kept);
+            // SAFETY: as above.
+            unsafe { (&raw mut (*kept).known).write_volatile(generation + 1) };
+        }
+    }
+    fetch_add(claims, u64::MAX);
+}
+
+/// Somebody may be about to change the content: nothing that was measured before is known any more.
+#[inline(always)]
+pub(crate) fn touched(inode: *mut inode) {
+    // SAFETY: an inode that the verifier trusts.
+    let kept = unsafe { DIGESTS.get_ptr_mut(inode) };
+    if !kept.is_null() {
+        // SAFETY: a field of the storage.
+        fetch_add(unsafe { &raw mut (*kept).generation }, 1);
+    }
+}
+
+/// Whether content changes only by way of an inode that the kernel counts writers of.
+#[inline(always)]
+fn is_changed_by_inode_only(superblock: *const c_void) -> bool {
+    // SAFETY: a field of `super_block`.
+    let magic: u64 = unsafe { load(superblock, &offsets::OFF_SB_MAGIC) };
+    if magic != EXT && magic != XFS && magic != BTRFS && magic != TMPFS {
+        return false;
+    }
+    // SAFETY: a field of `super_block`; without a device there is none, and zero is read from it.
+    let device: *const c_void = unsafe { load(superblock, &offsets::OFF_SB_BDEV) };
+    // SAFETY: a field of `block_device`.
+    let disk: *const c_void = unsafe { load(device, &offsets::OFF_BDEV_DISK) };
+    // SAFETY: a field of `gendisk`.
+    let major: u32 = unsafe { load(disk, &offsets::OFF_DISK_MAJOR) };
+    major != LOOP && major != NBD
+}
+
+// Numbers of linux/magic.h.
+const EXT: u64 = 0xef53;
+const XFS: u64 = 0x5846_5342;
+const BTRFS: u64 = 0x9123_683e;
+const TMPFS: u64 = 0x0102_1994;
+// Numbers of linux/major.h: devices whose content is a file's or a server's.
+const LOOP: u32 = 7;
+const NBD: u32 = 43;

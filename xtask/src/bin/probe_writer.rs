@@ -1,0 +1,144 @@
+//! Changes files in every way that leaves the path alone: the content of a file that was measured
+//! becomes another, or may have.
+
+use std::{
+    ffi::CString,
+    fs::{File, OpenOptions, Permissions},
+    io::{self, Write as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    },
+    process::ExitCode,
+    ptr,
+    time::Duration,
+};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args.as_slice() {
+        ["open", path] => writable(path).map(drop),
+        ["write", path] => write(path),
+        ["map", path] => map(path),
+        ["shorten", path] => shorten(path),
+        ["empty", path] => empty(path),
+        ["hold", path] => hold(path),
+        ["flip", path, one, other] => flip(path, one, other),
+        _ => {
+            eprintln!("probe_writer: what is `{}`?", args.join(" "));
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn writable(path: &str) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+/// Turns the last byte over, and puts the time of the change back.
+fn write(path: &str) -> io::Result<()> {
+    let file = writable(path)?;
+    let before = file.metadata()?;
+    let at = before.len() - 1;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at)?;
+    file.write_all_at(&[!byte[0]], at)?;
+    file.set_modified(before.modified()?)
+}
+
+/// The same through shared memory, with the file closed before anything is written.
+fn map(path: &str) -> io::Result<()> {
+    let file = writable(path)?;
+    let before = file.metadata()?;
+    let length = usize::try_from(before.len()).map_err(io::Error::other)?;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: the kernel chooses the address, so no memory of ours is replaced.
+    let at = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            length,
+            protection,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    if at == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    drop(file);
+    // SAFETY: the last byte of what was just mapped.
+    let last = unsafe { at.cast::<u8>().add(length - 1) };
+    // SAFETY: as above; nobody else in this process knows it.
+    let byte = unsafe { last.read_volatile() };
+    // SAFETY: as above.
+    unsafe { last.write_volatile(!byte) };
+    // SAFETY: what was mapped above, whole.
+    if unsafe { libc::munmap(at, length) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    File::open(path)?.set_modified(before.modified()?)
+}
+
+/// Takes the last byte away, by path.
+fn shorten(path: &str) -> io::Result<()> {
+    let length = i64::try_from(std::fs::metadata(path)?.len()).map_err(io::Error::other)?;
+    let path = CString::new(path).map_err(io::Error::other)?;
+    // SAFETY: a string that ends, and a number.
+    match unsafe { libc::truncate(path.as_ptr(), length - 1) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Empties it through a descriptor that cannot write.
+fn empty(path: &str) -> io::Result<()> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_TRUNC)
+        .open(path)?;
+    match file.metadata()?.len() {
+        0 => Ok(()),
+        length => Err(io::Error::other(format!("{length} bytes are left"))),
+    }
+}
+
+/// Has it open for writing for as long as it lives, and changes nothing.
+fn hold(path: &str) -> io::Result<()> {
+    let file = writable(path)?;
+    println!("open");
+    io::stdout().flush()?;
+    loop {
+        std::thread::park();
+        file.metadata()?;
+    }
+}
+
+/// Gives it the content of one file, then of the other, for as long as it lives.
+fn flip(path: &str, one: &str, other: &str) -> io::Result<()> {
+    let contents = [std::fs::read(one)?, std::fs::read(other)?];
+    println!("flipping");
+    io::stdout().flush()?;
+    for (content, pause) in contents.iter().cycle().zip((0..40).cycle()) {
+        // Of every length, so that whoever executes it meets each moment of a change.
+        std::thread::sleep(Duration::from_millis(pause * 25));
+        // While it is executed it cannot be opened; then it is tried again.
+        match File::create(path) {
+            Ok(mut file) => {
+                file.set_permissions(Permissions::from_mode(0o755))?;
+                file.write_all(content)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

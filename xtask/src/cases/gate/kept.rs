@@ -1,0 +1,167 @@
+//! Digests that the kernel keeps: a file is read once, and never again believed once it may have
+//! changed.
+
+use super::*;
+
+/// How often files were read, and digests recalled.
+fn measured(guest: &mut Guest) -> Result<(u64, u64)> {
+    let said = status::of(guest)?;
+    let number = |name| said.number(&["measurements", name]);
+    Ok((number("hashed"), number("recalled")))
+}
+
+pub(super) fn read_once(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    expect(guest, &["hello"], 0, "the first time")?;
+    let (hashed, recalled) = measured(guest)?;
+    for _ in 0..3 {
+        expect(guest, &["hello"], 0, "once more")?;
+    }
+    let (again, since) = measured(guest)?;
+    ensure!(
+        again == hashed && since >= recalled + 3,
+        "{hashed} files had been read and {recalled} digests recalled, then {again} and {since}"
+    );
+    // The maps outlive the daemon.
+    guest.run(&["systemctl", "restart", "governor"])?.ok()?;
+    guest.kept::<Kit>()?.trusted(guest)?;
+    let (hashed, _) = measured(guest)?;
+    expect(guest, &["hello"], 0, "after a restart")?;
+    let (again, _) = measured(guest)?;
+    ensure!(again == hashed, "a restart forgot: {hashed}, {again}");
+    // Whatever shakes trust takes them away.
+    guest
+        .run(&["governor", "revoke", "--all", "--reason", "drill"])?
+        .ok()?;
+    load(guest, &Spec::default())?;
+    expect(guest, &["hello"], 0, "with trust again")?;
+    let (after, _) = measured(guest)?;
+    ensure!(after > again, "nothing was read again: {again}, {after}");
+    Ok(())
+}
+
+pub(super) fn changes_are_noticed(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    for (dir, ways) in [
+        ("/opt/agent", &["write", "map", "shorten", "empty"][..]),
+        ("/dev/shm", &["map", "shorten"]),
+    ] {
+        let path = format!("{dir}/kept");
+        for way in ways {
+            guest
+                .sh(&format!("cp {AGENT} {path} && chmod 755 {path}"))?
+                .ok()?;
+            started(guest, &path, true, "a copy")?;
+            guest
+                .run(&[WRITER, way, &path])?
+                .ok()
+                .with_context(|| format!("changing it by `{way}`"))?;
+            started(guest, &path, false, way)?;
+        }
+        guest.run(&["rm", &path])?.ok()?;
+    }
+    let path = "/opt/agent/kept";
+    // What was opened for writing and not changed is measured again, and is what it was.
+    guest.sh(&format!("cp {AGENT} {path}"))?.ok()?;
+    started(guest, path, true, "a copy")?;
+    let (hashed, _) = measured(guest)?;
+    guest.run(&[WRITER, "open", path])?.ok()?;
+    started(guest, path, true, "opened and left alone")?;
+    let (again, _) = measured(guest)?;
+    ensure!(again > hashed, "it was not read again");
+    // While somebody may write nothing is kept.
+    let job = guest.spawn(&[WRITER, "hold", path])?;
+    guest.wait_for_output(job, b"open", BOUND)?;
+    for _ in 0..2 {
+        let (hashed, _) = measured(guest)?;
+        expect(guest, &["map", path], 0, "a file that somebody may write")?;
+        let (again, _) = measured(guest)?;
+        ensure!(again > hashed, "a writer was there and it was recalled");
+    }
+    guest.kill(job, 9)?;
+    guest.wait(job, BOUND)?;
+    guest.run(&["rm", path])?.ok().map(drop)
+}
+
+/// Whoever writes below an overlay is seen by the inode below only.
+pub(super) fn overlays_are_read_each_time(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    guest
+        .sh(&format!(
+            "mkdir -p /opt/o/lower /opt/o/upper /opt/o/work /opt/o/merged && cp {AGENT} /opt/o/lower/ && \
+             mount -t overlay overlay -o lowerdir=/opt/o/lower,upperdir=/opt/o/upper,workdir=/opt/o/work \
+             /opt/o/merged && chmod 755 /opt/o/merged/agent && touch /opt/o/merged/agent"
+        ))?
+        .ok()?;
+    let merged = "/opt/o/merged/agent";
+    for _ in 0..2 {
+        started(guest, merged, true, "a copy on an overlay")?;
+    }
+    let (hashed, _) = measured(guest)?;
+    started(guest, merged, true, "once more")?;
+    let (again, _) = measured(guest)?;
+    guest.run(&[WRITER, "write", "/opt/o/upper/agent"])?.ok()?;
+    let changed = started(guest, merged, false, "changed below the overlay");
+    guest.sh("umount /opt/o/merged && rm -r /opt/o")?.ok()?;
+    ensure!(again > hashed, "a digest was kept for a file of an overlay");
+    changed
+}
+
+/// Content that changes all the time, and execs all the time: whatever ran was listed.
+pub(super) fn no_race_is_won(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    guest
+        .sh(&format!(
+            "cp {AGENT} /opt/agent/longer && printf x >> /opt/agent/longer && cp {AGENT} {RACED}"
+        ))?
+        .ok()?;
+    let listed = guest.run(&["stat", "-c", "%s", AGENT])?.ok()?.text();
+    let job = guest.spawn(&[WRITER, "flip", RACED, AGENT, "/opt/agent/longer"])?;
+    guest.wait_for_output(job, b"flipping", BOUND)?;
+    // The shell goes into the zone and has no label there, as an operator's. While somebody writes the
+    // kernel starts nothing, and that is no race.
+    let shell = format!(
+        "mkdir -p {LEAF} && echo $$ > {LEAF}/cgroup.procs && i=0 && while [ $i -lt {RACES} ]; do \
+         said=$({RACED} size 2>&1); \
+         case $said in *busy) ;; *) echo \"$said\"; i=$((i + 1)) ;; esac; done"
+    );
+    let ran = guest.sh(&shell);
+    guest.kill(job, 9)?;
+    guest.wait(job, BOUND)?;
+    let ran = ran?.ok()?.text();
+    let count = |what: &str| ran.lines().filter(|line| line.contains(what)).count();
+    let denied = count("not permitted");
+    let sizes = ran.lines().filter(|line| line.parse::<u64>().is_ok());
+    let (good, bad): (Vec<&str>, Vec<&str>) = sizes.partition(|line| *line == listed);
+    ensure!(bad.is_empty(), "content that nobody listed ran: {bad:?}");
+    println!(
+        "    {RACES} races: {} ran what is listed, {denied} were denied",
+        good.len()
+    );
+    ensure!(!good.is_empty() && denied > 0, "one side never ran: {ran}");
+    // And when nobody writes any more each kind is judged as what it is.
+    for (content, allowed) in [(AGENT, true), ("/opt/agent/longer", false), (AGENT, true)] {
+        guest.sh(&format!("cp {content} {RACED}"))?.ok()?;
+        for _ in 0..2 {
+            started(guest, RACED, allowed, content)?;
+        }
+    }
+    guest
+        .sh(&format!("rm {RACED} /opt/agent/longer; rmdir {LEAF}"))?
+        .ok()
+        .map(drop)
+}
+
+/// Whether the kernel starts it in the zone.
+fn started(guest: &mut Guest, path: &str, allowed: bool, what: &str) -> Result<()> {
+    let code = in_zone(guest, AGENTS_SLICE, &[path, "hello"])?.code;
+    let expected = if allowed { 0 } else { NOT_EXECUTED };
+    ensure!(code == expected, "`{path}`, {what}: {code}");
+    Ok(())
+}
+
+/// Changes files.
+pub(super) const WRITER: &str = "/root/probe_writer";
+const RACED: &str = "/opt/agent/raced";
+const RACES: usize = 24;
+const LEAF: &str = "/sys/fs/cgroup/governed.slice/governed-agents.slice/races";
