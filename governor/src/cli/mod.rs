@@ -185,8 +185,10 @@ fn seconds(text: &str) -> Result<u64, String> {
     let span = text
         .parse::<jiff::SignedDuration>()
         .ok()
-        .and_then(|d| u64::try_from(d.as_secs()).ok());
-    span.ok_or_else(|| "not a duration such as `30m` or `1h 30m`".into())
+        // Half a second is not none: `observe` would end at once, which is another order.
+        .filter(|span| span.subsec_nanos() == 0)
+        .and_then(|span| u64::try_from(span.as_secs()).ok());
+    span.ok_or_else(|| "not a duration in whole seconds such as `30m` or `1h 30m`".into())
 }
 
 /// A SHA-256 digest as 64 hexadecimal digits.
@@ -307,7 +309,9 @@ mod tests {
         assert_eq!(seconds("30m"), Ok(1800));
         assert_eq!(seconds("1h 30m"), Ok(5400));
         assert_eq!(seconds("0s"), Ok(0));
-        assert!(seconds("30").is_err());
+        for wrong in ["30", "", "-1s", "500ms", "-500ms", "1s 3ms", "1.5s"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
     }
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
