@@ -203,7 +203,8 @@ fn mounts(text: &str) -> impl Iterator<Item = Mount> + '_ {
 fn device(text: &str) -> Option<u32> {
     let (major, minor) = text.split_once(':')?;
     let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
-    Some(major << 20 | minor)
+    // Twelve bits and twenty, or one device would have another's number.
+    (major < 1 << 12 && minor < 1 << 20).then_some(major << 20 | minor)
 }
 
 fn read(path: &Path) -> Result<String, GateError> {
@@ -235,6 +236,9 @@ mod tests {
             ]
         );
         assert_eq!(device("8:x"), None);
+        assert_eq!(device("4095:1048575"), Some(u32::MAX));
+        assert_eq!(device("0:1048576"), None, "the number of 1:0");
+        assert_eq!(device("4096:0"), None, "the number of 0:0");
     }
 
     #[test]
