@@ -40,10 +40,11 @@ impl Types {
     ) -> Result<u64, GateError> {
         let missing = || GateError::Btf(format!("this kernel has no field `{structure}.{field}`"));
         let mut id = self.find(STRUCT, structure).ok_or_else(missing)?;
-        let mut bits = 0;
+        let mut bits = 0_u32;
+        let mut left = MAX_MEMBERS;
         for part in field.split('.') {
-            let member = self.member(id, part, 0).ok_or_else(missing)?;
-            bits += member.bits;
+            let member = self.member(id, part, 0, &mut left).ok_or_else(missing)?;
+            bits = bits.checked_add(member.bits).ok_or_else(missing)?;
             id = member.type_id;
         }
         let actual = self.size(id, 0).ok_or_else(missing)?;
@@ -51,7 +52,7 @@ impl Types {
             FieldSize::Exactly(expected) => actual == expected,
             FieldSize::AtLeast(least) => actual >= least,
         };
-        if !fits || bits % 8 != 0 {
+        if !fits || !bits.is_multiple_of(8) {
             return Err(GateError::Btf(format!(
                 "field `{structure}.{field}` has {actual} bytes, which is not what the programs read ({size:?})"
             )));
@@ -150,12 +151,15 @@ impl Types {
         })
     }
 
-    fn member(&self, id: u32, wanted: &str, depth: u32) -> Option<Member> {
+    /// Nameless members are searched too. `left` counts down over a whole question: types that hold
+    /// each other would otherwise be gone through once for each way there is through them.
+    fn member(&self, id: u32, wanted: &str, depth: u32, left: &mut u32) -> Option<Member> {
         let header = self.header(self.strip(id)?)?;
         if !matches!(header.kind, STRUCT | UNION) || depth > MAX_DEPTH {
             return None;
         }
         for index in 0..header.count as usize {
+            *left = left.checked_sub(1)?;
             let at = header.at + 12 + 12 * index;
             let type_id = word(&self.data, at + 4)?;
             let raw = word(&self.data, at + 8)?;
@@ -170,12 +174,10 @@ impl Types {
                 return (!is_bitfield).then_some(Member { type_id, bits });
             }
             if name.is_empty()
-                && let Some(inner) = self.member(type_id, wanted, depth + 1)
+                && let Some(inner) = self.member(type_id, wanted, depth + 1, left)
             {
-                return Some(Member {
-                    bits: bits + inner.bits,
-                    ..inner
-                });
+                let bits = bits.checked_add(inner.bits)?;
+                return Some(Member { bits, ..inner });
             }
         }
         None
@@ -257,6 +259,8 @@ fn word(data: &[u8], at: usize) -> Option<u32> {
 }
 
 const MAX_DEPTH: u32 = 16;
+/// Members looked at for one question; the kernel's largest structure has a few hundred.
+const MAX_MEMBERS: u32 = 100_000;
 
 const INT: u32 = 1;
 const PTR: u32 = 2;
@@ -331,5 +335,35 @@ mod tests {
     fn nonsense_is_refused() {
         assert!(Types::parse(vec![0; 64]).is_none());
         assert!(Types::parse(sample()[..60].to_vec()).is_none());
+    }
+
+    #[test]
+    fn an_offset_beyond_what_can_be_counted_is_none() {
+        // Where the union stands in `s`, and where `c` stands in the union, in bits.
+        let (union, c) = (24 + 4 * 35, 24 + 4 * 26);
+        let mut data = sample();
+        let word = |at: usize| u32::from_le_bytes(data[at..at + 4].try_into().unwrap());
+        assert_eq!((word(union), word(c - 4)), (64, 4));
+        data[union..union + 4].fill(0xff);
+        data[c..c + 4].fill(0xff);
+        let types = Types::parse(data).unwrap();
+        assert!(types.offset("s", "c", FieldSize::AtLeast(1)).is_err());
+        assert_eq!(types.offset("s", "a", FieldSize::Exactly(4)).unwrap(), 0);
+    }
+
+    #[test]
+    fn types_that_hold_each_other_are_not_searched_for_ever() {
+        let strings = b"\0s\0";
+        // `struct s` with twenty nameless members, each of them `struct s`.
+        let mut types = vec![1, STRUCT << 24 | 20, 0];
+        types.extend([0, 1, 0].repeat(20));
+        let length = 4 * types.len() as u32;
+        let mut data = vec![0x9f, 0xeb, 1, 0];
+        for word in [24, 0, length, length, 3].into_iter().chain(types) {
+            data.extend(word.to_le_bytes());
+        }
+        data.extend(strings);
+        let types = Types::parse(data).unwrap();
+        assert!(types.offset("s", "a", FieldSize::AtLeast(1)).is_err());
     }
 }
