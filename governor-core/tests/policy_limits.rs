@@ -143,7 +143,7 @@ fn too_many_tables_of_a_kind_are_refused_before_any_is_looked_at() {
         let text = example_text().replacen("[risk.probing]", &format!("{tables}[risk.probing]"), 1);
         with_text(&text).expect_err("refused")
     };
-    for (table, limit) in [("zone", 256), ("workload", 4096), ("risk", 256)] {
+    for (table, limit) in [("zone", 120), ("workload", 4096), ("risk", 256)] {
         let list = many(table, limit + 1);
         let words = format!("{table}s, the limit is {limit}");
         assert!(list.to_string().contains(&words), "{list}");
@@ -152,6 +152,24 @@ fn too_many_tables_of_a_kind_are_refused_before_any_is_looked_at() {
     let huge = many("zone", 400_000);
     let words = "bytes, the limit is 4194304";
     assert!(huge.to_string().contains(words), "{huge}");
+}
+
+#[test]
+fn the_gate_itself_lists_only_what_the_kernel_can_hold_twice() {
+    let listing = |count: u32| {
+        let mut files = example();
+        let lines: String = (0..count)
+            .map(|n| format!("{}  file-{n}\n", Digest::of(&n.to_be_bytes())))
+            .collect();
+        files.insert("sets/governor.sha256".to_owned(), lines.into_bytes());
+        parse(&bundle(files))
+    };
+    assert!(listing(16_000).is_ok());
+    let list = listing(16_001).expect_err("refused").to_string();
+    assert!(
+        list.contains("[governor] lists 16001 digests, the limit is 16000, use smaller sets"),
+        "{list}"
+    );
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! How much of anything a policy may hold, and what the host itself may do before it is not trusted any
 //! more: `clock_step` and `[events]`.
 
-use governor_common::names::ZONE_PATH_ROWS;
+use governor_common::names::{LISTED_ROWS, ZONE_PATH_ROWS};
 use toml::de::{DeTable, DeValue};
 
 use super::{
     check::timespan,
     document::Table,
-    model::Losses,
+    model::{Governor, Losses},
     report::{Complaint, Report},
 };
 use crate::time::Span;
@@ -16,10 +16,16 @@ use crate::time::Span;
 /// moments of a policy are held against the latest wall clock that was seen.
 pub const CLOCK_STEP: Span = Span::seconds(60);
 
+/// While one policy takes the place of another the kernel knows the zones of both, beside the governed
+/// slice and the daemon's own cgroup: what fits alone could not be loaded over another.
+const ZONES: usize = ZONE_PATH_ROWS as usize / 2 - 8;
+/// The same for what the host itself lists, beside the keys and what the daemon had mapped.
+const LISTED: usize = LISTED_ROWS as usize / 2 - 384;
+
 /// Tables of each kind. The kernel's tables bound zones; the others are far more than anybody
 /// writes, and few enough to be looked at one by one.
 const COUNTS: [(&str, &str, usize); 4] = [
-    ("zone", "zones", ZONE_PATH_ROWS as usize),
+    ("zone", "zones", ZONES),
     ("workload", "workloads", 4_096),
     ("risk", "risks", 256),
     ("set", "sets", 1_024),
@@ -34,6 +40,21 @@ pub(super) fn counts(document: &DeTable<'_>, report: &mut Report<'_>) {
             let message = format!("{} {kind}, the limit is {limit}", tables.len());
             report.error(0, Complaint::new(message));
         }
+    }
+}
+
+/// Reports more digests under `[governor]` than the kernel can hold.
+pub(super) fn listed(governor: &Governor, table: &Table<'_>, report: &mut Report<'_>) {
+    let kinds = [
+        &governor.exec,
+        &governor.libraries,
+        &governor.modules,
+        &governor.kexec,
+    ];
+    let count: usize = kinds.iter().map(|kind| kind.len()).sum();
+    if count > LISTED {
+        let message = format!("[governor] lists {count} digests, the limit is {LISTED}");
+        report.error(table.at, Complaint::new(message).hint("use smaller sets"));
     }
 }
 

@@ -176,12 +176,14 @@ fn governor(root: &Table<'_>, sets: &mut Sets, report: &mut Report<'_>) -> Gover
         }
         return Governor::default();
     };
-    Governor {
+    let governor = Governor {
         exec: sets.resolve(&table, "exec", report),
         libraries: sets.resolve(&table, "libraries", report),
         modules: sets.resolve(&table, "modules", report),
         kexec: sets.resolve(&table, "kexec", report),
-    }
+    };
+    bounds::listed(&governor, &table, report);
+    governor
 }
 
 /// The duration at `key`.
