@@ -14,6 +14,7 @@ use governor_common::{names::ZONE_EVERY, row::TombstoneKey};
 
 use super::{
     Active, Attestation, Cause, Clears, Effect, Engine, Refused, Trust,
+    lint::outside,
     operator::{TOMBSTONES_PER_RECORD, tombstone},
     records,
 };
@@ -50,7 +51,7 @@ impl Engine {
             Ok(attestation) => attestation,
             Err(why) => return refuse(effects, why),
         };
-        if let Some((name, zone)) = self.outside(verified.policy()) {
+        if let Some((name, zone)) = outside(verified.policy(), &self.host.governed_root) {
             return refuse(
                 effects,
                 format!(

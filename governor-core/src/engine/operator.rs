@@ -294,16 +294,6 @@ impl Engine {
         })
     }
 
-    /// A zone whose cgroup is not below the governed root.
-    pub(super) fn outside(&self, policy: &Policy) -> Option<(String, String)> {
-        let root = format!("{}/", self.host.governed_root);
-        policy
-            .zones()
-            .iter()
-            .find(|(_, zone)| !zone.is_host() && !zone.cgroup.starts_with(&root))
-            .map(|(name, zone)| (name.clone(), zone.cgroup.clone()))
-    }
-
     pub(super) fn stop_of(&self, name: &str) -> Option<Effect> {
         let workload = self.active.as_ref()?.verified.policy().workload(name)?;
         let action = workload.on_revoke;

@@ -11,7 +11,8 @@ use std::{
 };
 
 use governor_core::{
-    policy::{self, Diagnostic, PolicyError, RawBundle, Severity, VerifiedPolicy},
+    engine,
+    policy::{self, Diagnostic, Policy, PolicyError, RawBundle, Severity, VerifiedPolicy},
     time::WallTime,
 };
 use serde_json::{Value, json};
@@ -71,14 +72,15 @@ pub(super) fn policy(globals: &Globals, verb: Verb) -> Done {
 fn lint(globals: &Globals, dir: &Path) -> Done {
     let parsed = policy::parse(&bundle::read(dir)?);
     let found = match &parsed {
-        Ok(policy) => policy.warnings(),
-        Err(diagnostics) => diagnostics.all(),
+        Ok(policy) => complaints(policy, &globals.config()?.governed),
+        Err(diagnostics) => diagnostics.all().to_vec(),
     };
+    let good = parsed.is_ok() && !found.iter().any(is_error);
     if globals.json {
-        output::print_json(&json!({ "ok": parsed.is_ok(), "diagnostics": listed(found) }))?;
+        output::print_json(&json!({ "ok": good, "diagnostics": listed(&found) }))?;
     } else {
-        print_each(found)?;
-        if let Ok(policy) = &parsed {
+        print_each(&found)?;
+        if let Some(policy) = parsed.as_ref().ok().filter(|_| good) {
             let (name, serial) = (text::strip(policy.name()), policy.serial());
             let (zones, workloads) = (policy.zones().len(), policy.workloads().len());
             output::print(&format!(
@@ -88,7 +90,7 @@ fn lint(globals: &Globals, dir: &Path) -> Done {
             ))?;
         }
     }
-    Ok(if parsed.is_ok() {
+    Ok(if good {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -140,10 +142,14 @@ fn verify(globals: &Globals, dir: &Path, keys: Option<PathBuf>, threshold: Optio
         Ok(verified) => verified,
         Err(error) => return Err(refused(error)),
     };
+    let found = complaints(verified.policy(), &globals.config()?.governed);
+    if let Some(error) = found.iter().find(|one| is_error(one)) {
+        return Err(Failure::Failed(format!("refusing the policy:\n{error}")));
+    }
     if globals.json {
-        output::print_json(&described(&verified))?;
+        output::print_json(&described(&verified, &found))?;
     } else {
-        print_each(verified.policy().warnings())?;
+        print_each(&found)?;
         let policy = verified.policy();
         output::print(&format!(
             "policy `{}` serial {} verifies: valid until {}, sha256:{}\nsigned by {}",
@@ -250,7 +256,19 @@ fn refused(error: PolicyError) -> Failure {
     }
 }
 
-fn described(verified: &VerifiedPolicy) -> Value {
+/// What is wrong with a policy that parses: what was seen while it was read, and what loading it would
+/// meet on any host whose work is governed below `governed`.
+fn complaints(policy: &Policy, governed: &str) -> Vec<Diagnostic> {
+    let mut found = policy.warnings().to_vec();
+    found.extend(engine::lint(policy, governed));
+    found
+}
+
+fn is_error(one: &Diagnostic) -> bool {
+    one.severity == Severity::Error
+}
+
+fn described(verified: &VerifiedPolicy, found: &[Diagnostic]) -> Value {
     let policy = verified.policy();
     json!({
         "name": policy.name(),
@@ -259,7 +277,7 @@ fn described(verified: &VerifiedPolicy) -> Value {
         "not_after": policy.validity().until.to_string(),
         "digest": verified.digest().to_string(),
         "signed_by": verified.signers(),
-        "warnings": listed(policy.warnings()),
+        "warnings": listed(found),
     })
 }
 

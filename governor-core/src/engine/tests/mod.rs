@@ -9,6 +9,7 @@ mod glass_moves;
 mod guard;
 mod hold;
 mod host;
+mod lint;
 mod model;
 mod order;
 mod policies;

@@ -1,0 +1,86 @@
+//! What the daemon would say of a policy whatever has become of the host: for lint, before it is loaded.
+//!
+//! Promises: what is an error here is what loading refuses. What depends on the host (its users, its
+//! daemon, what was revoked on it, the serial it accepted last) is not looked at.
+
+use crate::{
+    attest::ReferenceValues,
+    policy::{Attestation, Diagnostic, POLICY, Policy, Severity},
+};
+
+/// Complaints about a policy that parses, where work is governed below `governed_root` only.
+pub fn lint(policy: &Policy, governed_root: &str) -> Vec<Diagnostic> {
+    let zone = outside(policy, governed_root).map(|(name, cgroup)| Diagnostic {
+        severity: Severity::Error,
+        file: POLICY.to_owned(),
+        line: 1,
+        column: 1,
+        message: format!(
+            "zone `{name}` has the cgroup `{cgroup}`, which is not below `{governed_root}`"
+        ),
+        hint: Some(
+            "only what is there is governed; the daemon's configuration names it".to_owned(),
+        ),
+    });
+    let reference = policy.attestation().map(reference).unwrap_or_default();
+    zone.into_iter().chain(reference).collect()
+}
+
+/// A zone whose cgroup is not below the governed root, and the cgroup.
+pub(super) fn outside<'p>(policy: &'p Policy, governed_root: &str) -> Option<(&'p str, &'p str)> {
+    let below = |cgroup: &str| {
+        let rest = cgroup.strip_prefix(governed_root);
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    };
+    let mut zones = policy.zones().iter();
+    zones
+        .find(|(_, zone)| !zone.is_host() && !below(&zone.cgroup))
+        .map(|(name, zone)| (name.as_str(), zone.cgroup.as_str()))
+}
+
+/// Values that cannot be read are refused; those that accept nobody may be meant, until they are loaded.
+fn reference(section: &Attestation) -> Vec<Diagnostic> {
+    let about = |severity, line: usize, column: usize, message, hint: Option<&str>| Diagnostic {
+        severity,
+        file: section.reference_file.clone(),
+        line: u32::try_from(line).unwrap_or(u32::MAX),
+        column: u32::try_from(column).unwrap_or(u32::MAX),
+        message,
+        hint: hint.map(str::to_owned),
+    };
+    let values = match ReferenceValues::parse(&section.reference) {
+        Ok(values) => values,
+        Err(error) => {
+            let message = error.problem.to_string().replace('\n', " ");
+            return vec![about(
+                Severity::Error,
+                error.line,
+                error.column,
+                message,
+                None,
+            )];
+        }
+    };
+    let warn = |message| about(Severity::Warning, 1, 1, message, Some(BASELINE));
+    let mut found = Vec::new();
+    if values.ak_names().is_empty() {
+        found.push(warn(
+            "no attestation key is listed, so no host is trusted".to_owned(),
+        ));
+    }
+    let missing: Vec<String> = section
+        .pcrs
+        .iter()
+        .filter(|pcr| values.pcr(**pcr).is_none())
+        .map(u8::to_string)
+        .collect();
+    if !missing.is_empty() {
+        let missing = missing.join(",");
+        found.push(warn(format!(
+            "PCRs {missing} are quoted and have no value, so no host is trusted"
+        )));
+    }
+    found
+}
+
+const BASELINE: &str = "`governor attest baseline` writes what the host it runs on has now";

@@ -1,0 +1,64 @@
+//! What lint says of a policy and what loading it comes to.
+
+use super::{model::Host, policies::signed_policy_edited, *};
+use crate::policy::Severity;
+
+fn said(edit: impl Fn(String) -> String) -> (Vec<String>, Result<String, String>) {
+    let policy = signed_policy_edited(1, edit);
+    let found = lint(policy.policy(), "governed.slice");
+    let loaded = Host::new().feed(Input::PolicyOffered {
+        policy,
+        users: BTreeMap::new(),
+        uid: Some(0),
+    });
+    let errors = found.iter().filter(|one| one.severity == Severity::Error);
+    assert_eq!(errors.count() == 0, loaded.is_ok(), "{found:?} {loaded:?}");
+    let said = found.iter().map(ToString::to_string).collect();
+    (said, loaded.map_err(Refused::into_reason))
+}
+
+#[test]
+fn a_good_policy_is_not_complained_about() {
+    assert_eq!(said(|text| text).0, [""; 0]);
+}
+
+#[test]
+fn reference_values_that_cannot_be_read_are_an_error_at_their_place() {
+    let (said, loaded) = said(|text| text.replace("\"reference.toml\"", "\"planner.sha256\""));
+    let [error] = &said[..] else {
+        panic!("{said:?}")
+    };
+    assert!(error.starts_with("planner.sha256:1:"), "{error}");
+    assert!(error.contains(": error: "), "{error}");
+    let why = loaded.expect_err("refused");
+    assert!(why.contains("reading `planner.sha256`"), "{why}");
+}
+
+#[test]
+fn values_that_trust_nobody_are_a_warning() {
+    let (said, _) = said(|text| text.replace("pcrs = [0, 7]", "pcrs = [0, 4, 7, 14]"));
+    assert_eq!(
+        said,
+        [
+            "reference.toml:1:1: warning: PCRs 4,14 are quoted and have no value, so no host is trusted, \
+          `governor attest baseline` writes what the host it runs on has now"
+        ]
+    );
+}
+
+#[test]
+fn a_zone_outside_of_what_is_governed_is_an_error() {
+    for cgroup in ["other.slice/x.slice", "governed.slice.d/x.slice"] {
+        let (said, loaded) =
+            said(|text| text.replace("governed.slice/governed-tools.slice", cgroup));
+        let [error] = &said[..] else {
+            panic!("{said:?}")
+        };
+        let words = format!(
+            "policy.toml:1:1: error: zone `tools` has the cgroup `{cgroup}`, which is not below \
+             `governed.slice`"
+        );
+        assert!(error.starts_with(&words), "{error}");
+        assert!(loaded.expect_err("refused").contains(cgroup));
+    }
+}
