@@ -1,13 +1,15 @@
 //! Everything that is compiled for the guests: the kernel programs, the daemon that embeds them, the
 //! agent and the test probes. Guest programs that must run in any root are linked statically.
 
-use crate::{ebpf, paths, process, tools};
+use crate::{dist, ebpf, paths, process, tools};
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 
 /// Kernel programs, daemon and probes.
 pub(crate) fn everything(logs: bool) -> Result<()> {
+    let lock = paths::lock(dist::PACKED)?;
     governor_with(logs)?;
+    drop(lock);
     probes().map(drop)
 }
 

@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 
 pub(crate) fn build() -> Result<PathBuf> {
     tools::need(tools::Group::Dist)?;
+    let _lock = paths::lock(PACKED)?;
     compile::governor()?;
     let deb = paths::target().join("dist/governor.deb");
     pack("packing governor.deb", &deb)?;
     Ok(deb)
 }
 
-/// Packs what was compiled last, with the manual pages and completions that it writes about itself.
+/// Packs what was compiled last, with the manual pages and completions that it writes about itself. Whoever
+/// calls holds the lock [`PACKED`] since before it was compiled.
 pub(crate) fn pack(what: &str, deb: &Path) -> Result<()> {
     let cargo_deb = tools::cargo_deb()?;
     let generated = paths::target().join("generated");
@@ -43,3 +45,7 @@ pub(crate) fn pack(what: &str, deb: &Path) -> Result<()> {
     std::fs::rename(&aside, deb)
         .with_context(|| format!("putting `{}` in its place", deb.display()))
 }
+
+/// What is packed lies in one place, and so do the pages about it: from compiling to packing they are one
+/// run's.
+pub(crate) const PACKED: &str = "packed";

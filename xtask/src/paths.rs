@@ -79,3 +79,42 @@ pub(crate) fn lock(name: &str) -> Result<Lock> {
     }
     Ok(Lock { _file: file })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_second_waits_until_the_first_is_done() {
+        let name = format!("test-{}", std::process::id());
+        let first = lock(&name).expect("locked");
+        let (done, waited) = std::sync::mpsc::channel();
+        let second = std::thread::spawn({
+            let name = name.clone();
+            move || {
+                let held = lock(&name).is_ok();
+                done.send(held).expect("somebody listens");
+            }
+        });
+        let path = target().join(format!(".{name}.lock"));
+        while !is_waited_for(&path) {
+            assert!(waited.try_recv().is_err(), "it did not wait");
+            std::thread::yield_now();
+        }
+        drop(first);
+        assert_eq!(waited.recv(), Ok(true));
+        second.join().expect("it ended");
+        std::fs::remove_file(path).expect("removed");
+    }
+
+    /// Whether the kernel lists somebody who waits for this file's lock.
+    fn is_waited_for(path: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        let inode = std::fs::metadata(path).expect("there").ino();
+        let locks = std::fs::read_to_string("/proc/locks").expect("read");
+        let ours = format!(":{inode} ");
+        locks
+            .lines()
+            .any(|line| line.contains("-> FLOCK") && line.contains(&ours))
+    }
+}

@@ -14,6 +14,7 @@ pub(crate) fn path() -> PathBuf {
 /// before anything is packed from there; [`compile::governor`] refuses what was left.
 pub(crate) fn build() -> Result<()> {
     tools::need(tools::Group::Dist)?;
+    let _lock = paths::lock(dist::PACKED)?;
     compile::governor_that_kills_itself()?;
     dist::pack("packing a governor that kills itself", &path())
 }
