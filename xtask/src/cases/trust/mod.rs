@@ -39,6 +39,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: work::risk,
         },
         Case {
+            name: "a_full_ring_changes_no_verdict_and_costs_what_policy_says",
+            run: work::ring_full,
+        },
+        Case {
             name: "a_policy_ends_while_it_is_in_force",
             run: clocks::policy_ends,
         },

@@ -66,3 +66,52 @@ pub(super) fn risk(guest: &mut Guest) -> Result<()> {
     ensure!(hello(guest)? == 0, "it may not be started again");
     kit.load(guest, &Spec::default())
 }
+
+/// Nobody reads the ring while more is denied than it holds.
+pub(super) fn ring_full(guest: &mut Guest) -> Result<()> {
+    let spec = Spec {
+        tables: "[events]\nlosses = 5\nwithin = \"10m\"",
+        // The next accepted quote clears it, so none comes before it was seen.
+        lease: "5m",
+        every: "4m",
+        ..Spec::default()
+    };
+    let kit = loaded(guest, &spec)?;
+    let signal = |name: &str| {
+        let signal = format!("--signal={name}");
+        ["systemctl", "kill", "--kill-whom=main", &signal, "governor"].map(str::to_owned)
+    };
+    let send = |guest: &mut Guest, name: &str| -> Result<()> {
+        let argv = signal(name);
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        guest.run(&argv)?.ok().map(drop)
+    };
+    send(guest, "STOP")?;
+    // The shell goes into the zone and has no label there, as an operator's.
+    let leaf = format!("/sys/fs/cgroup/governed.slice/{AGENTS_SLICE}/flood");
+    let flooded = guest.sh(&format!(
+        "mkdir -p {leaf} && echo $$ > {leaf}/cgroup.procs && i=0 && ran=0 && \
+         while [ $i -lt {FLOOD} ]; do /usr/bin/true 2> /dev/null && ran=$((ran + 1)); i=$((i + 1)); done; \
+         {AGENT} hello > /dev/null && echo \"$ran ran\""
+    ));
+    send(guest, "CONT")?;
+    let said = flooded?.ok().context("work that is listed")?.text();
+    ensure!(said == "0 ran", "with a full ring: {said}");
+    reason(guest, "events-lost")?;
+    let status = status::of(guest)?;
+    let (told, lost) = (
+        status.text(&["counts"]),
+        status.number(&["losses", "denials"]),
+    );
+    ensure!(lost > 5, "{lost} were lost, of {told}");
+    // A fresh quote is what clears it.
+    guest
+        .run(&["governor", "attest", "now"])?
+        .ok()
+        .context("being trusted again")?;
+    ensure!(hello(guest)? == 0, "attested work does not go on");
+    kit.load(guest, &Spec::default())
+}
+
+/// More denials than the ring has room for: 1 MiB, some 700 bytes each.
+const FLOOD: usize = 2_500;
