@@ -70,15 +70,11 @@ impl Engine {
         if let Some(why) = self.unguarded(verified.policy()) {
             return refuse(effects, why).map_err(|refused| Refused::Denied(refused.into_reason()));
         }
-        let gone = self.active.as_ref().map(|active| {
-            let zones = active.verified.policy().zones().iter();
-            zones
-                .filter(|(name, _)| verified.policy().zone(name).is_none())
-                .map(|(name, zone)| (name.clone(), zone.on_revoke))
-                .collect::<Vec<_>>()
-        });
+        let before = self.active.as_ref();
+        let before = before.map(|active| Arc::clone(&active.verified));
         let relaxed = self.relaxed();
         self.ids.assign(verified.policy());
+        self.fates.learn(verified.policy());
         self.active = Some(Active {
             verified: Arc::clone(&verified),
             users,
@@ -120,11 +116,10 @@ impl Engine {
             .take()
             .filter(|outstanding| outstanding.challenge.policy == verified.digest());
         self.next_quote = now.boot;
-        let gone = gone.map(|zones| self.stop_gone(&zones)).unwrap_or_default();
         effects.push(Effect::KeepPolicy(verified.digest()));
         effects.extend(buried.iter().copied().map(Effect::AddTombstone));
         let mut kinds = vec![
-            records::policy_loaded(&verified, &self.ids, uid),
+            records::policy_loaded(&verified, &self.ids, &self.fates, uid),
             records::grant(&table, verified.digest(), self.epochs),
         ];
         kinds.extend(bounded);
@@ -140,7 +135,7 @@ impl Engine {
         if uid.is_some() {
             effects.push(Effect::MarkRevokedAll(false));
         }
-        effects.extend(gone);
+        effects.extend(self.stop_gone(before.as_ref().map(|before| before.policy())));
         self.stop_no_longer_observed(&relaxed, effects);
         effects.extend(barred);
         self.finish(now, effects);

@@ -16,6 +16,7 @@ mod credential;
 mod disarm;
 mod effect;
 mod evidence;
+mod gone;
 mod guard;
 mod hold;
 mod host;
@@ -55,6 +56,7 @@ pub use credential::{
 };
 use disarm::Disarming;
 pub use effect::{Class, Effect, Table};
+use gone::Fates;
 pub use guard::Guard;
 pub use hold::{Allowed, Grip, Running, Thaw};
 use host::is_of_host;
@@ -145,6 +147,7 @@ struct Outstanding {
 pub struct Engine {
     host: Host,
     ids: Ids,
+    fates: Fates,
     highest: Option<(u64, Digest)>,
     active: Option<Active>,
     trust: Trust,
@@ -225,6 +228,7 @@ impl Engine {
         let revoked_all = recovered.revoked_all || kernel.revoked_all;
         let mut engine = Self {
             host,
+            fates: Fates::found(&recovered),
             ids: Ids {
                 zones: recovered.zones,
                 workloads: recovered.workloads,

@@ -206,19 +206,6 @@ impl Engine {
         }
     }
 
-    /// Stops for zones that the policy in force names no more: nothing else would reach them.
-    pub(super) fn stop_gone(&self, zones: &[(String, OnRevoke)]) -> Vec<Effect> {
-        let stop = |(name, action): &(String, OnRevoke)| {
-            let zone = self.ids.zone(name)?;
-            (*action != OnRevoke::Deny).then_some(Effect::Stop {
-                zone,
-                workload: None,
-                action: *action,
-            })
-        };
-        zones.iter().filter_map(stop).collect()
-    }
-
     /// Zones whose relaxation is over go back to what policy says. The kernel denies from that
     /// moment on already; this makes the table say so.
     pub(super) fn end_observing(&mut self, now: ClockReading, effects: &mut Vec<Effect>) {
@@ -263,6 +250,7 @@ impl Engine {
         zones: &BTreeSet<String>,
         effects: &mut Vec<Effect>,
     ) {
+        effects.extend(zones.iter().flat_map(|zone| self.stop_gone_from(zone)));
         // While the glass is broken it is left to run for that, and its end stops it.
         if !self.withdrawn || self.broken_glass().is_some() {
             return;

@@ -2,9 +2,11 @@
 //!
 //! Only shapes: which record is due, and when, is decided in the engine.
 
+use std::collections::BTreeMap;
+
 use governor_common::{Plain, Signal, row::TombstoneKey};
 
-use super::{Host, Table, Trust, cause, clocks};
+use super::{Host, Table, Trust, cause, clocks, gone::Fates};
 use crate::{
     attest::{AttestationResult, Challenge, Evidence},
     digest::Digest,
@@ -26,22 +28,29 @@ pub(super) fn start(host: &Host, gate: &str) -> Kind {
     })
 }
 
-pub(super) fn policy_loaded(verified: &VerifiedPolicy, ids: &Ids, uid: Option<u32>) -> Kind {
-    let named = |map: &std::collections::BTreeMap<String, u32>| {
-        map.iter()
-            .map(|(name, number)| Named {
-                name: name.clone(),
-                number: *number,
-            })
-            .collect()
-    };
+/// Names with their numbers, and what becomes of what runs under them.
+pub(super) fn named(numbers: &BTreeMap<String, u32>, fates: &Fates) -> Vec<Named> {
+    let named = numbers.iter().map(|(name, number)| Named {
+        name: name.clone(),
+        number: *number,
+        on_revoke: fates.number(name),
+    });
+    named.collect()
+}
+
+pub(super) fn policy_loaded(
+    verified: &VerifiedPolicy,
+    ids: &Ids,
+    fates: &Fates,
+    uid: Option<u32>,
+) -> Kind {
     Kind::PolicyLoaded(PolicyLoaded {
         name: verified.policy().name().to_owned(),
         serial: verified.policy().serial(),
         digest: verified.digest().bytes().to_vec(),
         signers: verified.signers().to_vec(),
-        zones: named(&ids.zones),
-        workloads: named(&ids.workloads),
+        zones: named(&ids.zones, fates),
+        workloads: named(&ids.workloads, fates),
         uid,
     })
 }

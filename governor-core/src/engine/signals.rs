@@ -12,7 +12,7 @@ use governor_common::Signal;
 use super::{Cause, Clears, Effect, Engine, Refused, Trust, records};
 use crate::{
     digest::Digest,
-    lineage::{Begun, Broken, Flaw, Named, TombstoneRecord, Unlocked},
+    lineage::{Begun, Broken, Flaw, TombstoneRecord, Unlocked},
     time::ClockReading,
 };
 
@@ -115,13 +115,6 @@ impl Engine {
 
     /// The first records of a ledger that follows a broken one: what was known goes on.
     fn follow(&self, broken: &Broken) -> Vec<crate::lineage::Kind> {
-        let named = |map: &BTreeMap<String, u32>| {
-            let named = map.iter().map(|(name, number)| Named {
-                name: name.clone(),
-                number: *number,
-            });
-            named.collect::<Vec<_>>()
-        };
         let tombstones: Vec<TombstoneRecord> = self
             .tombstones
             .iter()
@@ -142,8 +135,8 @@ impl Engine {
         let first = Begun {
             serial,
             policy: policy.bytes().to_vec(),
-            zones: named(&self.ids.zones),
-            workloads: named(&self.ids.workloads),
+            zones: records::named(&self.ids.zones, &self.fates),
+            workloads: records::named(&self.ids.workloads, &self.fates),
             revoked_all: self.trust.has(&Cause::OperatorRevoked),
             generation: self.generation,
             ..begun(chunks.next().unwrap_or_default())

@@ -129,6 +129,10 @@ pub struct Named {
     pub name: String,
     #[prost(uint32, tag = "2")]
     pub number: u32,
+    /// What running copies get once no policy names it any more, as the last policy that did said:
+    /// 1 nothing, 2 frozen, 3 quarantined, 4 killed; 0: nobody said.
+    #[prost(uint32, tag = "3")]
+    pub on_revoke: u32,
 }
 
 /// A policy was refused; nothing changed.

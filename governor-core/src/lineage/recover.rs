@@ -20,6 +20,9 @@ pub struct Recovered {
     pub zones: BTreeMap<String, u32>,
     /// Numbers of workloads, by `zone/workload`.
     pub workloads: BTreeMap<String, u32>,
+    /// What becomes of running copies of a zone or `zone/workload` that no policy names any more, as
+    /// [`Named`] has it; those of which nobody said anything are not in here.
+    pub on_revoke: BTreeMap<String, u32>,
     pub tombstones: BTreeSet<TombstoneKey>,
     /// Highest table generation that was granted.
     pub generation: u32,
@@ -86,8 +89,7 @@ impl Recovered {
                 if loaded.uid.is_some() {
                     self.revoked_all = false;
                 }
-                learn_names(&mut self.zones, &loaded.zones);
-                learn_names(&mut self.workloads, &loaded.workloads);
+                self.learn_names(&loaded.zones, &loaded.workloads);
             }
             Some(Kind::Revocation(revocation)) => {
                 self.revoked_all |= revocation.target == "all";
@@ -115,8 +117,7 @@ impl Recovered {
                 {
                     self.highest = Some((begun.serial, Digest::new(bytes)));
                 }
-                learn_names(&mut self.zones, &begun.zones);
-                learn_names(&mut self.workloads, &begun.workloads);
+                self.learn_names(&begun.zones, &begun.workloads);
                 self.bury(&begun.tombstones);
                 self.revoked_all |= begun.revoked_all;
                 self.generation = self.generation.max(begun.generation);
@@ -153,6 +154,18 @@ impl Recovered {
         }
     }
 
+    fn learn_names(&mut self, zones: &[Named], workloads: &[Named]) {
+        for (known, listed) in [(&mut self.zones, zones), (&mut self.workloads, workloads)] {
+            for named in listed {
+                known.insert(named.name.clone(), named.number);
+                // Names of zones have no slash, those of workloads have one.
+                if named.on_revoke != 0 {
+                    self.on_revoke.insert(named.name.clone(), named.on_revoke);
+                }
+            }
+        }
+    }
+
     /// Records of earlier versions name a digest that was revoked in every zone by their target alone.
     fn bury_everywhere(&mut self, target: &str) {
         let mut digest = [0; 32];
@@ -180,12 +193,6 @@ impl Recovered {
     }
 }
 
-fn learn_names(known: &mut BTreeMap<String, u32>, listed: &[Named]) {
-    for named in listed {
-        known.insert(named.name.clone(), named.number);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,6 +213,7 @@ mod tests {
             zones: vec![Named {
                 name: "agents".into(),
                 number: 1,
+                on_revoke: u32::from(byte),
             }],
             ..PolicyLoaded::default()
         }))
@@ -216,6 +224,12 @@ mod tests {
         let recovered = Recovered::from_entries(&[loaded(7, 1), loaded(9, 2), loaded(8, 3)]);
         assert_eq!(recovered.highest, Some((9, Digest::new([2; 32]))));
         assert_eq!(recovered.zones.get("agents"), Some(&1));
+    }
+
+    #[test]
+    fn what_was_said_last_of_running_copies_is_kept_and_silence_takes_nothing_back() {
+        let recovered = Recovered::from_entries(&[loaded(7, 4), loaded(8, 2), loaded(9, 0)]);
+        assert_eq!(recovered.on_revoke.get("agents"), Some(&2));
     }
 
     #[test]
@@ -282,6 +296,7 @@ mod tests {
             zones: vec![Named {
                 name: "agents".into(),
                 number: 3,
+                on_revoke: 4,
             }],
             tombstones: vec![TombstoneRecord {
                 zone: 3,
@@ -294,6 +309,7 @@ mod tests {
         let recovered = Recovered::from_entries(&[entry(Kind::Begun(Box::new(begun)))]);
         assert_eq!(recovered.highest, Some((9, Digest::new([4; 32]))));
         assert_eq!(recovered.zones.get("agents"), Some(&3));
+        assert_eq!(recovered.on_revoke.get("agents"), Some(&4));
         assert_eq!(recovered.tombstones.len(), 1);
         assert!(recovered.revoked_all && recovered.generation == 6);
     }

@@ -29,7 +29,7 @@ impl Ids {
             }
         }
         for (name, workload) in policy.workloads() {
-            number(&mut self.workloads, key(&workload.zone, name));
+            number(&mut self.workloads, Self::key(&workload.zone, name));
         }
     }
 
@@ -40,7 +40,12 @@ impl Ids {
 
     /// The number of a workload.
     pub fn workload(&self, zone: &str, workload: &str) -> Option<u32> {
-        self.workloads.get(&key(zone, workload)).copied()
+        self.workloads.get(&Self::key(zone, workload)).copied()
+    }
+
+    /// What a workload is numbered by.
+    pub(crate) fn key(zone: &str, workload: &str) -> String {
+        format!("{zone}/{workload}")
     }
 
     /// Refuses numbers that mean something else, or two things.
@@ -75,7 +80,3 @@ fn number(ids: &mut BTreeMap<String, u32>, name: String) {
 
 /// From here on numbers have meanings of their own.
 const FIRST_RESERVED: u32 = WORKLOAD_SURVIVAL;
-
-fn key(zone: &str, workload: &str) -> String {
-    format!("{zone}/{workload}")
-}

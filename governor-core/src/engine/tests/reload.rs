@@ -359,3 +359,103 @@ fn breaking_the_glass_buries_what_was_revoked_in_zones_named_since() {
     host.feed(later(3, "latest")).unwrap();
     assert!(buried(&host, "latest"), "named while the glass is broken");
 }
+
+/// The stops of a zone, or of one workload, in a step.
+fn stops_of(effects: &[Effect], number: u32, of: Option<u32>) -> Vec<OnRevoke> {
+    let found = effects.iter().filter_map(|effect| {
+        let Effect::Stop {
+            zone,
+            workload,
+            action,
+        } = effect
+        else {
+            return None;
+        };
+        (*zone == number && *workload == of).then_some(*action)
+    });
+    found.collect()
+}
+
+fn offered(host: &Host, policy: Arc<VerifiedPolicy>, uid: Option<u32>) -> Vec<Effect> {
+    let users = BTreeMap::new();
+    let input = Input::PolicyOffered { policy, users, uid };
+    let step = host.engine.handle(clock(host.now), input);
+    step.answer.unwrap();
+    step.effects
+}
+
+fn without_tools(text: String) -> String {
+    text.replace("zone.tools", "zone.others")
+        .replace("\"tools\"", "\"others\"")
+}
+
+#[test]
+fn a_zone_that_goes_takes_its_workloads_with_it_as_the_stricter_of_both_said() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    let effects = offered(&host, signed_policy_edited(2, without_tools), Some(0));
+    let ids = host.engine.ids();
+    let (zone, helper) = (ids.zone("tools").unwrap(), ids.workload("tools", "helper"));
+    // The zone says deny, the workload kill.
+    assert_eq!(stops_of(&effects, zone, None), []);
+    assert_eq!(stops_of(&effects, zone, helper), [OnRevoke::Kill]);
+    let at = |wanted: fn(&Effect) -> bool| effects.iter().position(wanted).unwrap();
+    let recorded = at(|effect| matches!(effect, Effect::Append(_)));
+    let swapped = at(|effect| matches!(effect, Effect::InstallTable(_)));
+    assert!(recorded < swapped && swapped < at(Effect::stops));
+}
+
+#[test]
+fn a_workload_that_goes_is_stopped_in_a_zone_that_stays_unless_that_is_observed() {
+    let renamed = |text: String| text.replace("workload.planner", "workload.designer");
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    let planner = host.engine.ids().workload("agents", "planner");
+    let effects = offered(&host, signed_policy_edited(2, renamed), Some(0));
+    assert_eq!(stops_of(&effects, 1, planner), [OnRevoke::Kill]);
+    observe_agents(&mut host, 20);
+    let effects = offered(&host, signed_policy_edited(2, renamed), Some(0));
+    assert_eq!(stops_of(&effects, 1, planner), []);
+    offer(&mut host, 2, renamed);
+    host.now += 20 * SECOND;
+    let step = host.engine.handle(clock(host.now), Input::Tick);
+    assert_eq!(stops_of(&step.effects, 1, planner), [OnRevoke::Kill]);
+}
+
+#[test]
+fn a_daemon_that_starts_stops_what_went_before_it_and_not_what_came_back() {
+    let again = |host: &Host| {
+        let own = host.engine.host().clone();
+        let kernel = KernelView {
+            gate: "adopted".into(),
+            epochs: host.engine.epochs,
+            generation: 1,
+            tombstones: BTreeSet::new(),
+            lease: None,
+            revoked_all: false,
+            boot_id: BOOT,
+            armed: false,
+            break_glass: None,
+            survivors: BTreeSet::new(),
+        };
+        let recovered = host.disk.recovered();
+        let step = Engine::start(clock(host.now), own, recovered, &kernel);
+        let mut other = host.clone();
+        other.engine = step.next;
+        other
+    };
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    offer(&mut host, 2, without_tools);
+    let (zone, helper) = (2, host.engine.ids().workload("tools", "helper"));
+    let kept = signed_policy_edited(2, without_tools);
+    let effects = offered(&again(&host), kept, None);
+    assert_eq!(stops_of(&effects, zone, helper), [OnRevoke::Kill]);
+    // Nothing could be resumed, and an operator loads what has never been in force.
+    let next = signed_policy_edited(3, without_tools);
+    let effects = offered(&again(&host), next, Some(0));
+    assert_eq!(stops_of(&effects, zone, helper), [OnRevoke::Kill]);
+    offer(&mut host, 3, |text| text);
+    let effects = offered(&again(&host), signed_policy_edited(3, |text| text), None);
+    assert_eq!(stops_of(&effects, zone, helper), []);
+}

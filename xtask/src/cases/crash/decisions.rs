@@ -54,9 +54,9 @@ struct Reload {
 }
 
 /// From here on the record of a reload is durable.
-const RECORDED: usize = 2;
+pub(super) const RECORDED: usize = 2;
 /// From here on its table is in force.
-const SWAPPED: usize = 7;
+pub(super) const SWAPPED: usize = 7;
 
 impl Reload {
     fn dir(path: Option<&PathBuf>) -> Result<&PathBuf> {

@@ -6,6 +6,7 @@
 //! lower serial is taken. A part of the points is walked in CI, all of them with `--full`.
 
 mod decisions;
+mod gone;
 mod load;
 pub(crate) mod package;
 mod walk;
@@ -43,6 +44,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "reload_while_work_runs",
             run: decisions::raises_serial,
+        },
+        Case {
+            name: "reload_that_drops_a_zone_and_a_workload",
+            run: gone::drops,
         },
         Case {
             name: "revoke_a_workload",

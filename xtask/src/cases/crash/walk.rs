@@ -125,11 +125,16 @@ pub(super) fn content(guest: &mut Guest, path: &str) -> Result<String> {
 
 /// Starts a copy that goes on until something ends it.
 pub(super) fn hold(guest: &mut Guest, path: &str) -> Result<()> {
+    hold_as(guest, "crash-held", AGENTS_SLICE, path)
+}
+
+/// The same, as another unit and in another slice.
+pub(super) fn hold_as(guest: &mut Guest, unit: &str, slice: &str, path: &str) -> Result<()> {
     guest
         .sh(&format!(
-            "systemctl stop crash-held 2>/dev/null; systemctl reset-failed crash-held 2>/dev/null; \
-             systemd-run --quiet --collect --unit=crash-held --property=Type=exec \
-             --slice={AGENTS_SLICE} -- {path} hold"
+            "systemctl stop {unit} 2>/dev/null; systemctl reset-failed {unit} 2>/dev/null; \
+             systemd-run --quiet --collect --unit={unit} --property=Type=exec \
+             --slice={slice} -- {path} hold"
         ))?
         .ok()
         .context("starting a copy that stays")

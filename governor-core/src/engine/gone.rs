@@ -1,0 +1,145 @@
+//! Zones and workloads that a policy had and the one in force has not, and what still runs under them.
+//!
+//! Promises: of every name that a policy ever had it is known what becomes of running copies, as the
+//! last policy that had it said, the stricter of zone and workload. The ledger says so before a table
+//! without the name is in force, so a daemon that is killed before it stopped them is followed by one
+//! that does. Only ever takes away, and leaves alone what a policy names again or a zone that is observed.
+
+use std::collections::BTreeMap;
+
+use super::{Effect, Engine};
+use crate::{
+    lineage::Recovered,
+    policy::{Ids, Mode, OnRevoke, Policy},
+};
+
+/// What becomes of running copies, by `zone` or `zone/workload`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fates(BTreeMap<String, OnRevoke>);
+
+impl Fates {
+    pub(super) fn found(recovered: &Recovered) -> Self {
+        let known = recovered.on_revoke.iter();
+        Self(
+            known
+                .filter_map(|(name, number)| Some((name.clone(), read(*number)?)))
+                .collect(),
+        )
+    }
+
+    /// What this policy says holds from now on, also for names that a later one drops.
+    pub(super) fn learn(&mut self, policy: &Policy) {
+        for (name, zone) in policy.zones() {
+            self.0.insert(name.clone(), zone.on_revoke);
+        }
+        for (name, workload) in policy.workloads() {
+            let key = Ids::key(&workload.zone, name);
+            self.0.insert(key, workload.on_revoke);
+        }
+    }
+
+    /// As records have it.
+    pub(super) fn number(&self, name: &str) -> u32 {
+        self.0.get(name).map_or(0, |action| written(*action))
+    }
+}
+
+impl Engine {
+    /// Stops for what the policy in force has no name for. `before`: the policy before it, if this
+    /// daemon had one: what that one did not name either was stopped when it came.
+    pub(super) fn stop_gone(&self, before: Option<&Policy>) -> Vec<Effect> {
+        let Some(policy) = self.policy().map(|verified| verified.policy()) else {
+            return Vec::new();
+        };
+        let gone = self.fates.0.iter().filter(|(name, _)| {
+            !names(policy, name) && before.is_none_or(|before| names(before, name))
+        });
+        gone.filter(|(name, _)| !self.lets_run(policy, zone_of(name)))
+            .filter_map(|(name, action)| self.stop_of_gone(name, *action))
+            .collect()
+    }
+
+    /// The same for workloads of zones that were observed until now, where they were left alone.
+    pub(super) fn stop_gone_from(&self, zone: &str) -> Vec<Effect> {
+        let Some(policy) = self.policy().map(|verified| verified.policy()) else {
+            return Vec::new();
+        };
+        let of_zone = self
+            .fates
+            .0
+            .iter()
+            .filter(|(name, _)| zone_of(name) == zone);
+        of_zone
+            .filter(|(name, _)| !names(policy, name) && !self.lets_run(policy, zone))
+            .filter_map(|(name, action)| self.stop_of_gone(name, *action))
+            .collect()
+    }
+
+    /// Whether a zone that is still there lets run what nothing authorizes.
+    fn lets_run(&self, policy: &Policy, zone: &str) -> bool {
+        policy.zone(zone).is_some_and(|described| {
+            described.mode == Mode::Observe || self.observed.contains_key(zone)
+        })
+    }
+
+    fn stop_of_gone(&self, name: &str, action: OnRevoke) -> Option<Effect> {
+        let zone = self.ids.zone(zone_of(name))?;
+        let workload = match name.split_once('/') {
+            Some((zone, workload)) => Some(self.ids.workload(zone, workload)?),
+            None => None,
+        };
+        (action != OnRevoke::Deny).then_some(Effect::Stop {
+            zone,
+            workload,
+            action,
+        })
+    }
+}
+
+/// Whether a policy has this zone, or this workload in this zone.
+fn names(policy: &Policy, name: &str) -> bool {
+    match name.split_once('/') {
+        None => policy.zone(name).is_some(),
+        Some((zone, workload)) => policy
+            .workload(workload)
+            .is_some_and(|described| described.zone == zone),
+    }
+}
+
+fn zone_of(name: &str) -> &str {
+    name.split_once('/').map_or(name, |(zone, _)| zone)
+}
+
+const fn written(action: OnRevoke) -> u32 {
+    match action {
+        OnRevoke::Deny => 1,
+        OnRevoke::Freeze => 2,
+        OnRevoke::Quarantine => 3,
+        OnRevoke::Kill => 4,
+    }
+}
+
+/// What a later version may have meant is the strictest.
+const fn read(number: u32) -> Option<OnRevoke> {
+    match number {
+        0 => None,
+        1 => Some(OnRevoke::Deny),
+        2 => Some(OnRevoke::Freeze),
+        3 => Some(OnRevoke::Quarantine),
+        4.. => Some(OnRevoke::Kill),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_record_says_is_read_back_and_what_it_cannot_say_is_the_strictest() {
+        use OnRevoke::{Deny, Freeze, Kill, Quarantine};
+        for action in [Deny, Freeze, Quarantine, Kill] {
+            assert_eq!(read(written(action)), Some(action));
+        }
+        assert_eq!((read(0), read(5)), (None, Some(Kill)));
+    }
+}
