@@ -27,9 +27,18 @@ pub enum Word {
     /// End of break-glass, CLOCK_BOOTTIME nanoseconds. Zero: none. From that moment on the kernel
     /// denies again, whether or not anybody is there to say so.
     BreakGlassUntil = 16,
-    /// Which digests kept with inodes count. Zero: none, until every program that notices a writer is in
-    /// place. Raised whenever one of them was not.
+    /// Which digests kept with inodes count; see [`is_era`]. Raised whenever a program that notices
+    /// writers may not have been in place.
     DigestEra = 17,
+}
+
+/// In [`Word::DigestEra`]: no kept digest counts, and none is kept.
+pub const DIGESTS_OFF: u64 = 1 << 63;
+
+/// Whether digests that were kept in this era count. Zero is before the first.
+#[inline(always)]
+pub const fn is_era(word: u64) -> bool {
+    word != 0 && word & DIGESTS_OFF == 0
 }
 
 /// Where the array keeps how many records the ledger had and, in the four words after it, its head.

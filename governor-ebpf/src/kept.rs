@@ -13,7 +13,7 @@
 use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{bindings::inode, btf_maps::InodeStorage, macros::btf_map};
-use governor_common::state::Word;
+use governor_common::state::{Word, is_era};
 
 use crate::{
     maps::{self, fetch_add},
@@ -58,7 +58,7 @@ pub(crate) fn era() -> u64 {
     ) else {
         return 0;
     };
-    if era == 0 {
+    if !is_era(era) {
         return 0;
     }
     era + epoch + trips

@@ -13,6 +13,8 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
+#[cfg(feature = "fault-points")]
+mod fault;
 pub mod gate;
 pub mod ledger;
 pub mod memory;

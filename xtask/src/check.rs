@@ -57,7 +57,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         "--package",
         "governor",
         "--features",
-        "fault-points",
+        "next-layout",
         "--",
         "-D",
         "warnings",

@@ -28,10 +28,19 @@ pub(crate) fn governor() -> Result<PathBuf> {
 /// The same daemon, which can be made to end between any two effects. It lies where [`governor`]'s
 /// does, until that is built again.
 pub(crate) fn governor_that_kills_itself() -> Result<PathBuf> {
-    let built = release(&ebpf::build(false)?, &["--features", FAULTS])?;
+    for_tests(&ebpf::build(false)?, FAULTS)
+}
+
+/// The same, with another layout of what is pinned.
+pub(crate) fn governor_with_next_layout() -> Result<PathBuf> {
+    for_tests(&ebpf::build_with_next_layout()?, NEXT_LAYOUT)
+}
+
+fn for_tests(object: &Path, feature: &str) -> Result<PathBuf> {
+    let built = release(object, &["--features", feature])?;
     ensure!(
         kills_itself(&built)?,
-        "`{}` was built without the feature `{FAULTS}`, so no test with it says anything",
+        "`{}` was built without the feature `{feature}`, so no test with it says anything",
         built.display()
     );
     Ok(built)
@@ -152,3 +161,5 @@ pub(crate) fn agent() -> Result<PathBuf> {
 const LOGS: &[&str] = &["--features", "bpf-log"];
 /// The daemon's feature of the same name.
 const FAULTS: &str = "fault-points";
+/// Another, which brings that one with it.
+const NEXT_LAYOUT: &str = "next-layout";

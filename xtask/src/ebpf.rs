@@ -11,12 +11,21 @@ pub(crate) const OBJECT_VARIABLE: &str = "GOVERNOR_EBPF_OBJECT";
 
 /// With `logs`, the programs say in words what they decide.
 pub(crate) fn build(logs: bool) -> Result<PathBuf> {
+    build_as("governor-ebpf", if logs { LOGS } else { &[] })
+}
+
+/// The programs of the layout that only a test has.
+pub(crate) fn build_with_next_layout() -> Result<PathBuf> {
+    build_as("governor-ebpf-next-layout", NEXT_LAYOUT)
+}
+
+fn build_as(name: &str, features: &[&str]) -> Result<PathBuf> {
     let linker = tools::bpf_linker()?;
     let _lock = paths::lock("ebpf")?;
     let mut failures = Vec::new();
     for toolchain in toolchains()? {
-        match build_with(toolchain, &linker, logs) {
-            Ok(made) => return keep(&made),
+        match build_with(toolchain, &linker, features) {
+            Ok(made) => return keep(&made, name),
             Err(error) => failures.push(format!("{error:#}")),
         }
     }
@@ -50,7 +59,7 @@ enum Toolchain {
     Debian,
 }
 
-fn build_with(toolchain: Toolchain, linker: &Path, logs: bool) -> Result<PathBuf> {
+fn build_with(toolchain: Toolchain, linker: &Path, features: &[&str]) -> Result<PathBuf> {
     let target_dir = paths::target().join("ebpf-build");
     let mut build = match toolchain {
         Toolchain::Nightly => {
@@ -70,7 +79,7 @@ fn build_with(toolchain: Toolchain, linker: &Path, logs: bool) -> Result<PathBuf
     build
         .args(["--release", "--target", TARGET, "--target-dir"])
         .arg(&target_dir)
-        .args(if logs { LOGS } else { &[] })
+        .args(features)
         .current_dir(paths::root().join("governor-ebpf"))
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker)
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS", FLAGS);
@@ -80,8 +89,8 @@ fn build_with(toolchain: Toolchain, linker: &Path, logs: bool) -> Result<PathBuf
 
 /// Copies the object to its place; an unchanged one keeps its time, so that the daemon is not built
 /// again for nothing.
-fn keep(made: &Path) -> Result<PathBuf> {
-    let object = paths::ensure(paths::target().join("ebpf"))?.join("governor-ebpf");
+fn keep(made: &Path, name: &str) -> Result<PathBuf> {
+    let object = paths::ensure(paths::target().join("ebpf"))?.join(name);
     let bytes = std::fs::read(made).with_context(|| format!("reading `{}`", made.display()))?;
     if std::fs::read(&object).ok().as_ref() != Some(&bytes) {
         paths::write_whole(&object, &bytes)?;
@@ -112,3 +121,4 @@ const DEBIAN_CORE: &str = "/usr/lib/rustlib/bpfel-unknown-none";
 /// The first: Debian's LLVM otherwise refuses every 32-byte array. The others make BTF.
 const FLAGS: &str = "-C link-arg=--disable-expand-memcpy-in-order -C link-arg=--btf -C debuginfo=2";
 const LOGS: &[&str] = &["--features", "log"];
+const NEXT_LAYOUT: &[&str] = &["--features", "next-layout"];

@@ -55,6 +55,8 @@ pub(crate) struct Spec {
     pub(crate) tables: &'static str,
     /// Sets beside the others, by name, with their lines.
     pub(crate) sets: Vec<(&'static str, String)>,
+    /// Lines beside the daemon's own.
+    pub(crate) daemons: String,
     /// Whether the policy lists the daemon, so that the gate guards itself.
     pub(crate) guarded: bool,
     pub(crate) thaw: bool,
@@ -76,6 +78,7 @@ impl Default for Spec {
             until: "2090-01-01T00:00:00Z".into(),
             tables: "",
             sets: Vec::new(),
+            daemons: String::new(),
             guarded: true,
             thaw: false,
             pcrs: PCRS,
@@ -149,7 +152,10 @@ impl Kit {
             &format!("{}\n{}", self.planner, spec.planner),
         )?;
         put("sets/os-libraries.sha256", &format!("{}\n", self.libraries))?;
-        put("sets/governor.sha256", &format!("{}\n", self.daemon))?;
+        put(
+            "sets/governor.sha256",
+            &format!("{}\n{}", self.daemon, spec.daemons),
+        )?;
         for (name, lines) in &spec.sets {
             put(&format!("sets/{name}.sha256"), lines)?;
         }

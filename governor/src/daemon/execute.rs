@@ -46,7 +46,7 @@ pub(crate) struct Hands {
     /// Paths that are still to be named as the zones they are.
     pub(crate) unnamed: Option<Vec<(String, u32)>>,
     #[cfg(feature = "fault-points")]
-    pub(crate) fault: super::fault::Fault,
+    pub(crate) fault: crate::fault::Fault,
 }
 
 /// What came of a step.

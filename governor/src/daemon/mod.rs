@@ -12,8 +12,6 @@ mod disarm;
 mod events;
 mod execute;
 mod explain;
-#[cfg(feature = "fault-points")]
-mod fault;
 mod foreseen;
 mod holding;
 mod loading;
@@ -234,7 +232,7 @@ impl Daemon {
             }
             let (now, began) = (clock::now()?, Instant::now());
             #[cfg(feature = "fault-points")]
-            let named = fault::name(&input);
+            let named = crate::fault::name(&input);
             let step = self.engine.handle(now, input);
             let decided = began.elapsed();
             #[cfg(feature = "fault-points")]

@@ -34,14 +34,19 @@ pub(super) fn start(
     feed: broadcast::Sender<Arc<proto::GateEvent>>,
 ) -> Result<Daemon> {
     let boot_id = clock::boot_id()?;
+    let noted = gate.ledger_head().context("reading the ledger's head")?;
+    let governed = gate.governed_root().context("reading what is governed")?;
+    // Maps without a zone are what a first start left that was cut short: nothing was governed yet.
+    let opened = match governed {
+        Some(_) => opened,
+        None => Opened::Fresh,
+    };
     let opened = match opened {
         Opened::Fresh => "fresh",
         Opened::Adopted => "adopted",
         Opened::Upgraded => "upgraded",
     }
     .to_owned();
-    let noted = gate.ledger_head().context("reading the ledger's head")?;
-    let governed = gate.governed_root().context("reading what is governed")?;
     if let Some(governed) = governed.filter(|path| *path != format!("/{}", config.governed))
         && gate.is_armed().context("reading the guard")?
     {
@@ -112,7 +117,7 @@ pub(super) fn start(
             zones: Vec::new(),
             unnamed: None,
             #[cfg(feature = "fault-points")]
-            fault: super::fault::Fault::default(),
+            fault: crate::fault::Fault::default(),
         },
         recent: Recent::default(),
         feed,
@@ -135,7 +140,7 @@ pub(super) fn start(
     daemon.lost = (drained.lost_denials, drained.lost_events);
     #[cfg(feature = "fault-points")]
     {
-        super::fault::confess();
+        crate::fault::confess();
         daemon.hands.fault.begin("start", &step.effects);
     }
     let outcome = daemon.hands.perform(now, step.effects);
@@ -155,12 +160,14 @@ pub(super) fn start(
     // What happened while nobody looked, before anything is granted.
     daemon.watch()?;
     daemon.resume()?;
-    // The new maps know everything now; programs of an older layout may go.
+    // The maps of this layout know everything now; programs of an older one may go.
     daemon
         .hands
         .gate
         .release_previous()
         .context("letting go of an older gate")?;
+    #[cfg(feature = "fault-points")]
+    crate::fault::at("ready");
     daemon
         .hands
         .gate

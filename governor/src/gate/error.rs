@@ -27,6 +27,12 @@ pub enum GateError {
          load a policy that lists this one, or reboot"
     )]
     NotTheDaemon,
+    #[error(
+        "the gate in this kernel is pinned in `{}`, which this version does not know how to take over: it \
+         stays in force without a daemon; start the version that made it, or reboot",
+        .0.display()
+    )]
+    OtherLayout(PathBuf),
     #[error("kernel types: {0}")]
     Btf(String),
     #[error(

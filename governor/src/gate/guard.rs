@@ -172,6 +172,7 @@ impl Gate {
         if self.is_armed()? {
             self.own = Some(hosts::own_cgroup()?);
             self.protect_objects()?;
+            self.protect_way()?;
         }
         Ok(())
     }
@@ -204,30 +205,54 @@ impl Gate {
     }
 
     fn protect_objects(&mut self) -> Result<(), GateError> {
+        for key in self.objects()? {
+            self.protect(key)?;
+        }
+        Ok(())
+    }
+
+    /// Maps, links, programs and pins of ours and of nobody before us: numbers of what is gone would fill
+    /// the map, and are given to others some day.
+    pub(super) fn protect_only_ours(&mut self) -> Result<(), GateError> {
+        let wanted = self.objects()?;
+        for kind in [PROTECTED_MAP, PROTECTED_LINK, PROTECTED_PROGRAM] {
+            let of_kind = wanted.iter().filter(|key| key.kind == kind);
+            self.protect_exactly(kind, &of_kind.copied().collect())?;
+        }
+        let pins = self.directories_of_pins()?;
+        self.protect_exactly(PROTECTED_PINS, &pins)
+    }
+
+    fn objects(&self) -> Result<BTreeSet<ProtectedKey>, GateError> {
+        let mut objects = BTreeSet::new();
         for name in pins::MAPS {
             let id = MapData::from_pin(self.pinned_maps.join(name))
                 .and_then(|map| Ok(map.info()?.id()))
                 .map_err(GateError::map(name, "reading its id"))?;
-            self.protect(key(PROTECTED_MAP, 0, id.into()))?;
+            objects.insert(key(PROTECTED_MAP, 0, id.into()));
         }
-        if let Some(id) = self.inner_id() {
-            self.protect_table(id)?;
-        }
+        let table = self.inner_id();
+        objects.extend(table.map(|id| key(PROTECTED_MAP, 0, id.into())));
         for link in &self.links {
             let info = link
                 .info()
                 .map_err(|error| GateError::Invalid(format!("reading a link: {error}")))?;
-            for key in [
-                key(PROTECTED_LINK, 0, info.id().into()),
-                key(PROTECTED_PROGRAM, 0, info.program_id().into()),
-            ] {
-                protect(&mut self.maps.protected, key)?;
-            }
+            objects.insert(key(PROTECTED_LINK, 0, info.id().into()));
+            objects.insert(key(PROTECTED_PROGRAM, 0, info.program_id().into()));
         }
-        for id in self.programs.clone() {
-            self.protect(key(PROTECTED_PROGRAM, 0, id.into()))?;
-        }
-        Ok(())
+        let programs = self.programs.iter();
+        objects.extend(programs.map(|id| key(PROTECTED_PROGRAM, 0, (*id).into())));
+        Ok(objects)
+    }
+
+    fn directories_of_pins(&self) -> Result<BTreeSet<ProtectedKey>, GateError> {
+        let root = self.ready.parent().unwrap_or(Path::new("/"));
+        let device = hosts::device_of_mount(root.parent().unwrap_or(Path::new("/")))?;
+        let directories = hosts::directories_below(root)?;
+        let keys = directories
+            .iter()
+            .map(|dir| Ok(key(PROTECTED_PINS, device, inode(dir)?)));
+        keys.collect()
     }
 
     /// The pins' own directories, and every directory that something mounted over would hide them.
@@ -236,9 +261,8 @@ impl Gate {
         let bpffs = root.parent().unwrap_or(Path::new("/")).to_owned();
         let device = hosts::device_of_mount(&bpffs)?;
         self.set_guard_word(GuardWord::PinDevice, device.into())?;
-        for dir in hosts::directories_below(&root)? {
-            let inode = inode(&dir)?;
-            self.protect(key(PROTECTED_PINS, device, inode))?;
+        for directory in self.directories_of_pins()? {
+            self.protect(directory)?;
         }
         for step in hosts::way_to(&bpffs)? {
             self.protect(key(PROTECTED_WAY, step.device, step.inode))?;

@@ -88,7 +88,7 @@ impl Maps {
     }
 }
 
-fn typed<T: TryFrom<Map, Error = aya::maps::MapError>>(
+pub(super) fn typed<T: TryFrom<Map, Error = aya::maps::MapError>>(
     dir: &Path,
     name: &'static str,
     key: usize,

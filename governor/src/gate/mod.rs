@@ -11,6 +11,7 @@ mod error;
 mod guard;
 mod hosts;
 mod keep;
+mod layouts;
 mod load;
 #[cfg(feature = "bpf-log")]
 mod logs;
@@ -83,7 +84,7 @@ pub struct Gate {
     quiet_at: Option<u64>,
     /// The marker that governed units wait for.
     ready: PathBuf,
-    /// Pins of an older layout, which enforce until `release_previous`.
+    /// Pins of other programs and layouts, which enforce until `release_previous`.
     previous: Vec<PathBuf>,
     /// Events of another layout met so far: denials, others.
     unreadable: (u64, u64),
@@ -124,15 +125,16 @@ impl Gate {
             return Err(GateError::NoObject);
         }
         probe::digests_are_fresh()?;
-        let pins = Pins::open(pin_dir, OBJECT)?;
+        let pins = Pins::find(pin_dir, OBJECT)?;
+        // Whoever reaches for a map first is known from then on, and may make pins beside it.
         guard_lets_us_in(&pins)?;
         let mut attach = Attach {
             pins: &pins,
             loaded: None,
             made: Vec::new(),
         };
-        let mut gate = match attach.all() {
-            Ok(gate) => gate,
+        let (mut gate, took_over) = match attach.beside() {
+            Ok(attached) => attached,
             Err(error) => {
                 // A guard that hangs on no link would stay; it does nothing, and goes all the same.
                 for pin in attach.made.iter().filter(|pin| pin.ends_with(SYSCTL)) {
@@ -145,28 +147,24 @@ impl Gate {
         };
         // From here on nothing is taken back: what was there before is about to go.
         let (other_links, other_maps) = (pins.other_links()?, pins.other_maps()?);
-        if other_maps.is_empty() {
-            // Same maps and every hook, so the new programs enforce all that the old ones did.
-            for dir in &other_links {
-                let_go(dir)?;
-            }
-        } else {
-            gate.previous = other_links.into_iter().chain(other_maps).collect();
-        }
-        let opened = match (pins.had_maps, attach.made.is_empty()) {
-            (true, true) => Opened::Adopted,
-            (true, false) => Opened::Upgraded,
-            (false, _) => Opened::Fresh,
-        };
-        // A writer may have gone unnoticed while a program was not there. From here on none does.
-        if opened != Opened::Adopted {
-            gate.begin_digest_era()?;
-        }
+        let same_layout = other_maps.is_empty();
+        gate.previous = other_links.into_iter().chain(other_maps).collect();
         if gate.is_armed()? {
             gate.resume_guard()?;
         } else {
             gate.mark_self()?;
         }
+        if same_layout {
+            // Same maps and every hook, so the new programs enforce all that the old ones did.
+            gate.release_previous()?;
+        }
+        let opened = match (pins.had_maps || took_over, attach.made.is_empty()) {
+            (true, true) => Opened::Adopted,
+            (true, false) => Opened::Upgraded,
+            (false, _) => Opened::Fresh,
+        };
+        // A writer may have gone unnoticed while a program was not there. From here on none does.
+        gate.begin_digest_era(opened)?;
         Ok((gate, opened))
     }
 
@@ -186,17 +184,17 @@ impl Gate {
         self.links.len()
     }
 
-    /// Whether programs of an older layout still enforce beside ours.
-    pub fn has_previous(&self) -> bool {
-        !self.previous.is_empty()
-    }
-
-    /// Lets go of programs and maps of an older layout. To be called once zones, table and
-    /// tombstones are in the new maps: until then the old programs are the only ones that know any.
+    /// Lets go of older programs, and of maps of another layout. To be called once whatever the old
+    /// programs enforced is in maps that the new ones read.
     pub fn release_previous(&mut self) -> Result<(), GateError> {
         while let Some(dir) = self.previous.first() {
+            #[cfg(feature = "fault-points")]
+            crate::fault::at("release");
             let_go(dir)?;
             self.previous.remove(0);
+        }
+        if self.is_armed()? {
+            self.protect_only_ours()?;
         }
         Ok(())
     }
@@ -212,6 +210,18 @@ struct Attach<'a> {
 }
 
 impl Attach<'_> {
+    /// Every hook, with maps of ours or taken over; true if they were.
+    fn beside(&mut self) -> Result<(Gate, bool), GateError> {
+        self.pins.make_directories()?;
+        let took_over = layouts::take_over(self.pins)?;
+        if HOOKS.iter().any(|hook| !self.pins.links.join(hook.name).exists()) {
+            state::end_digest_era(&self.pins.maps)?;
+        }
+        #[cfg(feature = "fault-points")]
+        crate::fault::at("taken-over");
+        Ok((self.all()?, took_over))
+    }
+
     /// Every hook, or the first one that cannot be attached.
     fn all(&mut self) -> Result<Gate, GateError> {
         let (mut hooks, mut links, mut programs) = (Vec::new(), Vec::new(), Vec::new());
@@ -276,6 +286,8 @@ impl Attach<'_> {
         let pinned = link.pin(&path).map(FdLink::from);
         if pinned.is_ok() {
             self.made.push(path);
+            #[cfg(feature = "fault-points")]
+            crate::fault::at("attached");
         }
         Ok(pinned.map_err(|error| format!("it cannot be pinned: {}", whole(&error))))
     }
@@ -292,6 +304,8 @@ impl Attach<'_> {
                 return Ok(Err(format!("it cannot be pinned: {}", whole(&error))));
             }
             self.made.push(path.clone());
+            #[cfg(feature = "fault-points")]
+            crate::fault::at("pinned");
         }
         let attached = match ProgramInfo::from_pin(&path) {
             Ok(info) => guard::attach_sysctl(&info),
@@ -319,25 +333,30 @@ impl Attach<'_> {
     fn loaded(&mut self) -> Result<&mut Loaded, GateError> {
         match &mut self.loaded {
             Some(loaded) => Ok(loaded),
-            none => Ok(none.insert(Loaded::with_maps(OBJECT, &self.pins.maps)?)),
+            none => {
+                let loaded = Loaded::with_maps(OBJECT, &self.pins.maps)?;
+                #[cfg(feature = "fault-points")]
+                crate::fault::at("maps");
+                Ok(none.insert(loaded))
+            }
         }
     }
 }
 
 /// Fails with a reason to act on when an armed guard does not take us for the daemon.
 fn guard_lets_us_in(pins: &Pins) -> Result<(), GateError> {
-    if !pins.had_maps {
-        return Ok(());
-    }
-    match MapData::from_pin(pins.maps.join(names::GUARD)) {
-        Err(MapError::SyscallError(error))
-            if error.io_error.raw_os_error() == Some(libc::EPERM) =>
-        {
-            Err(GateError::NotTheDaemon)
+    for dir in pins.every_maps()? {
+        match MapData::from_pin(dir.join(names::GUARD)) {
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::EPERM) =>
+            {
+                return Err(GateError::NotTheDaemon);
+            }
+            // Another failure shows again where the map is needed.
+            Ok(_) | Err(_) => {}
         }
-        // Another failure shows again where the map is needed.
-        Ok(_) | Err(_) => Ok(()),
     }
+    Ok(())
 }
 
 /// Removes a directory of pins whose successors stand.
@@ -350,6 +369,8 @@ fn let_go(dir: &Path) -> Result<(), GateError> {
         };
         let info = ProgramInfo::from_pin(&program).map_err(|error| reason(whole(&error)))?;
         guard::detach_sysctl(&info).map_err(reason)?;
+        #[cfg(feature = "fault-points")]
+        crate::fault::at("detached");
     }
     pins::remove(dir)
 }

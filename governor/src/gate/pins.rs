@@ -5,8 +5,9 @@
 //! PIN_DIR/links-<digest>/<hook>   what holds the programs in place
 //! PIN_DIR/ready/                  zones and a table are in force; governed units wait for it
 //! ```
-//! Two sets of links may stand side by side while one takes over from the other; the stricter
-//! verdict holds meanwhile. Nothing here removes a pin before its successor is in place.
+//! A map that two layouts share is pinned for both. Two sets of links may stand side by side while one
+//! takes over from the other; the stricter verdict holds meanwhile. Nothing here removes a pin before
+//! its successor is in place.
 
 use std::{
     fs,
@@ -55,18 +56,8 @@ pub(super) struct Pins {
 }
 
 impl Pins {
-    /// Makes the directories where they are missing.
-    pub(super) fn open(root: &Path, object: &[u8]) -> Result<Self, GateError> {
-        let digest = Digest::of(object).to_string();
-        let short = digest.get(..16).unwrap_or(&digest);
-        let maps = root.join(format!("maps-{ABI}"));
-        let this = Self {
-            root: root.to_owned(),
-            had_maps: MAPS.iter().any(|name| maps.join(name).exists()),
-            maps,
-            links: root.join(format!("links-{short}")),
-            ready: root.join("ready"),
-        };
+    /// What stands there; nothing is made yet.
+    pub(super) fn find(root: &Path, object: &[u8]) -> Result<Self, GateError> {
         let bpffs = root.parent().unwrap_or(root);
         let kind = statfs(bpffs).map_err(|error| GateError::Read {
             path: bpffs.into(),
@@ -75,14 +66,20 @@ impl Pins {
         if kind.filesystem_type() != BPF_FS_MAGIC {
             return Err(GateError::NoBpffs(bpffs.to_owned()));
         }
-        if let Err(error) = this.make_directories() {
-            this.take_back(&[]);
-            return Err(error);
-        }
-        Ok(this)
+        let digest = Digest::of(object).to_string();
+        let short = digest.get(..16).unwrap_or(&digest);
+        let maps = root.join(of_layout(ABI));
+        Ok(Self {
+            root: root.to_owned(),
+            had_maps: MAPS.iter().any(|name| maps.join(name).exists()),
+            maps,
+            links: root.join(format!("links-{short}")),
+            ready: root.join("ready"),
+        })
     }
 
-    fn make_directories(&self) -> Result<(), GateError> {
+    /// Makes the directories where they are missing.
+    pub(super) fn make_directories(&self) -> Result<(), GateError> {
         for dir in [&self.root, &self.maps, &self.links] {
             make(dir)?;
         }
@@ -113,6 +110,12 @@ impl Pins {
         self.others("links-", &self.links)
     }
 
+    /// Maps of every layout, ours first.
+    pub(super) fn every_maps(&self) -> Result<Vec<PathBuf>, GateError> {
+        let ours = self.had_maps.then(|| self.maps.clone());
+        Ok(ours.into_iter().chain(self.other_maps()?).collect())
+    }
+
     /// Maps of other layouts.
     pub(super) fn other_maps(&self) -> Result<Vec<PathBuf>, GateError> {
         self.others("maps-", &self.maps)
@@ -124,6 +127,9 @@ impl Pins {
             error,
         };
         let mut found = Vec::new();
+        if !self.root.exists() {
+            return Ok(found);
+        }
         for entry in fs::read_dir(&self.root).map_err(read)? {
             let path = entry.map_err(read)?.path();
             let named = path
@@ -139,6 +145,11 @@ impl Pins {
     }
 }
 
+/// The directory of a layout's maps.
+pub(super) fn of_layout(layout: u64) -> String {
+    format!("maps-{layout}")
+}
+
 /// Makes a directory, or finds it there.
 pub(super) fn make(dir: &Path) -> Result<(), GateError> {
     match fs::DirBuilder::new().mode(0o700).create(dir) {
@@ -152,6 +163,8 @@ pub(super) fn remove(dir: &Path) -> Result<(), GateError> {
     for entry in fs::read_dir(dir).map_err(pin_error(dir))? {
         let path = entry.map_err(pin_error(dir))?.path();
         fs::remove_file(&path).map_err(pin_error(&path))?;
+        #[cfg(feature = "fault-points")]
+        crate::fault::at("removed");
     }
     fs::remove_dir(dir).map_err(pin_error(dir))
 }

@@ -3,16 +3,20 @@
 //! Promises: each store is read back before it counts as done. A lease is written trips, epoch,
 //! deadline; an epoch only grows.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
+use aya::maps::{Array, MapData};
 use governor_common::{
     Plain, Reason, StateWords,
     names::{self, TOMBSTONE_ROWS},
     row::{CLASS_ATTESTED, CLASS_POLICY, TombstoneKey},
-    state::Word,
+    state::{DIGESTS_OFF, Word, is_era},
 };
 
-use super::{Gate, GateError, maps::TombstoneBytes};
+use super::{
+    Gate, GateError, Opened,
+    maps::{self, TombstoneBytes},
+};
 
 /// How often the kernel read a file to measure it, and how often it knew already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,12 +169,17 @@ impl Gate {
         Ok(all)
     }
 
-    /// No digest that was kept with an inode before counts from now on. To be called when every program
-    /// that notices a writer is in place.
-    pub(super) fn begin_digest_era(&mut self) -> Result<(), GateError> {
-        let era = self.word(Word::DigestEra)?.checked_add(1);
+    /// Begins an era of kept digests, unless one goes on: none that was kept before counts from now on.
+    /// To be called when every program that notices a writer is in place.
+    pub(super) fn begin_digest_era(&mut self, opened: Opened) -> Result<(), GateError> {
+        let era = self.word(Word::DigestEra)?;
+        if opened == Opened::Adopted && is_era(era) {
+            return Ok(());
+        }
+        let next = (era & !DIGESTS_OFF).checked_add(1);
+        let next = next.filter(|next| is_era(*next));
         let over = || GateError::Invalid("the digests' era is at its end; reboot".to_owned());
-        self.set_word(Word::DigestEra, era.ok_or_else(over)?)
+        self.set_word(Word::DigestEra, next.ok_or_else(over)?)
     }
 
     /// Measurements since the maps were made: files that were read, and digests that were kept.
@@ -221,6 +230,22 @@ impl Gate {
             Err(read_back(names::STATE, value, back))
         }
     }
+}
+
+/// No kept digest counts until an era begins: programs are about to be put in place, and one that
+/// notices writers may be missing. A start that is killed leaves it so.
+pub(super) fn end_digest_era(maps: &Path) -> Result<(), GateError> {
+    if !maps.join(names::STATE).exists() {
+        return Ok(());
+    }
+    let mut state: Array<MapData, u64> = maps::typed(maps, names::STATE, 4, 8)?;
+    let at = Word::DigestEra as u32;
+    let era = state
+        .get(&at, 0)
+        .map_err(GateError::map(names::STATE, "reading a word"))?;
+    state
+        .set(at, era | DIGESTS_OFF, 0)
+        .map_err(GateError::map(names::STATE, "storing a word"))
 }
 
 /// Whether an error only says that there was nothing to remove.

@@ -9,9 +9,9 @@ use crate::kit::TOOLS_SLICE;
 use std::path::PathBuf;
 
 /// What the policies of this suite list beside the agent; new in each round.
-const VICTIM: &str = "/opt/agent/victim";
+pub(super) const VICTIM: &str = "/opt/agent/victim";
 const EXTRA: &str = "/opt/agent/extra";
-const TABLES: &str = r#"
+pub(super) const TABLES: &str = r#"
 [workload.victim]
 zone = "agents"
 exec = ["victim"]
@@ -29,7 +29,7 @@ on_revoke = "kill"
 "#;
 
 /// A lease that outlasts a round; quotes come when they are asked for.
-fn spec(lines: String) -> Spec {
+pub(super) fn spec(lines: String) -> Spec {
     Spec {
         lease: "60s",
         every: "30s",

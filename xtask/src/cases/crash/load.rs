@@ -9,7 +9,7 @@ const RUNNING: &str = "/run/crash-storm";
 
 /// What a storm counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Counts {
+pub(super) struct Counts {
     tries: u64,
     /// Allowed work that was not started.
     failed: u64,
@@ -29,14 +29,14 @@ fn lasting() -> Spec {
 }
 
 /// Begins to start work, allowed and denied, one after the other.
-fn storm(guest: &mut Guest) -> Result<JobId> {
+pub(super) fn storm(guest: &mut Guest) -> Result<JobId> {
     guest.sh(&format!("touch {RUNNING}"))?.ok()?;
     let job = guest.spawn(&[STORM, AGENTS_SLICE, AGENT, UNLISTED])?;
     guest.wait_for_output(job, b"begun", BOUND)?;
     Ok(job)
 }
 
-fn calmed(guest: &mut Guest, storm: JobId) -> Result<Counts> {
+pub(super) fn calmed(guest: &mut Guest, storm: JobId) -> Result<Counts> {
     guest.sh(&format!("rm -f {RUNNING}"))?.ok()?;
     let said = guest.wait(storm, BOUND)?.ok()?.text();
     let count = |name: &str| -> Result<u64> {
@@ -58,7 +58,7 @@ fn calmed(guest: &mut Guest, storm: JobId) -> Result<Counts> {
 }
 
 /// Nothing that is allowed failed either.
-fn untouched(counts: Counts, least: u64) -> Result<()> {
+pub(super) fn untouched(counts: Counts, least: u64) -> Result<()> {
     ensure!(
         counts.failed == 0 && counts.void == 0,
         "allowed work was not started: {counts:?}"

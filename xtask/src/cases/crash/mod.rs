@@ -1,5 +1,6 @@
 //! The daemon ended by SIGKILL between any two effects of real decisions, and what else may end it:
-//! stopped, out of memory, replaced, its slices made again, all of it while work is being started.
+//! stopped, out of memory, replaced, its slices made again, all of it while work is being started. Starts
+//! are ended too, also those that attach the gate and that take one of another layout over.
 //!
 //! Promises of each round: what is denied stays denied while no daemon is there; what was taken away is
 //! away from the moment the kernel was told; another daemon adopts, with the same ledger, unlocked; no
@@ -9,6 +10,8 @@ mod decisions;
 mod gone;
 mod load;
 pub(crate) mod package;
+mod starting;
+mod upgrade;
 mod walk;
 
 use super::{Case, Suite, daemon, gate as zone};
@@ -33,6 +36,10 @@ pub(crate) const SUITE: Suite = Suite {
     everywhere: false,
     prepare,
     cases: &[
+        Case {
+            name: "a_first_start",
+            run: starting::first,
+        },
         Case {
             name: "reload_that_adds",
             run: decisions::adds,
@@ -70,6 +77,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: decisions::observes,
         },
         Case {
+            name: "a_start_that_finishes_a_revocation",
+            run: starting::adopting,
+        },
+        Case {
             name: "a_stopped_daemon_loses_the_lease_and_is_replaced",
             run: load::stopped,
         },
@@ -88,6 +99,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "slices_made_again_under_load",
             run: load::slices,
+        },
+        Case {
+            name: "another_layout_under_load",
+            run: upgrade::to_another_layout,
         },
         Case {
             name: "the_kernel_reported_no_fault",

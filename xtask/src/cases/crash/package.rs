@@ -10,11 +10,18 @@ pub(crate) fn path() -> PathBuf {
     paths::target().join("faults/governor-for-crash-tests.deb")
 }
 
-/// Builds it. The released binary lies in the same place while this runs, so it must be built again
+/// One like it with another layout of what is pinned, to upgrade to.
+pub(crate) fn next_layout() -> PathBuf {
+    paths::target().join("faults/governor-with-next-layout.deb")
+}
+
+/// Builds both. The released binary lies in the same place while this runs, so it must be built again
 /// before anything is packed from there; [`compile::governor`] refuses what was left.
 pub(crate) fn build() -> Result<()> {
     tools::need(tools::Group::Dist)?;
     let _lock = paths::lock(dist::PACKED)?;
+    compile::governor_with_next_layout()?;
+    dist::pack("packing a governor with another layout", &next_layout())?;
     compile::governor_that_kills_itself()?;
     dist::pack("packing a governor that kills itself", &path())
 }

@@ -4,10 +4,15 @@
 //! says so at its start. A plan is one line, `INPUT EFFECT N`, in a file that only root can make: the
 //! first step of that input that holds that effect is cut at its Nth point, counted from zero, by
 //! SIGKILL. A point stands before each effect (before each run of stops), between the parts of those
-//! that have parts, and one behind the last effect, before anybody is answered. It decides nothing
-//! else, and leaves the plan where it is: whoever wrote it takes it away.
+//! that have parts, and one behind the last effect, before anybody is answered. `open PLACE N` means the
+//! Nth time that a start comes by that place while it opens the gate. It decides nothing else, and leaves
+//! the plan where it is: whoever wrote it takes it away.
 
-use std::{fs, io::ErrorKind};
+use std::{
+    fs,
+    io::ErrorKind,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use governor_core::engine::{Effect, Input};
 
@@ -25,30 +30,18 @@ pub(crate) struct Fault {
 }
 
 /// Says what this build is.
-pub(super) fn confess() {
+pub(crate) fn confess() {
     tracing::warn!("{MARK}");
 }
 
 impl Fault {
     /// Looks whether the plan means this step.
-    pub(super) fn begin(&mut self, input: &str, effects: &[Effect]) {
+    pub(crate) fn begin(&mut self, input: &str, effects: &[Effect]) {
         self.left = None;
         if effects.is_empty() {
             return;
         }
-        let text = match fs::read_to_string(PLAN) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return,
-            Err(error) => {
-                tracing::error!("reading the plan `{PLAN}`: {error}");
-                return;
-            }
-        };
-        let mut words = text.split_whitespace();
-        let (Some(wanted), Some(effect), Some(Ok(point))) =
-            (words.next(), words.next(), words.next().map(str::parse))
-        else {
-            tracing::error!("the plan `{PLAN}` is not `INPUT EFFECT N`: {text:?}");
+        let Some((wanted, effect, point)) = plan() else {
             return;
         };
         if wanted == input && effects.iter().any(|found| found.name() == effect) {
@@ -57,7 +50,7 @@ impl Fault {
     }
 
     /// One point.
-    pub(super) fn point(&mut self) {
+    pub(crate) fn point(&mut self) {
         match self.left {
             None => {}
             Some(0) => end(),
@@ -66,10 +59,43 @@ impl Fault {
     }
 
     /// The step is over: what follows is another.
-    pub(super) fn over(&mut self) {
+    pub(crate) fn over(&mut self) {
         self.point();
         self.left = None;
     }
+}
+
+/// A place in a start.
+pub(crate) fn at(place: &str) {
+    static TIMES: AtomicU64 = AtomicU64::new(0);
+    let here = |(wanted, of, _): &(String, String, u64)| wanted == "open" && of == place;
+    let Some((_, _, point)) = plan().filter(here) else {
+        return;
+    };
+    if TIMES.fetch_add(1, Ordering::Relaxed) == point {
+        end();
+    }
+}
+
+/// What is planned, if anything is.
+fn plan() -> Option<(String, String, u64)> {
+    let text = match fs::read_to_string(PLAN) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return None,
+        Err(error) => {
+            tracing::error!("reading the plan `{PLAN}`: {error}");
+            return None;
+        }
+    };
+    let mut words = text.split_whitespace().map(str::to_owned);
+    let planned = match (words.next(), words.next(), words.next()) {
+        (Some(wanted), Some(of), Some(point)) => point.parse().ok().map(|at| (wanted, of, at)),
+        (_, _, _) => None,
+    };
+    if planned.is_none() {
+        tracing::error!("the plan `{PLAN}` is not `INPUT EFFECT N`: {text:?}");
+    }
+    planned
 }
 
 /// No destructor runs, and nothing is written.
@@ -82,7 +108,7 @@ fn end() -> ! {
 }
 
 /// The name a plan knows an input by.
-pub(super) const fn name(input: &Input) -> &'static str {
+pub(crate) const fn name(input: &Input) -> &'static str {
     match input {
         Input::PolicyOffered { uid: Some(_), .. } => "policy-offered",
         Input::PolicyOffered { uid: None, .. } => "policy-resumed",
