@@ -14,7 +14,7 @@ use gate::{BOUND, NOT_EXECUTED};
 pub(crate) const SUITE: Suite = Suite {
     name: "break-glass",
     options: BootOptions::new,
-    everywhere: true,
+    kernels: super::Kernels::Every,
     prepare,
     cases: &[
         Case {

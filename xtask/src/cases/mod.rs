@@ -31,12 +31,28 @@ pub(crate) struct Case {
 pub(crate) struct Suite {
     pub(crate) name: &'static str,
     pub(crate) options: fn(Kernel) -> BootOptions,
-    /// Whether it runs on every kernel. One that takes long and judges the daemon runs on the newest
-    /// alone, unless it is asked for by name or everything is.
-    pub(crate) everywhere: bool,
+    pub(crate) kernels: Kernels,
     /// Runs once after each boot; a failure fails every case.
     pub(crate) prepare: fn(&mut Guest) -> Result<()>,
     pub(crate) cases: &'static [Case],
+}
+
+/// Where a suite runs, unless it is asked for by name or everything is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kernels {
+    Every,
+    /// One that takes long and judges the daemon: the newest; on every kernel these cases alone.
+    Newest(&'static [&'static str]),
+}
+
+impl Suite {
+    /// Whether this case of it runs on a kernel that is not the newest.
+    pub(crate) fn is_for_older(&self, case: &Case) -> bool {
+        match self.kernels {
+            Kernels::Every => true,
+            Kernels::Newest(others) => others.contains(&case.name),
+        }
+    }
 }
 
 pub(crate) fn suites() -> Vec<Suite> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub(crate) const SUITE: Suite = Suite {
     name: "platform",
     options: BootOptions::new,
-    everywhere: true,
+    kernels: super::Kernels::Every,
     prepare: nothing,
     cases: &[
         Case {

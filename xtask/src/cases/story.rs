@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 pub(crate) const SUITE: Suite = Suite {
     name: "story",
     options: BootOptions::new,
-    everywhere: true,
+    kernels: super::Kernels::Every,
     prepare: |guest| install::package(guest, &paths::target().join("dist/governor.deb")),
     cases: &[Case {
         name: "every_step_is_as_told",

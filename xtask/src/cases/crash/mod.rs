@@ -33,7 +33,8 @@ pub(crate) static FULL: AtomicBool = AtomicBool::new(false);
 pub(crate) const SUITE: Suite = Suite {
     name: "crash",
     options: BootOptions::new,
-    everywhere: false,
+    // What depends on the kernel: that pins, links and storage of tasks outlive who made them.
+    kernels: super::Kernels::Newest(&["a_first_start", "another_layout_under_load"]),
     prepare,
     cases: &[
         Case {

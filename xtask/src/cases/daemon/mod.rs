@@ -18,7 +18,7 @@ use std::{path::Path, rc::Rc};
 pub(crate) const SUITE: Suite = Suite {
     name: "daemon",
     options: BootOptions::new,
-    everywhere: true,
+    kernels: super::Kernels::Every,
     prepare,
     cases: &[
         Case {
@@ -91,7 +91,7 @@ pub(crate) const WITHOUT_A_HOOK: Suite = Suite {
         append: "lockdown=confidentiality".into(),
         ..BootOptions::new(kernel)
     },
-    everywhere: true,
+    kernels: super::Kernels::Every,
     prepare: only_the_package,
     cases: &[Case {
         name: "it_names_the_hook_and_does_not_start",
@@ -106,7 +106,7 @@ pub(crate) const WITHOUT_BPF: Suite = Suite {
         append: "lsm=lockdown,yama,integrity".into(),
         ..BootOptions::new(kernel)
     },
-    everywhere: true,
+    kernels: super::Kernels::Every,
     prepare: only_the_package,
     cases: &[Case {
         name: "it_refuses_to_pretend",

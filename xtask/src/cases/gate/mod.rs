@@ -25,7 +25,7 @@ pub(crate) const SUITE: Suite = Suite {
         append: "lockdown=integrity".into(),
         ..BootOptions::new(kernel)
     },
-    everywhere: true,
+    kernels: super::Kernels::Every,
     prepare: locked_down,
     cases: &[
         Case {

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 pub(crate) const SUITE: Suite = Suite {
     name: "guard",
     options: BootOptions::new,
-    everywhere: true,
+    kernels: super::Kernels::Every,
     prepare,
     cases: &[
         Case {

@@ -38,7 +38,7 @@ use std::rc::Rc;
 pub(crate) const SUITE: Suite = Suite {
     name: "host",
     options: BootOptions::new,
-    everywhere: true,
+    kernels: super::Kernels::Every,
     prepare,
     cases: &[
         Case {

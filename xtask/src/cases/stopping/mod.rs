@@ -19,7 +19,7 @@ use gate::BOUND;
 pub(crate) const SUITE: Suite = Suite {
     name: "stopping",
     options: BootOptions::new,
-    everywhere: true,
+    kernels: super::Kernels::Every,
     prepare: gate::prepare,
     cases: &[
         Case {

@@ -19,7 +19,7 @@ use std::rc::Rc;
 pub(crate) const SUITE: Suite = Suite {
     name: "trust",
     options: BootOptions::new,
-    everywhere: true,
+    kernels: super::Kernels::Every,
     prepare: super::daemon::prepare,
     cases: &[
         Case {
