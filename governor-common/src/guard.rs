@@ -17,12 +17,18 @@ pub enum GuardWord {
     CgroupDevice = 3,
     /// How many signatures a policy needed when the guard was armed.
     Threshold = 4,
+    /// [`CHANGED`] while the first process is not what it was when the guard was armed. The kernel
+    /// programs alone write it.
+    FirstProcess = 5,
 }
 
 /// How many words the array has.
 pub const GUARD_WORDS: u32 = 8;
 /// What [`GuardWord::Armed`] holds when the guard is armed.
 pub const ARMED: u64 = 0xa12e_d000_0000_0001;
+
+/// What [`GuardWord::FirstProcess`] holds when the first process is another.
+pub const CHANGED: u64 = 0xc4a6_ed00_0000_0001;
 
 /// What a task is to the gate itself, in task storage beside the label. Zero: nothing.
 #[repr(u32)]
@@ -34,6 +40,10 @@ pub enum Mark {
     Spoiled = 0x2d,
     /// The daemon.
     Daemon = 0x5c,
+    /// The first process is about to become something that is not listed.
+    Changing = 0x39,
+    /// The first process is about to become something that is.
+    Staying = 0x4e,
 }
 
 /// One object of the gate, or that it leans on.
@@ -57,6 +67,9 @@ pub const PROTECTED_PINS: u32 = 0x44;
 pub const PROTECTED_WAY: u32 = 0x55;
 /// A cgroup above the daemon's own: it may not be frozen or killed.
 pub const PROTECTED_CGROUP: u32 = 0x66;
+/// The root of the tree of cgroups, and the directory that it covers: nothing may be mounted there and
+/// nothing unmounted.
+pub const PROTECTED_TREE: u32 = 0x88;
 /// A block device that holds a mounted file system.
 pub const PROTECTED_DEVICE: u32 = 0x77;
 
@@ -80,5 +93,7 @@ pub const LISTED_MODULE: u32 = 0x37;
 pub const LISTED_KEY: u32 = 0x59;
 /// Breaks the glass; kept like the keys that sign policies.
 pub const LISTED_GLASS: u32 = 0x6a;
+/// Was executed or mapped by the first process when the guard was armed.
+pub const LISTED_FIRST: u32 = 0x7b;
 /// May be loaded as a kernel, or as the initial file system of one.
 pub const LISTED_KEXEC: u32 = 0x48;

@@ -74,6 +74,14 @@ signals! {
     DeviceTouched = 15, "device-touched", false;
     /// A governed task reached for the gate: what would have been an alarm by anybody else.
     GovernedReach = 16, "governed-reach", false;
+    /// A program that rides on kernel functions was to be loaded or attached, or one that may take back
+    /// what the guard of settings refuses.
+    ProgramRefused = 17, "program-refused", false;
+    /// The first process became, or mapped, what was not there when the guard was armed.
+    FirstProcessChanged = 18, "first-process-changed", false;
+    /// Something was to be mounted over the tree of cgroups or taken from below it, or a mount was to be
+    /// moved by a call that does not say which.
+    MountRefused = 19, "mount-refused", false;
 }
 
 /// Where all signals are counted together, so that one look tells whether there is a new one.

@@ -57,6 +57,7 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
         return report::refused();
     }
     let bprm: *const c_void = ctx.arg(0);
+    guard::becomes(bprm);
     let (zone, state) = match zone::place() {
         Place::Outside => {
             if guard::is_armed() && zone::is_own() {
@@ -154,6 +155,7 @@ pub fn bprm_committed_creds(_ctx: LsmContext) -> i32 {
         // SAFETY: this task's storage.
         Own::Found(state) => unsafe { &mut *state },
     };
+    guard::changes(state);
     if state.label.zone == ZONE_CANARY {
         // Whatever let this happen, the gate does not hold.
         guard::raise(Signal::CanaryPassed);

@@ -39,6 +39,9 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
     let anonymous = ctx.arg::<u64>(3) & MAP_ANONYMOUS != 0 || is_null(&ctx, 0);
     let prot: u64 = ctx.arg(2);
     let writable = prot & PROT_WRITE != 0;
+    if !anonymous {
+        guard::maps_another(file, !writable);
+    }
     match marked(file, !anonymous && !writable) {
         guard::Maps::Other => {}
         guard::Maps::Allowed => return 0,

@@ -159,6 +159,15 @@ pub(crate) fn guard(word: GuardWord) -> u64 {
     }
 }
 
+/// Stores one of the guard's words that the programs write.
+#[inline(always)]
+pub(crate) fn set_guard(word: GuardWord, value: u64) {
+    if let Some(slot) = GUARD.get(word as u32) {
+        // SAFETY: a map element, written whole.
+        unsafe { ptr::from_ref(slot).cast_mut().write_volatile(value) };
+    }
+}
+
 /// Whether an object is the gate's own, or one it leans on.
 #[inline(always)]
 pub(crate) fn protected(kind: u32, dev: u32, id: u64) -> bool {

@@ -12,7 +12,7 @@ use governor_common::{
     names::ZONE_CANARY,
 };
 
-use super::{Init, is_armed, is_init, refuse};
+use super::{Init, is_armed, refuse};
 use crate::{
     kept::Digest,
     label::{self, TaskState},
@@ -166,7 +166,7 @@ fn is_started_by_init() -> bool {
     let parent: *const c_void = unsafe { load(task, &offsets::OFF_TASK_PARENT) };
     // SAFETY: a field of `task_struct`.
     let tgid: i32 = unsafe { load(parent, &offsets::OFF_TASK_TGID) };
-    tgid == 1 && !is_init()
+    tgid == 1 && !super::first::is_first()
 }
 
 /// Whether somebody traces the current task.

@@ -10,6 +10,7 @@ mod bpf;
 mod cgroup;
 mod daemon;
 mod files;
+mod first;
 mod kernel;
 mod mounts;
 mod pins;
@@ -17,13 +18,13 @@ mod sysctl;
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 use governor_common::{
     Actor, Operation, Signal, Verdict, decide,
     guard::{ARMED, GuardWord, Mark},
 };
 
 pub(crate) use daemon::{Maps, admit, committed, mapped};
+pub(crate) use first::{becomes, changes, maps_another};
 
 use crate::{
     facts,
@@ -39,14 +40,10 @@ pub(crate) fn is_armed() -> bool {
     maps::guard(GuardWord::Armed) == ARMED
 }
 
-/// The first process, as the kernel counts.
+/// The first process, as the kernel counts, and what it was when the guard was armed.
 #[inline(always)]
 pub(crate) fn is_init() -> bool {
-    // SAFETY: the helper returns the running task.
-    let task: *const c_void = unsafe { bpf_get_current_task_btf() }.cast();
-    // SAFETY: a field of `task_struct`.
-    let tgid: i32 = unsafe { load(task, &offsets::OFF_TASK_TGID) };
-    tgid == 1
+    first::is_first() && !first::is_changed()
 }
 
 /// Whether the first process may do what is asked besides the daemon.

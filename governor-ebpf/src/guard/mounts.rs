@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use aya_ebpf::{helpers::generated::bpf_get_current_task_btf, macros::lsm, programs::LsmContext};
 use governor_common::{
     Signal,
-    guard::{GuardWord, PROTECTED_PINS, PROTECTED_WAY},
+    guard::{GuardWord, PROTECTED_PINS, PROTECTED_TREE, PROTECTED_WAY},
 };
 
 use super::{Init, identity, inode_of, is_armed, refuse};
@@ -17,6 +17,7 @@ use crate::{
 };
 
 const MS_REMOUNT: u64 = 32;
+const MS_MOVE: u64 = 8192;
 /// Shared, private, slave, unbindable: what happens to a mount's copies.
 const PROPAGATION: u64 = 1 << 20 | 1 << 18 | 1 << 19 | 1 << 17;
 
@@ -26,10 +27,18 @@ pub fn sb_umount(ctx: LsmContext) -> i32 {
     if ctx.arg::<i32>(2) != 0 {
         return report::refused();
     }
-    if !is_watched() || !is_way(root_of(ctx.arg(0))) {
+    if !is_watched() {
         return 0;
     }
-    refuse(Signal::MountTouched, Init::May)
+    let root = root_of(ctx.arg(0));
+    if is_way(root) {
+        return refuse(Signal::MountTouched, Init::May);
+    }
+    let (device, number) = identity(root);
+    if maps::protected(PROTECTED_TREE, device, number) {
+        return refuse(Signal::MountRefused, Init::May);
+    }
+    0
 }
 
 /// Something is mounted here, by the old call.
@@ -39,10 +48,18 @@ pub fn sb_mount(ctx: LsmContext) -> i32 {
         return report::refused();
     }
     let flags: u64 = ctx.arg(3);
-    if flags & (MS_REMOUNT | PROPAGATION) != 0 || !is_watched() || !is_way(entry_of(ctx.arg(1))) {
+    if flags & (MS_REMOUNT | PROPAGATION) != 0 || !is_watched() {
         return 0;
     }
-    refuse(Signal::MountTouched, Init::May)
+    let over = mounted_over(entry_of(ctx.arg(1)));
+    if over != 0 {
+        return over;
+    }
+    if flags & MS_MOVE != 0 {
+        // What it would move is a name here, and names say nothing. The newer call says it.
+        return refuse(Signal::MountRefused, Init::May);
+    }
+    0
 }
 
 /// A mount is put in place, or from one place to another.
@@ -57,10 +74,15 @@ pub fn move_mount(ctx: LsmContext) -> i32 {
     let from: *const c_void = ctx.arg(0);
     // SAFETY: a field of `path`.
     let mount: *const c_void = unsafe { load(from, &offsets::OFF_PATH_MNT) };
-    if is_way(entry_of(ctx.arg(1))) || is_pins(root_of(mount)) {
+    let root = root_of(mount);
+    if is_pins(root) {
         return refuse(Signal::MountTouched, Init::May);
     }
-    0
+    let (device, number) = identity(root);
+    if maps::protected(PROTECTED_TREE, device, number) {
+        return refuse(Signal::MountRefused, Init::May);
+    }
+    mounted_over(entry_of(ctx.arg(1)))
 }
 
 /// Another root for everybody.
@@ -90,6 +112,22 @@ fn is_watched() -> bool {
     // SAFETY: a field of `mnt_namespace`.
     let number: u32 = unsafe { load(namespace, &offsets::OFF_MNTNS_NUMBER) };
     u64::from(number) == maps::guard(GuardWord::MountNamespace)
+}
+
+/// What comes of mounting over this directory: the way to the pins stays clear, and so does the tree of
+/// cgroups, or the first process would start what is governed where nothing is.
+#[inline(always)]
+fn mounted_over(inode: *const c_void) -> i32 {
+    if is_way(inode) {
+        return refuse(Signal::MountTouched, Init::May);
+    }
+    let (device, number) = identity(inode);
+    if u64::from(device) == maps::guard(GuardWord::CgroupDevice)
+        || maps::protected(PROTECTED_TREE, device, number)
+    {
+        return refuse(Signal::MountRefused, Init::May);
+    }
+    0
 }
 
 #[inline(always)]

@@ -21,9 +21,10 @@ use aya::{
 use governor_common::{
     Label, Plain,
     guard::{
-        ARMED, GuardWord, LISTED_DAEMON, LISTED_GLASS, LISTED_KEXEC, LISTED_KEY, LISTED_LIBRARY,
-        LISTED_MODULE, ListedKey, Mark, PROTECTED_CGROUP, PROTECTED_DEVICE, PROTECTED_LINK,
-        PROTECTED_MAP, PROTECTED_PINS, PROTECTED_PROGRAM, PROTECTED_WAY, ProtectedKey,
+        ARMED, GuardWord, LISTED_DAEMON, LISTED_FIRST, LISTED_GLASS, LISTED_KEXEC, LISTED_KEY,
+        LISTED_LIBRARY, LISTED_MODULE, ListedKey, Mark, PROTECTED_CGROUP, PROTECTED_DEVICE,
+        PROTECTED_LINK, PROTECTED_MAP, PROTECTED_PINS, PROTECTED_PROGRAM, PROTECTED_TREE,
+        PROTECTED_WAY, ProtectedKey,
     },
     names::{self, LISTED_ROWS, PROTECTED_ROWS, WORKLOAD_NONE, ZONE_CANARY},
 };
@@ -274,6 +275,10 @@ impl Gate {
         let root = Path::new(cgroups::ROOT);
         let device = hosts::device_of_mount(root)?;
         self.set_guard_word(GuardWord::CgroupDevice, device.into())?;
+        // The directory that the tree covers, and its root.
+        for step in hosts::way_to(root)?.iter().rev().take(2) {
+            self.protect(key(PROTECTED_TREE, step.device, step.inode))?;
+        }
         for above in Path::new(own).ancestors().skip(1) {
             let below = above.strip_prefix("/").unwrap_or(above);
             // The root can be neither frozen nor killed.
@@ -305,6 +310,11 @@ impl Gate {
         add(LISTED_LIBRARY, &mapped);
         add(LISTED_MODULE, &listed.modules);
         add(LISTED_KEXEC, &listed.kexec);
+        // What an armed guard knows of the first process stays: it may be another by now.
+        match self.is_armed()? {
+            true => add(LISTED_FIRST, &self.listed_as(LISTED_FIRST)?),
+            false => add(LISTED_FIRST, &hosts::mapped_by_first()?),
+        }
         match self.pinned_keys()? {
             Some((keys, _)) => add(LISTED_KEY, &keys),
             None => add(LISTED_KEY, &listed.keys),

@@ -183,6 +183,37 @@ pub(super) fn mapped_by_us() -> Result<BTreeSet<[u8; 32]>, GateError> {
     Ok(measured.iter().map(|file| *file.digest.bytes()).collect())
 }
 
+/// Digests of what the first process has mapped executable, its program among them, and of what it
+/// becomes when the host goes down. Files that were replaced are read where they are still mapped.
+pub(super) fn mapped_by_first() -> Result<BTreeSet<[u8; 32]>, GateError> {
+    let text = read(Path::new("/proc/1/maps"))?;
+    let mut files: Vec<PathBuf> = text
+        .lines()
+        .filter(|line| {
+            line.split_whitespace()
+                .nth(1)
+                .is_some_and(|mode| mode.contains('x'))
+        })
+        .filter(|line| line.contains('/'))
+        .filter_map(range)
+        .map(|(from, to)| PathBuf::from(format!("/proc/1/map_files/{from:x}-{to:x}")))
+        .collect();
+    let program = fs::read_link("/proc/1/exe").map_err(failed(Path::new("/proc/1/exe")))?;
+    let last = program.with_file_name("systemd-shutdown");
+    files.extend(last.is_file().then_some(last));
+    let measured = bundle::measure(&files).map_err(|error| {
+        GateError::Invalid(format!("measuring what the first process is: {error:#}"))
+    })?;
+    Ok(measured.iter().map(|file| *file.digest.bytes()).collect())
+}
+
+/// The addresses that a line of `maps` begins with; it pads short ones.
+fn range(line: &str) -> Option<(u64, u64)> {
+    let (from, to) = line.split_whitespace().next()?.split_once('-')?;
+    let number = |text| u64::from_str_radix(text, 16).ok();
+    Some((number(from)?, number(to)?))
+}
+
 struct Mount {
     device: u32,
     point: String,
@@ -249,6 +280,13 @@ mod tests {
             steps.first().map(|s| s.device),
             device_of_mount(Path::new("/")).ok()
         );
+    }
+
+    #[test]
+    fn addresses_are_read_without_their_padding() {
+        let line = "00400000-00401000 r-xp 00000000 fe:01 42   /sbin/init";
+        assert_eq!(range(line), Some((0x40_0000, 0x40_1000)));
+        assert_eq!(range("nothing of the kind"), None);
     }
 
     #[test]

@@ -5,10 +5,7 @@
 
 use std::{
     fs,
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::fs::MetadataExt,
-    },
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -16,7 +13,11 @@ use governor_common::{
     Label, Plain,
     names::{self, ZONE_PATH_LEN, ZONE_PATH_ROWS, ZONE_SELF, ZONE_UNKNOWN},
 };
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
+use rustix::{
+    fs::{AtFlags, Mode, OFlags, StatxFlags, openat, statx},
+    io::Errno,
+};
 
 use super::{Gate, GateError, maps::PathBytes, state::is_absent, sys};
 
@@ -35,14 +36,7 @@ impl Gate {
                 limit,
             });
         }
-        let root = Path::new(CGROUP_ROOT);
-        let kind = statfs(root).map_err(|error| GateError::Read {
-            path: root.into(),
-            error: error.into(),
-        })?;
-        if kind.filesystem_type() != CGROUP2_SUPER_MAGIC {
-            return Err(GateError::NoCgroup2(root.to_owned()));
-        }
+        let root = Tree::open(Path::new(CGROUP_ROOT))?;
         let wanted = zones
             .iter()
             .map(|(path, zone)| Ok((path_bytes(path)?, *zone)))
@@ -58,12 +52,10 @@ impl Gate {
         let before = self.cgroup_ids()?;
         let mut found = Vec::new();
         for (path, zone) in &zones {
-            let dir = root.join(path.trim_start_matches('/'));
             // Not there now: the kernel program sees it when it is made.
-            let Ok(metadata) = fs::metadata(&dir) else {
+            let Some(id) = root.number(path.trim_start_matches('/'))? else {
                 continue;
             };
-            let id = metadata.ino();
             self.maps
                 .cgroups
                 .insert(id, zone, 0)
@@ -152,6 +144,71 @@ impl Gate {
             .map_err(GateError::map(names::CGROUPS, "listing zones' cgroups"))
     }
 }
+
+/// The tree of cgroups itself: no part of it mounted in its place, and nothing mounted over a part.
+struct Tree {
+    root: OwnedFd,
+    mount: u64,
+}
+
+impl Tree {
+    fn open(root: &Path) -> Result<Self, GateError> {
+        let failed = |error: std::io::Error| GateError::Read {
+            path: root.into(),
+            error,
+        };
+        let open = fs::File::open(root).map_err(failed)?;
+        let kind = fstatfs(&open).map_err(|error| failed(error.into()))?;
+        if kind.filesystem_type() != CGROUP2_SUPER_MAGIC {
+            return Err(GateError::NoCgroup2(root.to_owned()));
+        }
+        let root_fd = OwnedFd::from(open);
+        let (mount, number) = place(root_fd.as_fd()).map_err(|error| failed(error.into()))?;
+        if number != ROOT_NUMBER {
+            return Err(GateError::Invalid(format!(
+                "`{}` is a part of the tree of cgroups and not its root: unmount what was mounted over it",
+                root.display()
+            )));
+        }
+        Ok(Self {
+            root: root_fd,
+            mount,
+        })
+    }
+
+    /// The number of the cgroup at `path`; nothing: there is none.
+    fn number(&self, path: &str) -> Result<Option<u64>, GateError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let full = || Path::new(CGROUP_ROOT).join(path);
+        let failed = |error: Errno| GateError::Read {
+            path: full(),
+            error: error.into(),
+        };
+        let dir = match openat(&self.root, path, flags, Mode::empty()) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        let (mount, number) = place(dir.as_fd()).map_err(failed)?;
+        if mount != self.mount {
+            return Err(GateError::Invalid(format!(
+                "something is mounted over `{}` or a directory above it: unmount it",
+                full().display()
+            )));
+        }
+        Ok(Some(number))
+    }
+}
+
+/// The mount that a directory was found in, and its number.
+fn place(dir: BorrowedFd<'_>) -> Result<(u64, u64), Errno> {
+    let wanted = StatxFlags::INO | StatxFlags::MNT_ID;
+    let found = statx(dir, c"", AtFlags::EMPTY_PATH, wanted)?;
+    Ok((found.stx_mnt_id, found.stx_ino))
+}
+
+/// The kernel gives this number to the root of every tree of cgroups.
+const ROOT_NUMBER: u64 = 1;
 
 fn ignore_absent(
     result: Result<(), aya::maps::MapError>,

@@ -48,6 +48,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: process::restarted,
         },
         Case {
+            name: "a_first_process_with_something_in_it_may_no_more_than_others",
+            run: process::first_process,
+        },
+        Case {
             name: "a_library_that_is_replaced_keeps_nobody_from_loading",
             run: process::library_replaced,
         },

@@ -89,6 +89,47 @@ pub(super) fn restarted(guest: &mut Guest) -> Result<()> {
     works(guest)
 }
 
+/// Whoever is root may have the first process execute itself again, with something in it.
+pub(super) fn first_process(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    let kit = guest.kept::<crate::kit::Kit>()?;
+    let again = |guest: &mut Guest| guest.run(&["systemctl", "daemon-reexec"])?.ok();
+    let kill = ["systemctl", "kill", "-s", "KILL", "governor"];
+    // As it was: it executes what it did, and keeps its exceptions.
+    again(guest)?;
+    let before = daemon(guest)?;
+    guest.run(&kill)?.ok()?;
+    let other = format!(
+        "now=$(systemctl show governor --value -p MainPID); test $now != {before} && test $now != 0 \
+         && systemctl is-active --quiet governor"
+    );
+    super::super::daemon::wait_until(guest, &other).context("waiting for another daemon")?;
+    kit.trusted(guest)?;
+    let before = daemon(guest)?;
+    guest
+        .sh("echo /usr/lib/x86_64-linux-gnu/libutil.so.1 > /etc/ld.so.preload")?
+        .ok()?;
+    let changed = again(guest).and_then(|_| {
+        let maps = guest.sh("grep -c libutil /proc/1/maps")?.text();
+        let killed = guest.run(&kill)?;
+        Ok((maps, killed.code, daemon(guest)?))
+    });
+    guest.run(&["rm", "-f", "/etc/ld.so.preload"])?.ok()?;
+    again(guest)?;
+    let (maps, code, after) = changed?;
+    ensure!(maps != "0", "nothing was put into the first process");
+    ensure!(
+        code != 0 && after == before,
+        "a first process with something in it ended the daemon: {code}, {before} {after}"
+    );
+    // And it has them again.
+    guest.run(&["systemctl", "restart", "governor"])?.ok()?;
+    ensure!(daemon(guest)? != before, "it may not restart the daemon");
+    kit.trusted(guest)?;
+    ensure!(hello(guest)? == 0, "work does not go on");
+    works(guest)
+}
+
 /// What an upgrade of a library does to a daemon that runs: its file has no name any more.
 pub(super) fn library_replaced(guest: &mut Guest) -> Result<()> {
     armed(guest)?;
