@@ -4,6 +4,7 @@
 //! caches under `target/`. The other crates are driven as processes and never imported, so a
 //! broken tree still has working tools. Exit codes: a verb's own, else 1 with the error's chain.
 
+mod attacks;
 mod bench;
 mod cases;
 mod check;
@@ -17,6 +18,7 @@ mod kit;
 mod paths;
 mod process;
 mod progress;
+mod soak;
 mod status;
 mod story;
 mod test;
@@ -40,6 +42,8 @@ enum Verb {
     Run(story::Args),
     /// Run everything that fits in CI: pure tests, then guest tests on both kernels.
     Test(test::Args),
+    /// Run what takes hours: every attack after every other, and storms at their full count.
+    Soak(soak::Args),
     /// Boot a guest and run one command in it.
     Vm(vm::Args),
     /// Measure how fast trust goes, what stopping takes and what the daemon costs.
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Run(args) => story::run(&args),
         Verb::Test(args) => test::run(&args),
+        Verb::Soak(args) => soak::run(&args),
         Verb::Vm(args) => vm::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Check => check::run(),

@@ -1,8 +1,9 @@
 //! `governor status --json`, read as any program would read it.
 
-use crate::guest::Guest;
+use crate::guest::{Guest, Output};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// One answer of the daemon.
 #[derive(Debug)]
@@ -10,7 +11,11 @@ pub(crate) struct Status(Value);
 
 /// Asks for it. The exit code is not looked at: an untrusted host answers too.
 pub(crate) fn of(guest: &mut Guest) -> Result<Status> {
-    let output = guest.run(&["governor", "status", "--json"])?;
+    parse(&guest.run(&["governor", "status", "--json"])?)
+}
+
+/// Reads what was answered.
+pub(crate) fn parse(output: &Output) -> Result<Status> {
     let value = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("reading `{}` {}", output.text(), output.errors()))?;
     Ok(Status(value))
@@ -33,6 +38,14 @@ impl Status {
 
     pub(crate) fn number(&self, path: &[&str]) -> u64 {
         self.at(path).as_u64().unwrap_or(0)
+    }
+
+    /// What the kernel counted, by reason.
+    pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
+        let counts = self.at(&["counts"]).as_array().into_iter().flatten();
+        counts
+            .map(|count| (text(count, "reason"), count["count"].as_u64().unwrap_or(0)))
+            .collect()
     }
 
     pub(crate) fn trust(&self) -> String {

@@ -3,9 +3,10 @@
 //! the next one gets a fresh boot. To add a suite, write a file beside `platform.rs` and name it in
 //! [`suites`].
 
+mod attacks;
 mod break_glass;
 pub(crate) mod crash;
-mod daemon;
+pub(crate) mod daemon;
 mod gate;
 mod guard;
 mod host;
@@ -61,6 +62,7 @@ pub(crate) fn suites() -> Vec<Suite> {
         story::SUITE,
         gate::SUITE,
         guard::SUITE,
+        attacks::SUITE,
         host::SUITE,
         stopping::SUITE,
         break_glass::SUITE,

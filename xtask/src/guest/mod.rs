@@ -327,6 +327,13 @@ impl Guest {
         self.machine.withhold_tpm(withheld)
     }
 
+    /// Waits for the agent's first word after something in the guest ended it.
+    pub(crate) fn agent_again(&mut self) -> Result<()> {
+        self.channel
+            .hello(BOOT_BOUND)
+            .with_context(|| format!("waiting for another agent ({})", self.whereabouts()))
+    }
+
     /// An orderly restart; disk and TPM state stay.
     pub(crate) fn reboot(&mut self) -> Result<()> {
         self.run(&["systemctl", "--no-block", "reboot"])?

@@ -1,0 +1,182 @@
+//! The judge: the same for every attack, and for any of them after any other.
+//!
+//! Promises: what no policy lists is denied at every look and at every try of the watcher in between;
+//! in the end either enforcement, the alarm counter and trust are what they were and listed work runs, or
+//! trust is lost, or nobody is there to answer for it, and listed work is denied. Anything else is an
+//! error that says what was seen. An attack that must be refused and whose command succeeds is one too.
+
+use super::{
+    Attack, Ends, Leaves,
+    scene::{LISTED, PRELUDE, STORM, Scene, UNLISTED, leaf},
+};
+use crate::{guest::Guest, status};
+use anyhow::{Context as _, Result, bail, ensure};
+use std::time::{Duration, Instant};
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Everything is as it was.
+    Unchanged,
+    /// Work that needs trust is denied.
+    TrustLost,
+}
+
+/// What can be seen from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// What the kernel made of listed and of unlisted work in the zone.
+    pub(super) listed: String,
+    unlisted: String,
+    /// What the daemon says, or `nobody`.
+    pub(super) trust: String,
+    trips: String,
+    missing: Vec<String>,
+}
+
+/// Tries the attacks in their order, judges, and makes the guest what it was.
+pub(crate) fn round(guest: &mut Guest, attacks: &[&Attack]) -> Result<Outcome> {
+    let scene = guest.kept::<Scene>()?;
+    let names: Vec<&str> = attacks.iter().map(|attack| attack.name).collect();
+    let before = look(guest)?;
+    ensure!(
+        before.listed == "allowed" && before.trust == "trusted" && before.missing_nothing_new(),
+        "before `{}`: {before:?}",
+        names.join("`, `")
+    );
+    let mut said = Vec::new();
+    let judged = attacks
+        .iter()
+        .try_for_each(|attack| attempt(guest, attack).map(|line| said.push(line)))
+        .and_then(|()| settle(guest, &scene, &before))
+        .with_context(|| format!("after `{}` ({})", names.join("`, `"), said.join("; ")));
+    let outcome = judged?;
+    scene
+        .restore(guest, attacks)
+        .with_context(|| format!("cleaning up after `{}`", names.join("`, `")))?;
+    Ok(outcome)
+}
+
+/// What is to be seen now. Bounded: a daemon that is there and does not answer is nobody.
+pub(super) fn look(guest: &mut Guest) -> Result<Seen> {
+    let argv = [STORM, "once", &leaf("judge"), UNLISTED, LISTED];
+    let tried = guest.run(&argv)?.ok().context("trying work in the zone")?;
+    let tried = tried.text();
+    let (unlisted, listed) = tried
+        .split_once('\n')
+        .with_context(|| format!("trying work in the zone: `{tried}`"))?;
+    let answer = guest.run(&["timeout", "10", "governor", "status", "--json"])?;
+    let said = status::parse(&answer).ok();
+    Ok(Seen {
+        listed: listed.to_owned(),
+        unlisted: unlisted.to_owned(),
+        trust: said
+            .as_ref()
+            .map_or_else(|| "nobody".into(), |said| said.trust()),
+        trips: said
+            .as_ref()
+            .map(|said| said.text(&["epochs", "trips"]))
+            .unwrap_or_default(),
+        missing: said.map(|said| said.missing()).unwrap_or_default(),
+    })
+}
+
+impl Seen {
+    fn missing_nothing_new(&self) -> bool {
+        !self.missing.contains(&"guard".to_owned())
+    }
+
+    /// Whether this is an end; nothing: it may still become one.
+    fn outcome(&self, before: &Self) -> Option<Outcome> {
+        match (self.listed.as_str(), self.trust.as_str()) {
+            ("allowed", "trusted") if self == before => Some(Outcome::Unchanged),
+            ("denied", "locked" | "degraded" | "nobody") => Some(Outcome::TrustLost),
+            _ => None,
+        }
+    }
+}
+
+/// One attack; says how its command ended.
+fn attempt(guest: &mut Guest, attack: &Attack) -> Result<String> {
+    let script = format!("{PRELUDE}{}", attack.does);
+    if attack.leaves == Leaves::NoProcess {
+        // It ends whoever would answer.
+        drop(guest.sh(&script));
+        guest.agent_again()?;
+        return Ok(format!("`{}` ended every process", attack.name));
+    }
+    let output = guest.run(&["timeout", "-k", "5", ATTACK_BOUND, "sh", "-c", &script])?;
+    let line = format!(
+        "`{}` ({:?}) ended with {} {} {}",
+        attack.name,
+        attack.row,
+        output.code,
+        output.text(),
+        output.errors()
+    );
+    match attack.ends {
+        Ends::Refused => ensure!(output.code != 0, "it was done: {line}"),
+        Ends::Either => {}
+    }
+    Ok(line)
+}
+
+/// Looks until it has come to an end.
+fn settle(guest: &mut Guest, scene: &Scene, before: &Seen) -> Result<Outcome> {
+    let end = Instant::now() + BOUND;
+    loop {
+        let seen = look(guest)?;
+        let passed = scene.passed(guest)?;
+        ensure!(
+            seen.unlisted == "denied" && passed == 0,
+            "what no policy lists was started, {passed} times by the watcher: {seen:?}"
+        );
+        if let Some(outcome) = seen.outcome(before) {
+            return Ok(outcome);
+        }
+        if Instant::now() > end {
+            bail!("neither as it was nor trust lost: {seen:?}, before it {before:?}");
+        }
+        // An appraisal ends when the daemon has heard of everything up to then. Without a daemon there is
+        // nothing to wait on but its return and the end of the lease.
+        guest.sh("timeout 10 governor attest now > /dev/null 2>&1 || sleep 0.5")?;
+    }
+}
+
+/// Seconds that one attack's command may take.
+const ATTACK_BOUND: &str = "60";
+/// A lease, a daemon that is started again, an appraisal, in an emulated guest on a busy host.
+const BOUND: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(listed: &str, trust: &str, trips: &str) -> Seen {
+        Seen {
+            listed: listed.into(),
+            unlisted: "denied".into(),
+            trust: trust.into(),
+            trips: trips.into(),
+            missing: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn two_ends_and_no_third() {
+        let before = seen("allowed", "trusted", "3");
+        let outcome = |listed, trust, trips| seen(listed, trust, trips).outcome(&before);
+        assert_eq!(outcome("allowed", "trusted", "3"), Some(Outcome::Unchanged));
+        for trust in ["locked", "degraded", "nobody"] {
+            assert_eq!(outcome("denied", trust, "4"), Some(Outcome::TrustLost));
+            assert_eq!(outcome("allowed", trust, "3"), None);
+        }
+        // An alarm that costs nothing, and work that is denied while all is said to be well.
+        assert_eq!(outcome("allowed", "trusted", "4"), None);
+        assert_eq!(outcome("denied", "trusted", "3"), None);
+        assert_eq!(outcome("no such file", "locked", "3"), None);
+        let mut other = seen("allowed", "trusted", "3");
+        other.missing.push("guard".into());
+        assert_eq!(other.outcome(&before), None);
+    }
+}

@@ -1,0 +1,176 @@
+//! Storms: programs started as fast as the guest can, allowed and denied ones at once, while policies are
+//! loaded and the daemon is killed.
+//!
+//! Promises: not one denied try is started; not one allowed try fails, for the lease holds all the time;
+//! each try is counted by who makes it, and the kernel's own counts, as `governor status` shows them, agree
+//! to the last one.
+
+use super::scene::{LISTED, STORM, UNLISTED, leaf};
+use crate::{
+    cases::daemon,
+    guest::{Guest, JobId},
+    kit::{Kit, Spec},
+    status,
+};
+use anyhow::{Context as _, Result, ensure};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+
+/// Has so many tries of each kind made, and says in a line what came of them.
+pub(super) fn rage(guest: &mut Guest, kit: &Kit, tries: u64) -> Result<String> {
+    let spec = lasting(guest)?;
+    kit.load(guest, &spec)?;
+    let of_allowed = counted(guest, LISTED, "allowed")?;
+    let of_denied = counted(guest, UNLISTED, "denied")?;
+    let before = counts(guest)?;
+    let number = tries.to_string();
+    let denied = begin(guest, UNLISTED, &number)?;
+    let allowed = begin(guest, LISTED, &number)?;
+    let mut disturbed = (0, 0);
+    for job in [denied, allowed] {
+        for step in 1..STEPS {
+            // What a storm says now and then; a multiple of how often it does.
+            let at = (tries * step / STEPS)
+                .next_multiple_of(TOLD_EVERY)
+                .min(tries);
+            if !at.is_multiple_of(TOLD_EVERY) {
+                continue;
+            }
+            guest.wait_for_output(job, format!("at {at}\n").as_bytes(), BOUND)?;
+            if step % 2 == 0 {
+                kill_daemon(guest)?;
+                disturbed.1 += 1;
+            } else {
+                let dir = kit.signed(&spec)?;
+                kit.offer(guest, &dir)?
+                    .ok()
+                    .context("loading a policy in the storm")?;
+                disturbed.0 += 1;
+            }
+        }
+    }
+    let denied = end(guest, denied)?;
+    let allowed = end(guest, allowed)?;
+    let after = counts(guest)?;
+    let lost = status::of(guest)?.number(&["losses", "denials"]);
+    let mut said = format!(
+        "denied: {denied:?}; allowed: {allowed:?}; {} policies loaded and {} daemons killed meanwhile; \
+         {lost} denials told by number only",
+        disturbed.0, disturbed.1
+    );
+    ensure!(
+        denied == Counts::of(&[tries, 0, tries, 0]),
+        "what no policy lists: {said}"
+    );
+    ensure!(
+        allowed == Counts::of(&[tries, tries, 0, 0]),
+        "what policy lists, on a lease that holds: {said}"
+    );
+    let reasons: Vec<&String> = of_allowed.keys().chain(of_denied.keys()).collect();
+    for reason in reasons {
+        let at = |counts: &BTreeMap<String, u64>| counts.get(reason).copied().unwrap_or(0);
+        let (seen, expected) = (
+            at(&after) - at(&before),
+            tries * (at(&of_allowed) + at(&of_denied)),
+        );
+        let _infallible = write!(said, "; the kernel counted {seen} `{reason}`");
+        ensure!(seen == expected, "{said}, and {expected} were made");
+    }
+    kit.trusted(guest)?;
+    Ok(said)
+}
+
+/// What one who makes tries counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counts {
+    tries: u64,
+    allowed: u64,
+    denied: u64,
+    void: u64,
+}
+
+impl Counts {
+    const fn of(&[tries, allowed, denied, void]: &[u64; 4]) -> Self {
+        Self {
+            tries,
+            allowed,
+            denied,
+            void,
+        }
+    }
+}
+
+fn lasting(guest: &mut Guest) -> Result<Spec> {
+    Ok(Spec {
+        planner: guest.run(&["governor", "measure", LISTED])?.ok()?.text(),
+        lease: "300s",
+        every: "5s",
+        on_revoke: "deny",
+        ..Spec::default()
+    })
+}
+
+/// By how much one try raises which of the kernel's counts.
+fn counted(guest: &mut Guest, program: &str, expected: &str) -> Result<BTreeMap<String, u64>> {
+    let before = counts(guest)?;
+    let said = guest.run(&[STORM, "once", &leaf("once"), program])?.ok()?;
+    ensure!(said.text() == expected, "`{program}`: {}", said.text());
+    let raised: BTreeMap<String, u64> = counts(guest)?
+        .into_iter()
+        .map(|(reason, count)| {
+            let earlier = before.get(&reason).copied().unwrap_or(0);
+            (reason, count - earlier)
+        })
+        .filter(|(_, raised)| *raised > 0)
+        .collect();
+    ensure!(!raised.is_empty(), "nothing counted `{program}`");
+    Ok(raised)
+}
+
+fn counts(guest: &mut Guest) -> Result<BTreeMap<String, u64>> {
+    Ok(status::of(guest)?.counts())
+}
+
+fn begin(guest: &mut Guest, program: &str, tries: &str) -> Result<JobId> {
+    let job = guest.spawn(&[STORM, "storm", &leaf("storm"), program, tries])?;
+    guest.wait_for_output(job, b"at 1\n", BOUND)?;
+    Ok(job)
+}
+
+fn end(guest: &mut Guest, job: JobId) -> Result<Counts> {
+    let said = guest.wait(job, BOUND)?.ok()?.text();
+    let over = said
+        .lines()
+        .find_map(|line| line.strip_prefix("over "))
+        .with_context(|| format!("a storm that did not end: {said}"))?;
+    let numbers: Vec<u64> = over
+        .split_whitespace()
+        .filter_map(|word| word.split_once('=')?.1.parse().ok())
+        .collect();
+    let numbers: Option<&[u64; 4]> = numbers.as_slice().try_into().ok();
+    let numbers = numbers.with_context(|| format!("reading `{over}`"))?;
+    Ok(Counts::of(numbers))
+}
+
+/// Ends the daemon and waits for another.
+fn kill_daemon(guest: &mut Guest) -> Result<()> {
+    let show = ["systemctl", "show", "governor", "--value", "-p", "MainPID"];
+    let pid = guest.run(&show)?.ok()?.text();
+    guest
+        .run(&["systemctl", "kill", "-s", "KILL", "governor"])?
+        .ok()?;
+    daemon::wait_until(
+        guest,
+        &format!(
+            "now=$(systemctl show governor --value -p MainPID); test $now != {pid} && test $now != 0 \
+             && systemctl is-active --quiet governor"
+        ),
+    )
+    .context("waiting for another daemon in the storm")
+}
+
+/// How often a storm is disturbed, and one more.
+const STEPS: u64 = 6;
+/// How often the probe says how far it is.
+const TOLD_EVERY: u64 = 500;
+/// A whole storm in an emulated guest.
+const BOUND: Duration = Duration::from_secs(3600);

@@ -1,0 +1,123 @@
+//! What root tries against an armed gate, one after the other and in pairs, under the one judge of
+//! [`crate::attacks`]. Those that the suite `guard` tries alone come here only in pairs. What is left out
+//! here for the time it takes is tried with `--full`, and all pairs by `cargo xtask soak`.
+
+use super::{Case, Suite};
+use crate::{
+    attacks::{self, Attack, Ends, Leaves, judge, scene},
+    guest::{BootOptions, Guest},
+    image::Kernel,
+};
+use anyhow::{Context as _, Result, bail, ensure};
+use std::sync::atomic::Ordering;
+
+pub(crate) const SUITE: Suite = Suite {
+    name: "attacks",
+    options: BootOptions::new,
+    everywhere: true,
+    prepare: |guest| scene::set(guest).map(drop),
+    cases: &[
+        Case {
+            name: "each_alone_ends_refused_or_costs_trust",
+            run: |guest| {
+                let rounds = alone(guest);
+                each(guest, &rounds)
+            },
+        },
+        Case {
+            name: "so_do_pairs_of_them",
+            run: |guest| {
+                let pairs = attacks::slice_of_pairs(if full() { ALL_PAIRS } else { PAIRS });
+                let rounds: Vec<Vec<&Attack>> = pairs.iter().map(|pair| pair.to_vec()).collect();
+                each(guest, &rounds)
+            },
+        },
+        Case {
+            name: "so_do_those_that_end_every_process",
+            run: |guest| each(guest, &severing()),
+        },
+        Case {
+            name: "storms_are_counted_to_the_last_try",
+            run: |guest| {
+                let scene = guest.kept::<scene::Scene>()?;
+                println!("    {}", scene.storm(guest, TRIES)?);
+                Ok(())
+            },
+        },
+        Case {
+            name: "the_kernel_reported_no_fault",
+            run: no_fault,
+        },
+    ],
+};
+
+/// All that must be refused, which is soon seen; of those that may be done, which mostly end with a lease,
+/// one in three on each kernel, another third on the other.
+fn alone(guest: &Guest) -> Vec<Vec<&'static Attack>> {
+    let fits = |attack: &&Attack| !attack.guarded && attack.leaves == Leaves::Nothing;
+    let (refused, either): (Vec<_>, Vec<_>) = attacks::all()
+        .into_iter()
+        .filter(fits)
+        .partition(|attack| attack.ends == Ends::Refused);
+    let (first, step) = match (full(), guest.kernel() == Kernel::NEWEST.name()) {
+        (true, _) => (0, 1),
+        (false, true) => (0, THIRD),
+        (false, false) => (1, THIRD),
+    };
+    let either = either.into_iter().skip(first).step_by(step);
+    refused.into_iter().chain(either).map(|a| vec![a]).collect()
+}
+
+fn full() -> bool {
+    super::crash::FULL.load(Ordering::Relaxed)
+}
+
+fn severing() -> Vec<Vec<&'static Attack>> {
+    let fits = |attack: &&Attack| attack.leaves == Leaves::NoProcess;
+    let all = attacks::all().into_iter().filter(fits);
+    all.map(|attack| vec![attack]).collect()
+}
+
+/// Goes on after one that failed as long as the guest can be made what it was, so that one run names them
+/// all.
+fn each(guest: &mut Guest, rounds: &[Vec<&Attack>]) -> Result<()> {
+    let mut failed = Vec::new();
+    let mut ends = std::collections::BTreeMap::<&str, usize>::new();
+    for round in rounds {
+        match judge::round(guest, round) {
+            Ok(judge::Outcome::Unchanged) => *ends.entry("unchanged").or_default() += 1,
+            Ok(judge::Outcome::TrustLost) => *ends.entry("trust lost").or_default() += 1,
+            Err(error) => {
+                let whole = format!("{error:#}");
+                println!("    {whole}");
+                failed.push(whole);
+                let scene = guest.kept::<scene::Scene>()?;
+                // Whatever it left, a boot takes back what undoing cannot.
+                if scene.restore(guest, round).is_err() {
+                    scene.again(guest).context("rebooting after it")?;
+                }
+            }
+        }
+    }
+    println!("    {} rounds: {ends:?}", rounds.len());
+    if failed.is_empty() {
+        return Ok(());
+    }
+    bail!("{} failed:\n    {}", failed.len(), failed.join("\n    "))
+}
+
+/// Denials may be lost here: the watcher makes more of them than fit while no daemon reads.
+fn no_fault(guest: &mut Guest) -> Result<()> {
+    let log = guest
+        .sh("dmesg | grep -E 'BUG:|Oops|WARNING:|general protection' || true")?
+        .text();
+    ensure!(log.is_empty(), "{log}");
+    Ok(())
+}
+
+/// How many tries of each kind make a storm here.
+const TRIES: u64 = 3_000;
+/// How many pairs fit.
+const PAIRS: usize = 8;
+const ALL_PAIRS: usize = 60;
+const THIRD: usize = 3;

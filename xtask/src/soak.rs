@@ -1,0 +1,187 @@
+//! `cargo xtask soak`: what takes hours. Every attack, every ordered pair of them, and storms at their full
+//! count, in guests. The parts that fit into minutes are in the suite `attacks`.
+//!
+//! Rounds are numbered, so that a run can go on where another stopped (`--from`); what a number stands for
+//! changes only with the table of attacks. The last line is always `N passed, N failed`.
+
+use crate::{
+    attacks::{self, Attack, judge, scene},
+    compile, dist,
+    guest::{BootOptions, Guest},
+    image::{self, Kernel, Wanted},
+    tools,
+};
+use anyhow::{Context as _, Result};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only this kernel; otherwise one after the other.
+    #[arg(long, value_enum)]
+    kernel: Option<Kernel>,
+    /// Only the attacks, or only the storms.
+    #[arg(long, value_enum)]
+    part: Option<Part>,
+    /// The round of attacks to begin with.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    from: u32,
+    /// How many rounds of attacks; otherwise all that are left.
+    #[arg(long)]
+    count: Option<u32>,
+    /// Take every so many-th round only: a sample of all of them.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    every: u32,
+    /// How often each kind of work is tried in a storm.
+    #[arg(long, default_value_t = 80_000, value_parser = clap::value_parser!(u64).range(500..))]
+    tries: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Attacks,
+    Storms,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    tools::need(tools::Group::Guest)?;
+    dist::build()?;
+    compile::probes()?;
+    let kernels = args
+        .kernel
+        .map_or_else(|| Kernel::ALL.to_vec(), |kernel| vec![kernel]);
+    let mut tally = Tally::default();
+    for kernel in kernels {
+        image::prepare(&Wanted::Debian(kernel))?;
+        if args.part != Some(Part::Storms) {
+            walk(kernel, args, &mut tally);
+        }
+        if args.part != Some(Part::Attacks) {
+            storm(kernel, args.tries, &mut tally);
+        }
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    let good = tally.failed == 0 && tally.passed > 0;
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Each attack alone, then each after each.
+fn rounds() -> Vec<Vec<&'static Attack>> {
+    let alone = attacks::all().into_iter().map(|attack| vec![attack]);
+    let pairs = attacks::pairs().into_iter().map(|pair| pair.to_vec());
+    alone.chain(pairs).collect()
+}
+
+fn walk(kernel: Kernel, args: &Args, tally: &mut Tally) {
+    let rounds = rounds();
+    let all = rounds.len();
+    let wanted = rounds
+        .iter()
+        .zip(1..)
+        .skip(args.from.saturating_sub(1) as usize)
+        .step_by(args.every as usize)
+        .take(args.count.map_or(all, |count| count as usize));
+    let wanted: Vec<(&Vec<&Attack>, usize)> = wanted.collect();
+    let since = Instant::now();
+    let mut slot = None;
+    for (done, (round, number)) in wanted.iter().enumerate() {
+        if done % ROUNDS_PER_GUEST == 0 {
+            slot = None;
+        }
+        let began = Instant::now();
+        let names: Vec<&str> = round.iter().map(|attack| attack.name).collect();
+        let name = format!("{} {number}/{all} {}", kernel.name(), names.join(", "));
+        let outcome = one(kernel, round, &mut slot);
+        let took = began.elapsed().as_secs_f32();
+        match outcome {
+            Ok(outcome) => {
+                let end = match outcome {
+                    judge::Outcome::Unchanged => "unchanged",
+                    judge::Outcome::TrustLost => "trust lost",
+                };
+                println!("ok {name}: {end} ({took:.1}s)");
+                tally.passed += 1;
+            }
+            Err(error) => {
+                println!("FAILED {name} ({took:.1}s)\n    {error:#}");
+                tally.failed += 1;
+                // The next round is not to suffer for it.
+                slot = None;
+            }
+        }
+        let left = wanted.len() - done - 1;
+        if left > 0 && (done + 1) % TOLD_EVERY == 0 {
+            let each = since.elapsed() / u32::try_from(done + 1).unwrap_or(u32::MAX);
+            let rest = each * u32::try_from(left).unwrap_or(u32::MAX);
+            eprintln!(
+                "... {left} rounds left on {}, about {} min; go on with --from {}",
+                kernel.name(),
+                rest.as_secs() / 60,
+                number + args.every as usize
+            );
+        }
+    }
+}
+
+/// One round, in the guest of those before it if it is still good.
+fn one(kernel: Kernel, round: &[&Attack], slot: &mut Option<Guest>) -> Result<judge::Outcome> {
+    let guest = match slot {
+        Some(guest) => guest,
+        None => {
+            let mut guest = Guest::boot(&BootOptions::new(kernel))?;
+            scene::set(&mut guest).context("preparing a guest")?;
+            slot.insert(guest)
+        }
+    };
+    let outcome = judge::round(guest, round)?;
+    match guest.take_fault() {
+        Some(line) => Err(anyhow::anyhow!("the kernel reported `{line}`")),
+        None => Ok(outcome),
+    }
+}
+
+fn storm(kernel: Kernel, tries: u64, tally: &mut Tally) {
+    let since = Instant::now();
+    let outcome = (|| {
+        let mut options = BootOptions::new(kernel);
+        options.timeout = STORM_BOUND;
+        let mut guest = Guest::boot(&options)?;
+        scene::set(&mut guest)?.storm(&mut guest, tries)
+    })();
+    let took = since.elapsed().as_secs();
+    match outcome {
+        Ok(said) => {
+            println!(
+                "ok {} storms of {tries} ({took} s)\n    {said}",
+                kernel.name()
+            );
+            tally.passed += 1;
+        }
+        Err(error) => {
+            println!(
+                "FAILED {} storms of {tries} ({took} s)\n    {error:#}",
+                kernel.name()
+            );
+            tally.failed += 1;
+        }
+    }
+}
+
+/// A ledger only grows, and a daemon reads all of it when it starts.
+const ROUNDS_PER_GUEST: usize = 150;
+/// How often is said how much is left.
+const TOLD_EVERY: usize = 20;
+/// For commands while a storm takes the processors.
+const STORM_BOUND: Duration = Duration::from_secs(300);
