@@ -61,10 +61,29 @@ impl Anchor {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(context),
         };
-        let written: Written = toml::from_str(&text).with_context(context)?;
-        let digest = Digest::from_hex(&written.head)
-            .context("its head is not a digest")
-            .with_context(context)?;
+        Anchored::parse(&text).map(Some).with_context(context)
+    }
+
+    /// Replaces it, durably.
+    pub(crate) fn write(&self, anchored: &Anchored) -> Result<()> {
+        let context = || format!("writing the ledger's anchor `{}`", self.path.display());
+        let text = anchored.write().with_context(context)?;
+        let dir = self.path.parent().unwrap_or(Path::new("/"));
+        let mut file = tempfile::NamedTempFile::new_in(dir).with_context(context)?;
+        file.write_all(text.as_bytes()).with_context(context)?;
+        file.as_file().sync_data().with_context(context)?;
+        file.persist(&self.path).with_context(context)?;
+        File::open(dir)
+            .and_then(|dir| dir.sync_all())
+            .with_context(context)
+    }
+}
+
+impl Anchored {
+    /// Reads what [`Self::write`] wrote.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let written: Written = toml::from_str(text)?;
+        let digest = Digest::from_hex(&written.head).context("its head is not a digest")?;
         let broken = written.broken.map(|broken| {
             // A name that is not known here is a flaw all the same.
             let flaw = Flaw::from_name(&broken.flaw).unwrap_or(Flaw::Contradicting);
@@ -74,29 +93,20 @@ impl Anchor {
             size: written.size,
             digest,
         };
-        Ok(Some(Anchored { head, broken }))
+        Ok(Self { head, broken })
     }
 
-    /// Replaces it, durably.
-    pub(crate) fn write(&self, anchored: &Anchored) -> Result<()> {
-        let context = || format!("writing the ledger's anchor `{}`", self.path.display());
+    /// The anchor's text.
+    pub(crate) fn write(&self) -> Result<String> {
         let written = Written {
-            size: anchored.head.size,
-            head: anchored.head.digest.to_string(),
-            broken: anchored.broken.as_ref().map(|(flaw, detail)| WrittenFlaw {
+            size: self.head.size,
+            head: self.head.digest.to_string(),
+            broken: self.broken.as_ref().map(|(flaw, detail)| WrittenFlaw {
                 flaw: flaw.name().to_owned(),
                 detail: detail.clone(),
             }),
         };
-        let text = toml::to_string(&written).with_context(context)?;
-        let dir = self.path.parent().unwrap_or(Path::new("/"));
-        let mut file = tempfile::NamedTempFile::new_in(dir).with_context(context)?;
-        file.write_all(text.as_bytes()).with_context(context)?;
-        file.as_file().sync_data().with_context(context)?;
-        file.persist(&self.path).with_context(context)?;
-        File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .with_context(context)
+        Ok(toml::to_string(&written)?)
     }
 }
 

@@ -15,6 +15,8 @@ pub mod control;
 pub mod daemon;
 #[cfg(feature = "fault-points")]
 mod fault;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod gate;
 pub mod ledger;
 pub mod memory;

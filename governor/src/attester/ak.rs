@@ -33,7 +33,7 @@ pub(super) struct Loaded {
 
 /// What the file holds.
 #[derive(Debug, PartialEq, Eq)]
-struct Blobs {
+pub(super) struct Blobs {
     parent: Parent,
     /// TPM2B_PRIVATE without its size: encrypted by the TPM.
     private: Vec<u8>,
@@ -43,7 +43,7 @@ struct Blobs {
 
 /// Which endorsement key the attestation key is under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Parent {
+pub(super) enum Parent {
     Ecc = 1,
     Rsa = 2,
 }
@@ -183,7 +183,7 @@ impl Parent {
 
 impl Blobs {
     /// A header, the kind of parent, and both areas behind their 16-bit lengths.
-    fn bytes(&self) -> Result<Vec<u8>> {
+    pub(super) fn bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = HEADER.to_vec();
         bytes.push(self.parent as u8);
         for area in [&self.private, &self.public] {
@@ -193,7 +193,7 @@ impl Blobs {
         Ok(bytes)
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
         let rest = bytes
             .strip_prefix(HEADER)
             .context("it is not an attestation key")?;

@@ -116,7 +116,7 @@ pub fn verify(
     ))
 }
 
-fn write_pcrs(pcrs: &BTreeMap<u8, Digest>) -> String {
+pub(super) fn write_pcrs(pcrs: &BTreeMap<u8, Digest>) -> String {
     let mut text = "[pcr]\n".to_owned();
     for (pcr, value) in pcrs {
         // Writing to a string cannot fail.
@@ -126,7 +126,7 @@ fn write_pcrs(pcrs: &BTreeMap<u8, Digest>) -> String {
 }
 
 /// The grammar of reference values, which must name no key.
-fn read_pcrs(text: &str) -> Result<BTreeMap<u8, Digest>> {
+pub(super) fn read_pcrs(text: &str) -> Result<BTreeMap<u8, Digest>> {
     let values = ReferenceValues::parse(text)?;
     ensure!(
         values.ak_names().is_empty(),

@@ -20,6 +20,8 @@ use tokio::sync::oneshot;
 
 mod ak;
 pub mod files;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod tpm;
 
 pub use tpm::{Ak, Quoted, Tpm, silence_library_log};

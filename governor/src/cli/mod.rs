@@ -10,6 +10,8 @@ mod disarm;
 mod doctor;
 mod events;
 mod explain;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod generate;
 mod hold;
 mod measure;

@@ -64,12 +64,12 @@ pub(super) fn run(globals: &Globals, args: Args) -> Done {
 
 /// Whom the command runs as, as written on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum User {
+pub(super) enum User {
     Name(String),
     Id(u32),
 }
 
-fn user(text: &str) -> Result<User, String> {
+pub(super) fn user(text: &str) -> Result<User, String> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return match text.parse() {
             // The kernel reads this one as "leave it as it is".

@@ -9,6 +9,8 @@ pub mod client;
 pub mod command;
 mod connection;
 pub mod failure;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod holding;
 pub mod json;
 mod parse;

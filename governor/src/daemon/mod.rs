@@ -13,6 +13,8 @@ mod events;
 mod execute;
 mod explain;
 mod foreseen;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod holding;
 mod loading;
 mod names;

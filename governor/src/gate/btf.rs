@@ -116,7 +116,7 @@ impl Types {
             .is_some_and(|rest| rest.first() == Some(&0))
     }
 
-    fn parse(data: Vec<u8>) -> Option<Self> {
+    pub(super) fn parse(data: Vec<u8>) -> Option<Self> {
         if u16::from_le_bytes(data.get(..2)?.try_into().ok()?) != MAGIC {
             return None;
         }

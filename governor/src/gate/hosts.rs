@@ -214,14 +214,14 @@ fn range(line: &str) -> Option<(u64, u64)> {
     Some((number(from)?, number(to)?))
 }
 
-struct Mount {
-    device: u32,
-    point: String,
+pub(super) struct Mount {
+    pub(super) device: u32,
+    pub(super) point: String,
 }
 
 /// `mountinfo`: id, parent, device, root, mount point, and more that is not needed. Spaces in names
 /// are written `\040`; no name that is looked for has one.
-fn mounts(text: &str) -> impl Iterator<Item = Mount> + '_ {
+pub(super) fn mounts(text: &str) -> impl Iterator<Item = Mount> + '_ {
     text.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(2);
         let device = device(fields.next()?)?;

@@ -8,6 +8,8 @@
 
 mod btf;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod guard;
 mod hosts;
 mod keep;

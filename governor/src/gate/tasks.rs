@@ -58,7 +58,7 @@ impl Gate {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Vec<Carrier>, GateError> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Carrier>, GateError> {
     let broken =
         |what: &str| GateError::Invalid(format!("listing tasks that carry labels: {what}"));
     let mut carriers = Vec::new();

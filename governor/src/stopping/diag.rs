@@ -21,7 +21,7 @@ pub(crate) struct Socket {
     family: u8,
     protocol: u8,
     /// Ports, addresses, interface and cookie, as they came.
-    id: [u8; ID],
+    pub(super) id: [u8; ID],
     /// Zero: no process has it open.
     pub(crate) inode: u32,
     /// The cgroup it was made in; zero: unknown.
@@ -155,7 +155,7 @@ fn request(family: u8, protocol: u8, states: u32, id: &[u8; ID]) -> Vec<u8> {
 }
 
 /// `struct inet_diag_msg` and the attributes after it.
-fn described(protocol: u8, payload: &[u8]) -> io::Result<Socket> {
+pub(super) fn described(protocol: u8, payload: &[u8]) -> io::Result<Socket> {
     let mut rest = payload;
     let [family, _state, _timer, _retransmissions] = take(&mut rest)?;
     let id = take(&mut rest)?;
@@ -184,14 +184,14 @@ fn described(protocol: u8, payload: &[u8]) -> io::Result<Socket> {
 }
 
 /// One netlink message.
-struct Message<'a> {
+pub(super) struct Message<'a> {
     kind: u16,
     sequence: u32,
-    payload: &'a [u8],
+    pub(super) payload: &'a [u8],
 }
 
 impl<'a> Message<'a> {
-    fn next(bytes: &mut &'a [u8]) -> io::Result<Option<Self>> {
+    pub(super) fn next(bytes: &mut &'a [u8]) -> io::Result<Option<Self>> {
         let whole = *bytes;
         if whole.is_empty() {
             return Ok(None);
@@ -212,7 +212,7 @@ impl<'a> Message<'a> {
     }
 
     /// What NLMSG_ERROR and NLMSG_DONE begin with: zero, or an error number, negated.
-    fn status(&self) -> io::Result<()> {
+    pub(super) fn status(&self) -> io::Result<()> {
         let mut rest = self.payload;
         match i32::from_ne_bytes(take(&mut rest)?) {
             0 => Ok(()),

@@ -13,6 +13,8 @@
 
 mod diag;
 mod finding;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod mark;
 mod networks;
 mod process;

@@ -50,8 +50,11 @@ pub(super) struct Elf {
 
 /// Reads an ELF file; `None`: it is none, or none that can be loaded.
 pub(super) fn read(file: File) -> Option<Elf> {
-    let cache = ReadCache::new(file);
-    let data = &cache;
+    of_any_class(&ReadCache::new(file))
+}
+
+/// Reads an ELF file, wherever its bytes are.
+pub(super) fn of_any_class<'a>(data: impl ReadRef<'a>) -> Option<Elf> {
     let ident = data.read_bytes_at(0, 6).ok()?;
     match (ident.get(..4)?, ident.get(4)?) {
         (magic, class) if magic != elf::ELFMAG || *class == elf::ELFCLASSNONE => None,

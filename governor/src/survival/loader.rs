@@ -188,7 +188,7 @@ fn matching(root: &Root, file: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// Whether a name fits a pattern with at most one star, which is all that configurations use.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(super) fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
         Some((begin, end)) => {

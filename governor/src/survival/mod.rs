@@ -7,6 +7,8 @@
 
 mod collect;
 mod elf;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod grammar;
 mod loader;
 mod measured;
