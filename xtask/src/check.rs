@@ -200,6 +200,7 @@ const CRATES: &[&str] = &[
     "governor",
     "governor-verifier",
     "xtask",
+    "fuzz",
 ];
 const ENGINE: &str = "governor-core/src/engine/mod.rs";
 const LONGEST: usize = 500;
@@ -208,6 +209,7 @@ const LONGEST: usize = 500;
 const HOMES: &[(&str, &str)] = &[
     ("aya", "governor/src/gate/"),
     ("tss_esapi", "governor/src/attester/"),
+    ("libfuzzer_sys", "fuzz/"),
 ];
 
 /// What would make a decision depend on more than its inputs.
@@ -242,6 +244,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
             "governor-core",
             "governor",
             "governor-verifier",
+            "governor-fuzz",
         ],
     ),
 ];

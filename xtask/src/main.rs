@@ -11,6 +11,7 @@ mod check;
 mod compile;
 mod dist;
 mod ebpf;
+mod fuzz;
 mod guest;
 mod image;
 mod install;
@@ -48,6 +49,8 @@ enum Verb {
     Vm(vm::Args),
     /// Measure how fast trust goes, what stopping takes and what the daemon costs.
     Bench(bench::Args),
+    /// Put bytes that nobody chose before every parser of bytes from outside.
+    Fuzz(fuzz::Args),
     /// Check format, lints, import direction and file shape.
     Check,
     /// Build the Debian package.
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Verb::Soak(args) => soak::run(&args),
         Verb::Vm(args) => vm::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Fuzz(args) => fuzz::command(&args),
         Verb::Check => check::run(),
         Verb::Dist => dist::build().map(|deb| {
             println!("{}", deb.display());

@@ -1,11 +1,12 @@
-//! `cargo xtask test`: the pure tests, then the guest tests on both kernels side by side. Nothing is
+//! `cargo xtask test`: the pure tests, a bounded run of the fuzz targets, then the guest tests on both
+//! kernels side by side. Nothing is
 //! skipped in silence: what could not be built or booted counts as failed, and a run of zero tests is
 //! a failure. The last line is always `N passed, N failed`.
 
 use crate::cases::{self, Case, Suite};
 use crate::guest::Guest;
 use crate::image::{self, Kernel, Wanted};
-use crate::{compile, dist, ebpf, paths, process, tools};
+use crate::{compile, dist, ebpf, fuzz, paths, process, tools};
 use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,13 +16,13 @@ use std::time::{Duration, Instant};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only the pure tests, or only the guest tests.
+    /// Only the pure tests with the fuzz targets, or only the guest tests.
     #[arg(value_enum)]
     part: Option<Part>,
     /// Only this kernel.
     #[arg(long, value_enum)]
     kernel: Option<Kernel>,
-    /// Only tests whose name (`suite::case` for guest tests) contains this.
+    /// Only tests whose name (`suite::case` for guest tests, `fuzz::target` for targets) contains this.
     #[arg(long)]
     filter: Option<String>,
     /// Every point of every decision in the suite `crash`, and its storms at full length; this takes
@@ -37,9 +38,9 @@ enum Part {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    passed: usize,
-    failed: usize,
+pub(crate) struct Tally {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -47,20 +48,25 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut tally = Tally::default();
     if args.part != Some(Part::Vm) {
         tally.join("pure tests", pure(args.filter.as_deref()));
+        tally.join("fuzz targets", fuzz::bounded(args.filter.as_deref()));
     }
     if args.part != Some(Part::Unit) {
         tally.join("guest tests", guests(args));
     }
-    println!("{} passed, {} failed", tally.passed, tally.failed);
-    let good = tally.failed == 0 && tally.passed > 0;
-    Ok(if good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(tally.end())
 }
 
 impl Tally {
+    /// The last line, and what it comes to.
+    pub(crate) fn end(self) -> ExitCode {
+        println!("{} passed, {} failed", self.passed, self.failed);
+        if self.failed == 0 && self.passed > 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
+    }
+
     fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;

@@ -35,7 +35,8 @@ impl Group {
                 "xz-utils",
                 "zstd",
             ],
-            Self::Build => &["libtss2-dev", "pkg-config", "gcc", "libc6-dev"],
+            // g++ for the fuzzer that the fuzz targets are linked with.
+            Self::Build => &["libtss2-dev", "pkg-config", "gcc", "g++", "libc6-dev"],
             Self::EbpfDebian => &["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"],
             Self::BpfLinker => &[
                 "llvm-22-dev",

@@ -1,0 +1,4 @@
+//! Arguments of the command line.
+#![no_main]
+
+governor_fuzz::target!(arguments);

@@ -1,0 +1,4 @@
+//! The manifest of a policy.
+#![no_main]
+
+governor_fuzz::target!(bundle);

@@ -1,0 +1,4 @@
+//! Challenges, and the small texts of attestation.
+#![no_main]
+
+governor_fuzz::target!(challenge);

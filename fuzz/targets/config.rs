@@ -1,0 +1,4 @@
+//! The daemon's configuration.
+#![no_main]
+
+governor_fuzz::target!(config);

@@ -1,0 +1,4 @@
+//! All evidence, appraised.
+#![no_main]
+
+governor_fuzz::target!(evidence);

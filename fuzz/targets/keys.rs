@@ -1,0 +1,4 @@
+//! Lists of trusted keys.
+#![no_main]
+
+governor_fuzz::target!(keys);

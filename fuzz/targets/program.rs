@@ -1,0 +1,4 @@
+//! Programs and scripts, looked at for what they need.
+#![no_main]
+
+governor_fuzz::target!(program);

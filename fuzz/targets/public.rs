@@ -1,0 +1,4 @@
+//! The attestation key's public area.
+#![no_main]
+
+governor_fuzz::target!(public);

@@ -1,0 +1,4 @@
+//! What the TPM signed.
+#![no_main]
+
+governor_fuzz::target!(quote);

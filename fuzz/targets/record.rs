@@ -1,0 +1,4 @@
+//! What the kernel's rings and lists hold.
+#![no_main]
+
+governor_fuzz::target!(record);

@@ -1,0 +1,4 @@
+//! Reference values.
+#![no_main]
+
+governor_fuzz::target!(reference);

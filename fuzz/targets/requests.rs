@@ -1,0 +1,4 @@
+//! Requests to the daemon.
+#![no_main]
+
+governor_fuzz::target!(requests);

@@ -1,0 +1,4 @@
+//! The signature beside a quote.
+#![no_main]
+
+governor_fuzz::target!(signature);

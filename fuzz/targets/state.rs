@@ -1,0 +1,4 @@
+//! What the daemon keeps beside its ledger.
+#![no_main]
+
+governor_fuzz::target!(state);

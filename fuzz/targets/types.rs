@@ -1,0 +1,4 @@
+//! The kernel's types.
+#![no_main]
+
+governor_fuzz::target!(types);
