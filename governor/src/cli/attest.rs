@@ -36,6 +36,7 @@ pub(super) enum Verb {
     },
     /// Ask the daemon for a quote and write the evidence to a new directory
     Quote {
+        /// The directory to make
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
         /// 64 hexadecimal digits chosen by whoever will verify [default: the daemon's choice]
@@ -46,6 +47,7 @@ pub(super) enum Verb {
     Now,
     /// Appraise evidence in a directory
     Verify {
+        /// What `governor attest quote` wrote
         dir: PathBuf,
         /// The reference values
         #[arg(long, value_name = "FILE")]

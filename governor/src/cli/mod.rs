@@ -67,7 +67,7 @@ enum Verb {
     Status,
     /// Whether this host can enforce, and what to do if not
     Doctor,
-    /// Write, sign, check and load policies
+    /// Check, sign, show and load policies
     #[command(subcommand)]
     Policy(policy::Verb),
     /// The verdict now on a file, process, event or connection, and why
@@ -208,6 +208,24 @@ mod tests {
     #[test]
     fn the_grammar_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_and_argument_is_explained() {
+        fn silent(command: &clap::Command, found: &mut Vec<String>) {
+            let name = command.get_name();
+            if command.get_about().is_none() {
+                found.push(name.to_owned());
+            }
+            let arguments = command
+                .get_arguments()
+                .filter(|one| one.get_help().is_none());
+            found.extend(arguments.map(|one| format!("{name} {}", one.get_id())));
+            command.get_subcommands().for_each(|one| silent(one, found));
+        }
+        let mut found = Vec::new();
+        silent(&Cli::command(), &mut found);
+        assert_eq!(found, [""; 0]);
     }
 
     #[test]

@@ -26,10 +26,14 @@ use crate::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
-    /// Say what is wrong with a policy directory
-    Lint { dir: PathBuf },
+    /// Say what is wrong with a policy directory, signed or not
+    Lint {
+        /// The policy's directory
+        dir: PathBuf,
+    },
     /// Write SHA256SUMS and sign it
     Sign {
+        /// The policy's directory
         dir: PathBuf,
         /// An OpenSSH private key without passphrase; with one, use
         /// `ssh-keygen -Y sign -n governor-policy@v1 -f KEY SHA256SUMS`
@@ -38,6 +42,7 @@ pub(super) enum Verb {
     },
     /// Say whether a daemon with these trusted keys would accept the directory now
     Verify {
+        /// The policy's directory
         dir: PathBuf,
         /// OpenSSH public keys, one a line [default: as configured]
         #[arg(long)]
@@ -47,11 +52,17 @@ pub(super) enum Verb {
         threshold: Option<u32>,
     },
     /// Say what this host cannot go on without and the directory's survival set lacks
-    CheckSurvival { dir: PathBuf },
+    CheckSurvival {
+        /// The policy's directory
+        dir: PathBuf,
+    },
     /// Print the policy in force
     Show,
     /// Put a signed directory in force
-    Reload { dir: PathBuf },
+    Reload {
+        /// The policy's directory
+        dir: PathBuf,
+    },
 }
 
 pub(super) fn policy(globals: &Globals, verb: Verb) -> Done {
