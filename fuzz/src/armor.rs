@@ -19,6 +19,14 @@ pub fn check(bytes: &[u8]) -> bool {
             .iter()
             .filter_map(|(_, signature)| signature.to_pem(LineEnding::LF).ok())
             .collect();
+        // Nothing but white space at the ends of lines, and empty lines between, is free to choose.
+        let text = String::from_utf8_lossy(bytes);
+        let lines = text.lines().map(str::trim_end);
+        let plain: String = lines
+            .filter(|line| !line.is_empty())
+            .map(|line| format!("{line}\n"))
+            .collect();
+        assert_eq!(written, plain);
         let again = blocks(written.as_bytes()).map(without_lines);
         assert_eq!(again, Ok(without_lines(found.clone())));
     }

@@ -131,7 +131,7 @@ mod tests {
     fn what_must_hold_holds_of_seeds_that_are_cut_or_changed() {
         for (_, check, seeds) in TARGETS {
             for seed in seeds() {
-                let step = seed.len() / 24 + 1;
+                let step = seed.len() / 12 + 1;
                 for at in (0..seed.len()).step_by(step) {
                     check(&seed[..at]);
                     let mut changed = seed.clone();
