@@ -3,12 +3,14 @@
 //! What is kept is the digest, never a verdict. Promises: what is recalled is the digest of what the
 //! file holds now. It was measured while nobody had the file open for writing and before anybody
 //! opened it so again, and nobody has it open so at the moment of the recall. That leans on the order
-//! in which the kernel opens for writing: it counts the writer first and asks `file_open` then. So a
-//! writer is seen in the count, or has raised the generation, or comes later than the recall.
+//! in which the kernel opens for writing, or changes a file's size: it counts the writer first and asks
+//! `file_open` or `inode_setattr` then. So a writer is seen in the count, or has raised the generation,
+//! or comes later than the recall.
 //!
-//! Refuses: files of file systems that are changed past the inode (another file system's, a server's,
-//! a process's, a file's through a loop device), and any kept digest while a program that notices
-//! writers was not in place.
+//! Refuses: files that anybody but root may write, for pages can be held writable without the file
+//! (pinned for direct or asynchronous transfers); file systems that are changed past the inode (another
+//! file system's, a server's, a process's, a file's through a loop device); and any kept digest while a
+//! program that notices writers was not in place.
 
 use core::{ffi::c_void, ptr};
 
@@ -68,7 +70,7 @@ pub(crate) fn era() -> u64 {
 /// looked for: one that comes later finds it and raises the generation.
 #[inline(always)]
 pub(crate) fn of(file: *const c_void, superblock: *const c_void) -> *mut Kept {
-    if !is_changed_by_inode_only(superblock) {
+    if !is_changed_by_inode_only(superblock) || !is_written_by_root_only(file) {
         return ptr::null_mut();
     }
     // SAFETY: every file has an inode, and the verifier trusts the pointer.
@@ -174,10 +176,10 @@ pub(crate) fn touched(inode: *mut inode) {
 fn is_changed_by_inode_only(superblock: *const c_void) -> bool {
     // SAFETY: a field of `super_block`.
     let magic: u64 = unsafe { load(superblock, &offsets::OFF_SB_MAGIC) };
-    if magic != EXT && magic != XFS && magic != BTRFS && magic != TMPFS {
+    if magic != EXT && magic != XFS {
         return false;
     }
-    // SAFETY: a field of `super_block`; without a device there is none, and zero is read from it.
+    // SAFETY: a field of `super_block`; both of these have a device.
     let device: *const c_void = unsafe { load(superblock, &offsets::OFF_SB_BDEV) };
     // SAFETY: a field of `block_device`.
     let disk: *const c_void = unsafe { load(device, &offsets::OFF_BDEV_DISK) };
@@ -186,11 +188,24 @@ fn is_changed_by_inode_only(superblock: *const c_void) -> bool {
     major != LOOP && major != NBD
 }
 
-// Numbers of linux/magic.h.
+/// Whether the file is root's and nobody else may open it for writing. The group's bits also say what
+/// an access control list grants at most.
+#[inline(always)]
+fn is_written_by_root_only(file: *const c_void) -> bool {
+    // SAFETY: every file has an inode.
+    let inode: *const c_void = unsafe { load(file, &offsets::OFF_FILE_INODE) };
+    // SAFETY: a field of `inode`: the owner as the root namespace knows it.
+    let owner: u32 = unsafe { load(inode, &offsets::OFF_INODE_OWNER) };
+    // SAFETY: a field of `inode`.
+    let mode: u16 = unsafe { load(inode, &offsets::OFF_INODE_MODE) };
+    owner == 0 && mode & OTHERS_WRITE == 0
+}
+
+const OTHERS_WRITE: u16 = 0o022;
+// Numbers of linux/magic.h. Btrfs is not among them: it does not name its devices to the superblock.
+// Nor is tmpfs: its pages stay writable for a ring of asynchronous transfers without being counted.
 const EXT: u64 = 0xef53;
 const XFS: u64 = 0x5846_5342;
-const BTRFS: u64 = 0x9123_683e;
-const TMPFS: u64 = 0x0102_1994;
 // Numbers of linux/major.h: devices whose content is a file's or a server's.
 const LOOP: u32 = 7;
 const NBD: u32 = 43;

@@ -37,7 +37,8 @@ pub(crate) fn admit(bprm: *const c_void, state: *mut TaskState, script: bool) ->
     let file: *mut c_void = unsafe { load(bprm, &offsets::OFF_BPRM_FILE) };
     // SAFETY: a field of `linux_binprm`.
     let unsafe_how: u32 = unsafe { load(bprm, &offsets::OFF_BPRM_UNSAFE) };
-    let measured = measure::file(file, &mut digest);
+    // Read, not recalled: whoever becomes the daemon holds everything else.
+    let measured = measure::read(file, &mut digest);
     // SAFETY: this task's storage.
     let state = unsafe { &mut *state };
     let fit = state.pending_mark != Mark::Spoiled as u32
@@ -85,7 +86,7 @@ pub(crate) fn mapped(state: *mut TaskState, file: *mut c_void, plain: bool) -> M
     }
     let mut digest = Digest::NONE;
     let listed = plain
-        && measure::file(file, &mut digest).is_stable()
+        && measure::read(file, &mut digest).is_stable()
         && (maps::listed(LISTED_LIBRARY, &digest.0) || maps::listed(LISTED_DAEMON, &digest.0));
     if listed || !is_armed() {
         return Maps::Allowed;

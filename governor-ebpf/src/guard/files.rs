@@ -18,7 +18,7 @@ use crate::{
 };
 
 const FMODE_WRITE: u32 = 2;
-const O_TRUNC: u32 = 0o1000;
+const ATTR_SIZE: u32 = 1 << 3;
 const S_IFMT: u16 = 0o170_000;
 const S_IFBLK: u16 = 0o060_000;
 const SECURITYFS_MAGIC: u64 = 0x7363_6673;
@@ -31,16 +31,12 @@ pub fn file_open(ctx: LsmContext) -> i32 {
     let file: *const c_void = ctx.arg(0);
     // SAFETY: a field of `file`.
     let mode: u32 = unsafe { load(file, &offsets::OFF_FILE_MODE) };
-    // SAFETY: a field of `file`.
-    let flags: u32 = unsafe { load(file, &offsets::OFF_FILE_FLAGS) };
-    let writes = mode & FMODE_WRITE != 0;
-    // A file may be emptied by whoever opens it to read, without being counted as a writer for long.
-    if !writes && flags & O_TRUNC == 0 {
+    if mode & FMODE_WRITE == 0 {
         return 0;
     }
     // SAFETY: a field of `file`.
     kept::touched(unsafe { load(file, &offsets::OFF_FILE_INODE) });
-    if !writes || !is_armed() {
+    if !is_armed() {
         return 0;
     }
     // SAFETY: a field of `file`.
@@ -71,16 +67,33 @@ pub fn file_open(ctx: LsmContext) -> i32 {
     0
 }
 
-/// Truncating by path opens nothing. A writer that truncates by descriptor was met when it opened.
-#[lsm(hook = "path_truncate")]
-pub fn path_truncate(ctx: LsmContext) -> i32 {
-    if ctx.arg::<i32>(1) != 0 {
+/// A file gets another size, as kernels before 6.3 ask about it. Not every way to do that opens the file:
+/// by its path, by opening it to read, below another file system, for a client.
+#[lsm(hook = "inode_setattr")]
+pub fn inode_setattr_plain(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(2) != 0 {
         return report::refused();
     }
-    let path: *const c_void = ctx.arg(0);
-    // SAFETY: a field of `path`.
-    let dentry: *const c_void = unsafe { load(path, &offsets::OFF_PATH_DENTRY) };
-    // SAFETY: a field of `dentry`; what is truncated is there.
-    kept::touched(unsafe { load(dentry, &offsets::OFF_DENTRY_INODE) });
+    resized(ctx.arg(0), ctx.arg(1));
     0
+}
+
+/// The same where the kernel names the mount's mapping of users first.
+#[lsm(hook = "inode_setattr")]
+pub fn inode_setattr_mapped(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(3) != 0 {
+        return report::refused();
+    }
+    resized(ctx.arg(1), ctx.arg(2));
+    0
+}
+
+#[inline(always)]
+fn resized(dentry: *const c_void, change: *const c_void) {
+    // SAFETY: a field of `iattr`.
+    let what: u32 = unsafe { load(change, &offsets::OFF_IATTR_VALID) };
+    if what & ATTR_SIZE != 0 {
+        // SAFETY: a field of `dentry`; what gets another size is there.
+        kept::touched(unsafe { load(dentry, &offsets::OFF_DENTRY_INODE) });
+    }
 }

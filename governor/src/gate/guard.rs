@@ -126,7 +126,13 @@ impl Gate {
         self.set_guard_word(GuardWord::MountNamespace, namespace)?;
         self.own = Some(own);
         self.bind_own()?;
-        self.set_guard_word(GuardWord::Armed, ARMED)
+        let first = !self.is_armed()?;
+        self.set_guard_word(GuardWord::Armed, ARMED)?;
+        if first {
+            // Until now root could switch off what notices writers.
+            self.begin_digest_era()?;
+        }
+        Ok(())
     }
 
     /// The keys that were trusted when the guard was armed, and how many of them must sign.

@@ -30,6 +30,8 @@ enum Kind {
     Sysctl,
     /// An LSM hook with this many arguments.
     Lsm(u32),
+    /// One that kernels pass different arguments: a program for each number of them.
+    LsmBy(&'static [(u32, &'static str)]),
     Tracepoint,
     /// A program that the daemon has go over this kind of object.
     Iterator(&'static str),
@@ -39,7 +41,10 @@ enum Kind {
 /// on them, and whoever notices writers before all. Each is needed.
 pub(super) const HOOKS: &[Hook] = &[
     hook("file_open", Kind::Lsm(1)),
-    hook("path_truncate", Kind::Lsm(1)),
+    hook(
+        "inode_setattr",
+        Kind::LsmBy(&[(2, "inode_setattr_plain"), (3, "inode_setattr_mapped")]),
+    ),
     hook("task_alloc", Kind::Lsm(2)),
     hook("bprm_creds_for_exec", Kind::Lsm(1)),
     hook("bprm_committed_creds", Kind::Lsm(1)),
@@ -91,6 +96,18 @@ impl Hook {
         matches!(self.kind, Kind::Iterator(_))
     }
 
+    /// The name of the program that this kernel takes.
+    fn program(&self, types: &Types) -> &'static str {
+        let Kind::LsmBy(programs) = self.kind else {
+            return self.name;
+        };
+        let actual = types.arguments(&format!("bpf_lsm_{}", self.name));
+        let fits = programs
+            .iter()
+            .find(|(expected, _)| Some(*expected) == actual);
+        fits.map_or(self.name, |(_, program)| program)
+    }
+
     /// Why this kernel cannot carry the hook; `None`: it can, as far as its types say.
     pub(super) fn unsupported(&self, types: &Types) -> Option<String> {
         match self.kind {
@@ -99,6 +116,13 @@ impl Hook {
                 Some(actual) if actual != expected => Some(format!(
                     "this kernel passes {actual} arguments, not {expected}"
                 )),
+                Some(_) => None,
+            },
+            Kind::LsmBy(programs) => match types.arguments(&format!("bpf_lsm_{}", self.name)) {
+                None => Some("this kernel has no such hook".to_owned()),
+                Some(actual) if !programs.iter().any(|(expected, _)| *expected == actual) => Some(
+                    format!("this kernel passes {actual} arguments, which no program takes"),
+                ),
                 Some(_) => None,
             },
             Kind::Tracepoint if types.has_tracepoint(self.name) => None,
@@ -193,10 +217,10 @@ impl Loaded {
         }
         let program = self
             .programs
-            .program_mut(hook.name)
+            .program_mut(hook.program(&self.types))
             .ok_or("the object has no such program")?;
         let attached = match (&hook.kind, program) {
-            (Kind::Lsm(_), Program::Lsm(program)) => program
+            (Kind::Lsm(_) | Kind::LsmBy(_), Program::Lsm(program)) => program
                 .load(hook.name, &self.btf)
                 .and_then(|()| program.attach())
                 .and_then(|link| program.take_link(link))
@@ -243,6 +267,8 @@ const OFFSETS: &[(&str, &str, &str, FieldSize)] = &[
     ("OFF_FILE_PATH", "file", "f_path", FieldSize::Exactly(16)),
     ("OFF_INODE_NLINK", "inode", "i_nlink", FieldSize::Exactly(4)),
     ("OFF_INODE_WRITERS", "inode", "i_writecount", WORD),
+    ("OFF_INODE_OWNER", "inode", "i_uid", WORD),
+    ("OFF_IATTR_VALID", "iattr", "ia_valid", WORD),
     ("OFF_INODE_SB", "inode", "i_sb", POINTER),
     (
         "OFF_SB_FLAGS",
@@ -306,7 +332,6 @@ const OFFSETS: &[(&str, &str, &str, FieldSize)] = &[
     ("OFF_NET_NUMBER", "net", "ns.inum", WORD),
     ("OFF_BPRM_UNSAFE", "linux_binprm", "unsafe", WORD),
     ("OFF_FILE_MODE", "file", "f_mode", WORD),
-    ("OFF_FILE_FLAGS", "file", "f_flags", WORD),
     ("OFF_FILE_DENTRY", "file", "f_path.dentry", POINTER),
     ("OFF_INODE_NUMBER", "inode", "i_ino", POINTER),
     ("OFF_INODE_MODE", "inode", "i_mode", FieldSize::Exactly(2)),

@@ -3,7 +3,7 @@
 //! Promises: a map is used only if its key and value have the sizes that the shared crate gives
 //! them. Keys and values are byte arrays here; `governor_common::Plain` is the only way in and out.
 
-use std::path::Path;
+use std::{os::fd::AsFd as _, path::Path};
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf};
 use governor_common::{
@@ -14,7 +14,7 @@ use governor_common::{
     row::TombstoneKey,
 };
 
-use super::GateError;
+use super::{GateError, sys};
 
 pub(super) type RowKeyBytes = [u8; size_of::<RowKey>()];
 pub(super) type RowBytes = [u8; size_of::<Row>()];
@@ -85,6 +85,20 @@ impl Maps {
             events: typed(dir, names::EVENTS, 0, 0)?,
             counts: typed(dir, names::COUNTS, 4, 8)?,
         })
+    }
+}
+
+/// Closes the map of kept digests to user space, whoever asks: the programs alone write it.
+pub(super) fn keep_digests_from_us(dir: &Path) -> Result<(), GateError> {
+    let map = pinned(dir, names::DIGESTS, Some(4), None)?;
+    match sys::freeze(map.fd().as_fd()) {
+        // It was before.
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(()),
+        Ok(()) => Ok(()),
+        Err(error) => Err(GateError::Invalid(format!(
+            "closing the map `{}` to user space: {error}",
+            names::DIGESTS
+        ))),
     }
 }
 

@@ -166,7 +166,9 @@ impl Gate {
             (false, _) => Opened::Fresh,
         };
         // A writer may have gone unnoticed while a program was not there. From here on none does.
-        gate.begin_digest_era(opened)?;
+        if opened != Opened::Adopted || !gate.has_digest_era()? {
+            gate.begin_digest_era()?;
+        }
         Ok((gate, opened))
     }
 
@@ -216,7 +218,10 @@ impl Attach<'_> {
     fn beside(&mut self) -> Result<(Gate, bool), GateError> {
         self.pins.make_directories()?;
         let took_over = layouts::take_over(self.pins)?;
-        if HOOKS.iter().any(|hook| !self.pins.links.join(hook.name).exists()) {
+        if HOOKS
+            .iter()
+            .any(|hook| !self.pins.links.join(hook.name).exists())
+        {
             state::end_digest_era(&self.pins.maps)?;
         }
         #[cfg(feature = "fault-points")]
@@ -337,6 +342,7 @@ impl Attach<'_> {
             Some(loaded) => Ok(loaded),
             none => {
                 let loaded = Loaded::with_maps(OBJECT, &self.pins.maps)?;
+                maps::keep_digests_from_us(&self.pins.maps)?;
                 #[cfg(feature = "fault-points")]
                 crate::fault::at("maps");
                 Ok(none.insert(loaded))

@@ -14,7 +14,7 @@ use governor_common::{
 };
 
 use super::{
-    Gate, GateError, Opened,
+    Gate, GateError,
     maps::{self, TombstoneBytes},
 };
 
@@ -169,14 +169,15 @@ impl Gate {
         Ok(all)
     }
 
-    /// Begins an era of kept digests, unless one goes on: none that was kept before counts from now on.
-    /// To be called when every program that notices a writer is in place.
-    pub(super) fn begin_digest_era(&mut self, opened: Opened) -> Result<(), GateError> {
-        let era = self.word(Word::DigestEra)?;
-        if opened == Opened::Adopted && is_era(era) {
-            return Ok(());
-        }
-        let next = (era & !DIGESTS_OFF).checked_add(1);
+    /// Whether kept digests count.
+    pub(super) fn has_digest_era(&self) -> Result<bool, GateError> {
+        Ok(is_era(self.word(Word::DigestEra)?))
+    }
+
+    /// Begins an era of kept digests: none that was kept before counts from now on. To be called when
+    /// every program that notices a writer is in place.
+    pub(super) fn begin_digest_era(&mut self) -> Result<(), GateError> {
+        let next = (self.word(Word::DigestEra)? & !DIGESTS_OFF).checked_add(1);
         let next = next.filter(|next| is_era(*next));
         let over = || GateError::Invalid("the digests' era is at its end; reboot".to_owned());
         self.set_word(Word::DigestEra, next.ok_or_else(over)?)

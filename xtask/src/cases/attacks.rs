@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 pub(crate) const SUITE: Suite = Suite {
     name: "attacks",
     options: BootOptions::new,
-    everywhere: true,
+    kernels: super::Kernels::Every,
     prepare: |guest| scene::set(guest).map(drop),
     cases: &[
         Case {

@@ -57,6 +57,8 @@ pub(super) fn changes_are_noticed(guest: &mut Guest) -> Result<()> {
                 .ok()
                 .with_context(|| format!("changing it by `{way}`"))?;
             started(guest, &path, false, way)?;
+            // An empty file would not be executed in any case, and may be mapped.
+            expect(guest, &["map", &path], REFUSED, way)?;
         }
         guest.run(&["rm", &path])?.ok()?;
     }
@@ -102,9 +104,37 @@ pub(super) fn overlays_are_read_each_time(guest: &mut Guest) -> Result<()> {
     let (again, _) = measured(guest)?;
     guest.run(&[WRITER, "write", "/opt/o/upper/agent"])?.ok()?;
     let changed = started(guest, merged, false, "changed below the overlay");
+    // And the other way: the overlay changes the file below, and opens it for nobody.
+    let upper = "/opt/o/upper/agent";
+    guest.sh(&format!("cp {AGENT} {upper}"))?.ok()?;
+    let resized = started(guest, upper, true, "a copy below an overlay").and_then(|()| {
+        guest.run(&[WRITER, "shorten", merged])?.ok()?;
+        started(guest, upper, false, "shortened through the overlay")
+    });
     guest.sh("umount /opt/o/merged && rm -r /opt/o")?.ok()?;
     ensure!(again > hashed, "a digest was kept for a file of an overlay");
-    changed
+    changed.and(resized)
+}
+
+/// Pages of a file can be held writable without the file; so what others may write is not kept.
+pub(super) fn what_others_may_write_is_read_each_time(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    for (path, make) in [
+        ("/opt/agent/theirs", format!("chown {USER}")),
+        ("/opt/agent/ours", "chmod 775".to_owned()),
+        ("/dev/shm/memory", "chmod 755".to_owned()),
+    ] {
+        guest
+            .sh(&format!("cp {AGENT} {path} && {make} {path}"))?
+            .ok()?;
+        expect(guest, &["map", path], 0, path)?;
+        let (hashed, _) = measured(guest)?;
+        expect(guest, &["map", path], 0, path)?;
+        let (again, _) = measured(guest)?;
+        guest.run(&["rm", path])?.ok()?;
+        ensure!(again > hashed, "the digest of `{path}` was kept");
+    }
+    Ok(())
 }
 
 /// Content that changes all the time, and execs all the time: whatever ran was listed.

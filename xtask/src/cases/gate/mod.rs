@@ -45,6 +45,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: kept::changes_are_noticed,
         },
         Case {
+            name: "what_others_may_write_is_read_each_time",
+            run: kept::what_others_may_write_is_read_each_time,
+        },
+        Case {
             name: "overlays_are_read_each_time",
             run: kept::overlays_are_read_each_time,
         },
