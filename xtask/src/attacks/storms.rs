@@ -13,7 +13,7 @@ use crate::{
     status,
 };
 use anyhow::{Context as _, Result, ensure};
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 /// Has so many tries of each kind made, and says in a line what came of them.
 pub(super) fn rage(guest: &mut Guest, kit: &Kit, tries: u64) -> Result<String> {
@@ -52,10 +52,12 @@ pub(super) fn rage(guest: &mut Guest, kit: &Kit, tries: u64) -> Result<String> {
     let allowed = end(guest, allowed)?;
     let after = counts(guest)?;
     let lost = status::of(guest)?.number(&["losses", "denials"]);
-    let mut said = format!(
+    let said = format!(
         "denied: {denied:?}; allowed: {allowed:?}; {} policies loaded and {} daemons killed meanwhile; \
-         {lost} denials told by number only",
-        disturbed.0, disturbed.1
+         {lost} denials told by number only; the kernel counted {:?}",
+        disturbed.0,
+        disturbed.1,
+        raised(&before, &after)
     );
     ensure!(
         denied == Counts::of(&[tries, 0, tries, 0]),
@@ -72,8 +74,10 @@ pub(super) fn rage(guest: &mut Guest, kit: &Kit, tries: u64) -> Result<String> {
             at(&after) - at(&before),
             tries * (at(&of_allowed) + at(&of_denied)),
         );
-        let _infallible = write!(said, "; the kernel counted {seen} `{reason}`");
-        ensure!(seen == expected, "{said}, and {expected} were made");
+        ensure!(
+            seen == expected,
+            "{said}, and `{reason}` should be {expected}"
+        );
     }
     kit.trusted(guest)?;
     Ok(said)
@@ -114,16 +118,19 @@ fn counted(guest: &mut Guest, program: &str, expected: &str) -> Result<BTreeMap<
     let before = counts(guest)?;
     let said = guest.run(&[STORM, "once", &leaf("once"), program])?.ok()?;
     ensure!(said.text() == expected, "`{program}`: {}", said.text());
-    let raised: BTreeMap<String, u64> = counts(guest)?
-        .into_iter()
-        .map(|(reason, count)| {
-            let earlier = before.get(&reason).copied().unwrap_or(0);
-            (reason, count - earlier)
-        })
-        .filter(|(_, raised)| *raised > 0)
-        .collect();
+    let raised = raised(&before, &counts(guest)?);
     ensure!(!raised.is_empty(), "nothing counted `{program}`");
     Ok(raised)
+}
+
+/// What was counted from one look to the next.
+fn raised(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let since = |(reason, count): (&String, &u64)| {
+        let earlier = before.get(reason).copied().unwrap_or(0);
+        (reason.clone(), count - earlier)
+    };
+    let raised = after.iter().map(since);
+    raised.filter(|(_, raised)| *raised > 0).collect()
 }
 
 fn counts(guest: &mut Guest) -> Result<BTreeMap<String, u64>> {

@@ -77,12 +77,6 @@ pub(super) const ALL: &[Attack] = &[
         "mv /run/governor /run/governor.away && mkdir /run/governor && systemctl restart governor",
         "rm -rf /run/governor.away; systemctl restart governor",
     ),
-    either(
-        Files,
-        "processes-hidden",
-        "mount -t tmpfs none /proc",
-        "while test ! -d /proc/1; do umount /proc; done",
-    ),
     refused(
         Cgroups,
         "cgroups-bound-over",
@@ -102,6 +96,22 @@ pub(super) const ALL: &[Attack] = &[
         "mount -t tmpfs none /sys/fs/cgroup",
     )
     .undone_by(FAKE),
+    refused(
+        Cgroups,
+        "governed-slice-cloned-over",
+        "mkdir -p $A/governed-agents.slice && $X mount-clone $A /sys/fs/cgroup/governed.slice",
+    )
+    .undone_by(FAKE),
+    refused(
+        Cgroups,
+        "cgroups-moved-by-the-new-call",
+        "mkdir -p /tmp/moved && mount --make-private /sys && mount --make-private /sys/fs/cgroup && \
+         $X mount-move /sys/fs/cgroup /tmp/moved",
+    )
+    .undone_by(
+        "if mountpoint -q /tmp/moved; then $X mount-move /tmp/moved /sys/fs/cgroup; fi; \
+         mount --make-shared /sys; mount --make-shared /sys/fs/cgroup",
+    ),
     refused(
         Cgroups,
         "cgroups-unmounted-lazily",
