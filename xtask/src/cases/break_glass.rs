@@ -48,6 +48,11 @@ const LASTING: &str = "/usr/bin/sleep";
 
 fn prepare(guest: &mut Guest) -> Result<()> {
     gate::prepare(guest)?;
+    make_key(guest)
+}
+
+/// A key that may break the glass, for a daemon whose guard is not armed yet.
+pub(super) fn make_key(guest: &mut Guest) -> Result<()> {
     guest
         .sh(&format!(
             "ssh-keygen -q -t ed25519 -N '' -C glass -f {KEY} && cat {KEY}.pub >> {KEYS} && \
@@ -416,7 +421,7 @@ fn work(guest: &mut Guest) -> Result<JobId> {
     Ok(job)
 }
 
-fn break_it(guest: &mut Guest, reason: &str, time: &str) -> Result<Output> {
+pub(super) fn break_it(guest: &mut Guest, reason: &str, time: &str) -> Result<Output> {
     break_with(guest, KEY, reason, time)
 }
 
@@ -433,7 +438,7 @@ fn break_with(guest: &mut Guest, key: &str, reason: &str, time: &str) -> Result<
     ])
 }
 
-fn mend(guest: &mut Guest) -> Result<()> {
+pub(super) fn mend(guest: &mut Guest) -> Result<()> {
     let end = ["governor", "break-glass", "--end", "--reason", "over"];
     guest
         .run(&end)?
@@ -448,7 +453,7 @@ fn unknown(guest: &mut Guest) -> Result<i32> {
 }
 
 /// Starts an unknown program that goes on.
-fn lasting(guest: &mut Guest, slice: &str) -> Result<()> {
+pub(super) fn lasting(guest: &mut Guest, slice: &str) -> Result<()> {
     guest
         .sh(&format!(
             "systemd-run --quiet --collect --unit=lasting --slice={slice} --uid=agent -- {LASTING} 1d && \
@@ -460,7 +465,7 @@ fn lasting(guest: &mut Guest, slice: &str) -> Result<()> {
 }
 
 /// It is stopped.
-fn gone(guest: &mut Guest) -> Result<()> {
+pub(super) fn gone(guest: &mut Guest) -> Result<()> {
     super::daemon::wait_until(guest, "! systemctl is-active lasting")
         .context("waiting for what ran only for break-glass to be stopped")
 }

@@ -7,6 +7,7 @@
 //! lower serial is taken. A part of the points is walked in CI, all of them with `--full`.
 
 mod decisions;
+mod glass;
 mod gone;
 mod load;
 pub(crate) mod package;
@@ -14,7 +15,7 @@ mod starting;
 mod upgrade;
 mod walk;
 
-use super::{Case, Suite, daemon, gate as zone};
+use super::{Case, Suite, break_glass, daemon, gate as zone};
 use crate::{
     guest::{BootOptions, Guest},
     install,
@@ -82,6 +83,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: starting::adopting,
         },
         Case {
+            name: "break_glass_begins_and_ends",
+            run: glass::begins_and_ends,
+        },
+        Case {
             name: "a_stopped_daemon_loses_the_lease_and_is_replaced",
             run: load::stopped,
         },
@@ -115,6 +120,8 @@ pub(crate) const SUITE: Suite = Suite {
 fn prepare(guest: &mut Guest) -> Result<()> {
     install::package(guest, &package::path())?;
     let kit = Kit::new(guest)?;
+    // Keys count that are there when the guard is armed.
+    break_glass::make_key(guest)?;
     guest.put(PROBE, 0o755, include_bytes!("probe.sh"))?;
     guest.put(STORM, 0o755, include_bytes!("storm.sh"))?;
     guest.keep(Rc::new(kit));
@@ -144,7 +151,10 @@ fn calm(guest: &mut Guest) -> Result<Rc<Kit>> {
         .ok()?;
     settings(guest, HELD_BACK)?;
     guest
-        .sh("systemctl is-active --quiet governor || systemctl restart governor")?
+        .sh(
+            "{ systemctl is-active --quiet governor || systemctl restart governor; } && \
+             { governor break-glass --end --reason 'another case' 2>/dev/null || true; }",
+        )?
         .ok()
         .context("bringing the daemon back after another case")?;
     guest.kept::<Kit>()

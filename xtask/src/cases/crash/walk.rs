@@ -31,6 +31,10 @@ pub(super) trait Round {
     fn adopted(&mut self, guest: &mut Guest, point: usize) -> Result<()>;
     /// Afterwards, with trust.
     fn after(&mut self, guest: &mut Guest, kit: &Kit, point: usize) -> Result<()>;
+    /// Whether denials may be lifted meanwhile, so that the round looks for itself what is denied.
+    fn lifts(&self) -> bool {
+        false
+    }
 }
 
 /// Walks one decision: some of its points, or all of them until it goes through uncut.
@@ -73,8 +77,11 @@ fn one(
     round.decide(guest, kit).context("deciding")?;
     let state = "systemctl show governor --value -p ActiveState";
     let cut = guest.sh(state)?.ok()?.text() != "active";
+    let lifts = round.lifts();
     if cut {
-        unlisted(guest, "while no daemon is there")?;
+        if !lifts {
+            unlisted(guest, "while no daemon is there")?;
+        }
         round
             .down(guest, point)
             .context("while no daemon is there")?;
@@ -89,7 +96,9 @@ fn one(
         "it did not adopt"
     );
     ensure!(said.trust() != "locked", "it is locked: {}", said.reasons());
-    unlisted(guest, "after another daemon came")?;
+    if !lifts {
+        unlisted(guest, "after another daemon came")?;
+    }
     round
         .adopted(guest, point)
         .context("after it was adopted")?;
