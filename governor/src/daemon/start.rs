@@ -56,11 +56,11 @@ pub(super) fn start(
             config.governed
         );
     }
-    let (ledger, recovered) = Ledger::open(&config.state, boot_id, noted)?;
+    let (ledger, recovered) = Ledger::open(&config.state, boot_id, noted);
     if let Some(why) = ledger.refuses() {
         tracing::error!("the ledger `{}` is {why}", ledger.path().display());
     }
-    let store = Store::open(&config.state)?;
+    let store = Store::open(&config.state);
     let glass_keys = glass_keys(&config, &gate).context("reading who may break the glass")?;
     let host = Host {
         id: host_id(&config.host)?,

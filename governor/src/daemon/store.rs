@@ -27,17 +27,18 @@ struct Kept {
 }
 
 impl Store {
-    /// Policies below the daemon's state directory.
-    pub(crate) fn open(state: &Path) -> Result<Self> {
-        let dir = state.join("policy");
-        fs::create_dir_all(&dir).with_context(|| format!("creating `{}`", dir.display()))?;
-        Ok(Self { dir })
+    /// Policies below the daemon's state directory. The directory is made with the first.
+    pub(crate) fn open(state: &Path) -> Self {
+        Self {
+            dir: state.join("policy"),
+        }
     }
 
     /// Keeps a bundle, durably.
     pub(crate) fn keep(&self, digest: Digest, bundle: &RawBundle) -> Result<()> {
         let path = self.path(digest);
         let context = || format!("keeping the policy in `{}`", path.display());
+        fs::create_dir_all(&self.dir).with_context(context)?;
         let mut file = tempfile::NamedTempFile::new_in(&self.dir).with_context(context)?;
         let files = bundle
             .files()

@@ -8,28 +8,28 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{ErrorKind, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use governor_core::{
-    lineage::{
-        self, Broken, Entry, Flaw, Found, HEADER, Head, Kind, MAX_BATCH, MAX_RECORD, Notes,
-        Recovered,
-    },
+    lineage::{self, Broken, Entry, Flaw, HEADER, Head, Kind, MAX_BATCH, MAX_RECORD, Recovered},
     time::ClockReading,
 };
 use prost::Message as _;
 use rustix::io::Errno;
 
+mod found;
+
 use crate::anchor::{Anchor, Anchored};
+use found::Lying;
 
 /// An open ledger, or what is known of one that cannot be used.
 #[derive(Debug)]
 pub struct Ledger {
-    /// None only while it is broken.
+    /// None while it is broken, or could not be opened for writing yet.
     file: Option<File>,
     path: PathBuf,
     head: Head,
@@ -55,41 +55,17 @@ const ROOM: u64 = 2 * MAX_RECORD as u64;
 
 impl Ledger {
     /// Opens or begins the ledger in the state directory, and says what it tells a restarted daemon.
-    /// `kernel`: what the kernel holds of it since this boot.
-    pub fn open(
-        state: &Path,
-        boot_id: [u8; 16],
-        kernel: Option<Head>,
-    ) -> Result<(Self, Recovered)> {
-        let dir = state.join("ledger");
-        fs::create_dir_all(&dir)
-            .with_context(|| format!("creating the ledger's directory `{}`", dir.display()))?;
-        let path = dir.join("ledger");
+    /// `kernel`: what the kernel holds of it since this boot. A ledger that cannot be written yet is
+    /// opened again with each record.
+    pub fn open(state: &Path, boot_id: [u8; 16], kernel: Option<Head>) -> (Self, Recovered) {
+        let path = state.join("ledger").join("ledger");
         let anchor = Anchor::of(state);
-        let mut notes = Notes {
-            kernel,
-            policies: keeps_policies(state)?,
-            ..Notes::default()
-        };
-        match anchor.read() {
-            Ok(None) => {}
-            Ok(Some(anchored)) => {
-                notes.anchor = Some(anchored.head);
-                notes.broken = anchored.broken;
-            }
-            // It is replaced whole, so this is no accident of ours.
-            Err(error) => notes.broken = Some((Flaw::Contradicting, format!("{error:#}"))),
-        }
-        let bytes = read(&path)?;
-        let scanned = bytes.as_deref().map(lineage::scan);
-        drop(bytes);
-        let found = match &scanned {
-            None => Found::Missing,
-            Some(Err(error)) => Found::Unreadable(error),
-            Some(Ok(scanned)) => Found::Read(scanned),
-        };
-        let broken = lineage::hold(&found, &notes);
-        let scanned = scanned.and_then(Result::ok);
+        let Lying {
+            scanned,
+            broken,
+            for_good,
+            anchored,
+        } = found::look(state, &path, &anchor, kernel);
         let mut recovered = scanned
             .as_ref()
             .map(|scanned| Recovered::from_entries(&scanned.entries))
@@ -109,30 +85,74 @@ impl Ledger {
             broken: None,
             news: false,
         };
-        if let Some(broken) = broken {
-            ledger.give_up(broken);
-            return Ok((ledger, recovered));
+        match broken {
+            Some(broken) if for_good => ledger.give_up(broken),
+            // Another start may find it good.
+            Some(broken) => ledger.refuse(broken),
+            None => {
+                let torn = scanned.is_none_or(|scanned| scanned.torn > 0);
+                if let Err(error) = ledger.prepare(torn, anchored) {
+                    tracing::error!("the ledger takes no records yet: {error:#}");
+                    ledger.file = None;
+                }
+            }
         }
-        if notes.anchor.is_none() {
+        (ledger, recovered)
+    }
+
+    /// Makes a ledger that was read ready to be written.
+    fn prepare(&mut self, torn: bool, anchored: bool) -> Result<()> {
+        let context = || format!("opening the ledger `{}`", self.path.display());
+        let dir = self.path.parent().with_context(context)?.to_owned();
+        fs::create_dir_all(&dir)
+            .with_context(|| format!("creating the ledger's directory `{}`", dir.display()))?;
+        if !anchored {
             // Before the first record that says there is one.
-            ledger.write_anchor()?;
+            self.write_anchor()?;
         }
-        ledger.file = Some(
-            OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-                .open(&ledger.path)
-                .with_context(|| format!("opening the ledger `{}`", ledger.path.display()))?,
-        );
-        if scanned.is_none_or(|scanned| scanned.torn > 0 || scanned.length == 0) {
-            ledger.begin_at(ledger.length)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+            .open(&self.path)
+            .with_context(context)?;
+        self.file = Some(file);
+        if torn || self.length == 0 {
+            self.begin_at(self.length)?;
         }
-        ledger.note_change()?;
-        sync(&dir)?;
-        Ok((ledger, recovered))
+        self.note_change()?;
+        sync(&dir)
+    }
+
+    /// Tries again what could not be done at the start, with the ledger as it lies there now: nobody
+    /// held it since it was read.
+    fn prepare_again(&mut self) -> Result<()> {
+        let state = self.path.ancestors().nth(2).unwrap_or(Path::new("/"));
+        let known = Some(self.head).filter(|head| head.size > 0);
+        let lying = found::look(state, &self.path, &self.anchor, known);
+        let size = lying.scanned.as_ref().map_or(0, |found| found.head.size);
+        match lying.broken {
+            Some(broken) if lying.for_good => bail!(self.lost(broken)),
+            Some(broken) => bail!("{}", broken.detail),
+            None if size > self.head.size => bail!(self.lost(Broken {
+                flaw: Flaw::Contradicting,
+                detail: "somebody else wrote to it while the daemon ran".to_owned(),
+                last: self.head,
+            })),
+            None => {}
+        }
+        let torn = lying.scanned.is_none_or(|found| found.torn > 0);
+        self.prepare(torn, lying.anchored)
+            .inspect_err(|_error| self.file = None)
+    }
+
+    fn lost(&mut self, broken: Broken) -> String {
+        let detail = broken.detail.clone();
+        self.give_up(broken);
+        self.news = true;
+        detail
     }
 
     /// Cuts a torn tail off; writes the header of a new file.
@@ -164,6 +184,9 @@ impl Ledger {
             "the ledger `{}` is in an unknown state after a failed write; restart the daemon",
             self.path.display()
         );
+        if self.file.is_none() {
+            self.prepare_again()?;
+        }
         if self.owed {
             self.write_anchor()?;
             self.owed = false;
@@ -255,7 +278,7 @@ impl Ledger {
     }
 
     fn look(&mut self) {
-        if self.broken.is_some() || self.poisoned {
+        if self.broken.is_some() || self.poisoned || self.file.is_none() {
             return;
         }
         if let Some((flaw, detail)) = self.flaw() {
@@ -302,6 +325,10 @@ impl Ledger {
                 broken.flaw.name()
             );
         }
+        self.refuse(broken);
+    }
+
+    fn refuse(&mut self, broken: Broken) {
         self.file = None;
         self.head = broken.last;
         self.broken = Some(broken);
@@ -390,43 +417,6 @@ fn encode(
         frame.len()
     );
     Ok((frame, head))
-}
-
-fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    let context = || format!("reading the ledger `{}`", path.display());
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(path);
-    let mut file = match opened {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(context),
-    };
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).with_context(context)?;
-    Ok(Some(bytes))
-}
-
-/// Whether an earlier daemon kept a policy here, which it does only with a record of it.
-fn keeps_policies(state: &Path) -> Result<bool> {
-    let dir = state.join("policy");
-    let context = || format!("listing `{}`", dir.display());
-    let entries = match fs::read_dir(&dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error).with_context(context),
-    };
-    for entry in entries {
-        let name = entry.with_context(context)?.file_name();
-        if Path::new(&name)
-            .extension()
-            .is_some_and(|end| end == "bundle")
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn sync(dir: &Path) -> Result<()> {

@@ -28,7 +28,7 @@ fn start() -> Kind {
 }
 
 fn open(dir: &Path) -> (Ledger, Recovered) {
-    Ledger::open(dir, [7; 16], None).unwrap()
+    Ledger::open(dir, [7; 16], None)
 }
 
 fn flaw(recovered: &Recovered) -> Option<Flaw> {
@@ -168,7 +168,7 @@ fn a_ledger_put_back_or_taken_away_between_daemons_is_noticed() {
     let anchor = dir.path().join("anchor");
     let noted = fs::read(&anchor).unwrap();
     let found = |kernel| {
-        let (_, recovered) = Ledger::open(dir.path(), [7; 16], kernel).unwrap();
+        let (_, recovered) = Ledger::open(dir.path(), [7; 16], kernel);
         fs::write(&anchor, &noted).unwrap();
         flaw(&recovered)
     };
@@ -234,4 +234,52 @@ fn what_a_failing_record_found_is_still_told() {
     assert!(ledger.append(NOW, &[start()]).is_err());
     assert_eq!(ledger.check().map(|b| b.flaw), Some(Flaw::Missing));
     assert!(ledger.check().is_none());
+}
+
+#[test]
+fn a_ledger_that_cannot_be_written_yet_is_read_and_takes_records_once_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, target) = (dir.path().join("state"), dir.path().join("target"));
+    std::os::unix::fs::symlink(&target, &state).unwrap();
+    let (mut ledger, recovered) = open(&state);
+    assert_eq!((flaw(&recovered), ledger.refuses()), (None, None));
+    assert!(ledger.append(NOW, &[start()]).is_err() && ledger.check().is_none());
+    fs::create_dir(&target).unwrap();
+    ledger.append(NOW, &[start()]).unwrap();
+    let head = ledger.head();
+    drop(ledger);
+    assert_eq!(open(&state).0.head(), head);
+}
+
+#[test]
+fn what_was_written_while_it_could_not_be_is_somebody_elses() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut other, _) = open(&dir.path().join("target"));
+    other.append(NOW, &[start()]).unwrap();
+    drop(other);
+    let state = dir.path().join("state");
+    std::os::unix::fs::symlink(dir.path().join("nowhere"), &state).unwrap();
+    let (mut ledger, _) = open(&state);
+    fs::rename(dir.path().join("target"), dir.path().join("nowhere")).unwrap();
+    assert!(ledger.append(NOW, &[gap(1)]).is_err());
+    assert_eq!(ledger.check().map(|b| b.flaw), Some(Flaw::Contradicting));
+}
+
+#[test]
+fn a_ledger_that_cannot_be_read_is_missed_until_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ledger, _) = open(dir.path());
+    ledger.append(NOW, &[start()]).unwrap();
+    let head = ledger.head();
+    drop(ledger);
+    let (there, aside) = (dir.path().join("ledger"), dir.path().join("aside"));
+    fs::rename(&there, &aside).unwrap();
+    fs::write(&there, "a file where a directory was").unwrap();
+    let (mut ledger, recovered) = open(dir.path());
+    assert_eq!(flaw(&recovered), Some(Flaw::Missing));
+    assert_eq!(recovered.broken.map(|broken| broken.last), Some(head));
+    assert!(ledger.append(NOW, &[start()]).is_err());
+    fs::remove_file(&there).unwrap();
+    fs::rename(&aside, &there).unwrap();
+    assert_eq!(flaw(&open(dir.path()).1), None, "it was not lost");
 }

@@ -12,6 +12,7 @@ mod gone;
 mod load;
 pub(crate) mod package;
 mod starting;
+mod unwritable;
 mod upgrade;
 mod walk;
 
@@ -81,6 +82,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "a_start_that_finishes_a_revocation",
             run: starting::adopting,
+        },
+        Case {
+            name: "break_glass_without_a_state_directory",
+            run: unwritable::starts,
         },
         Case {
             name: "break_glass_begins_and_ends",
