@@ -5,7 +5,7 @@
 
 use aya_ebpf::helpers::generated::{bpf_get_current_uid_gid, bpf_ktime_get_boot_ns};
 use governor_common::{
-    Facts, Label, Operation, Row, RowKey,
+    Facts, Label, Operation, RowKey,
     names::{SCOPE_SURVIVAL, SCOPE_ZONE, ZONE_HOST},
     state::Word,
 };

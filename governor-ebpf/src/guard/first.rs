@@ -16,6 +16,7 @@ use governor_common::{
 
 use super::{is_armed, raise};
 use crate::{
+    kept::Digest,
     label::{self, TaskState},
     maps, measure,
     offsets::{self, load},
@@ -83,9 +84,9 @@ pub(crate) fn maps_another(file: *mut c_void, plain: bool) {
 
 #[inline(always)]
 fn is_known(file: *mut c_void) -> bool {
-    let mut digest = [0; 32];
-    measure::file(file, &mut digest).is_stable()
-        && (maps::listed(LISTED_FIRST, &digest) || maps::listed(LISTED_LIBRARY, &digest))
+    let mut digest = Digest::NONE;
+    measure::read(file, &mut digest).is_stable()
+        && (maps::listed(LISTED_FIRST, &digest.0) || maps::listed(LISTED_LIBRARY, &digest.0))
 }
 
 #[inline(always)]

@@ -151,24 +151,22 @@ pub(super) fn no_race_is_won(guest: &mut Guest) -> Result<()> {
     // The shell goes into the zone and has no label there, as an operator's. While somebody writes the
     // kernel starts nothing, and that is no race.
     let shell = format!(
-        "mkdir -p {LEAF} && echo $$ > {LEAF}/cgroup.procs && i=0 && while [ $i -lt {RACES} ]; do \
-         said=$({RACED} size 2>&1); \
-         case $said in *busy) ;; *) echo \"$said\"; i=$((i + 1)) ;; esac; done"
+        "mkdir -p {LEAF} && echo $$ > {LEAF}/cgroup.procs && ran=0 && denied=0 && \
+         while [ $ran -lt {RACES} ] || [ $denied -lt {RACES} ]; do \
+         if said=$({RACED} size 2>&1); then ran=$((ran + 1)); echo \"$said\"; \
+         else case $said in *busy) ;; *) denied=$((denied + 1)) ;; esac; fi; done"
     );
     let ran = guest.sh(&shell);
     guest.kill(job, 9)?;
     guest.wait(job, BOUND)?;
     let ran = ran?.ok()?.text();
-    let count = |what: &str| ran.lines().filter(|line| line.contains(what)).count();
-    let denied = count("not permitted");
-    let sizes = ran.lines().filter(|line| line.parse::<u64>().is_ok());
+    let sizes = ran.lines().filter(|line| *line != "done");
     let (good, bad): (Vec<&str>, Vec<&str>) = sizes.partition(|line| *line == listed);
-    ensure!(bad.is_empty(), "content that nobody listed ran: {bad:?}");
-    println!(
-        "    {RACES} races: {} ran what is listed, {denied} were denied",
+    ensure!(
+        bad.is_empty() && good.len() >= RACES,
+        "content that nobody listed ran: {bad:?}, beside {}",
         good.len()
     );
-    ensure!(!good.is_empty() && denied > 0, "one side never ran: {ran}");
     // And when nobody writes any more each kind is judged as what it is.
     for (content, allowed) in [(AGENT, true), ("/opt/agent/longer", false), (AGENT, true)] {
         guest.sh(&format!("cp {content} {RACED}"))?.ok()?;
@@ -193,5 +191,6 @@ fn started(guest: &mut Guest, path: &str, allowed: bool, what: &str) -> Result<(
 /// Changes files.
 pub(super) const WRITER: &str = "/root/probe_writer";
 const RACED: &str = "/opt/agent/raced";
-const RACES: usize = 24;
+/// How often each of them is to be judged at least.
+const RACES: usize = 20;
 const LEAF: &str = "/sys/fs/cgroup/governed.slice/governed-agents.slice/races";
