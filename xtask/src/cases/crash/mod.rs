@@ -35,8 +35,9 @@ pub(crate) static FULL: AtomicBool = AtomicBool::new(false);
 pub(crate) const SUITE: Suite = Suite {
     name: "crash",
     options: BootOptions::new,
-    // What depends on the kernel: that pins, links and storage of tasks outlive who made them.
-    kernels: super::Kernels::Newest(&["a_first_start", "another_layout_under_load"]),
+    // What depends on the kernel: that pins, links and storage of tasks outlive who made them. An upgrade
+    // to another layout does too, and takes as long as both of these.
+    kernels: super::Kernels::Newest(&["a_first_start", "a_start_that_finishes_a_revocation"]),
     prepare,
     cases: &[
         Case {
