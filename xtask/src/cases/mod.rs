@@ -79,3 +79,34 @@ pub(crate) fn suites() -> Vec<Suite> {
 pub(crate) fn nothing(_guest: &mut Guest) -> Result<()> {
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every case that a page names is one, and of each row at least one runs on every kernel.
+    #[test]
+    fn what_happens_when_is_shown() {
+        let page = include_str!("../../../docs/trust.md");
+        let (_, section) = page.split_once("\n## What happens when\n").unwrap();
+        let rows = section
+            .lines()
+            .filter(|line| line.starts_with("| "))
+            .skip(1);
+        let suites = suites();
+        let mut seen = 0;
+        for row in rows {
+            let named = row.split('`').filter(|word| word.contains("::"));
+            let runs_everywhere = named.map(|name| {
+                let (suite, case) = name.split_once("::").unwrap();
+                let suite = suites.iter().find(|known| known.name == suite);
+                let suite = suite.unwrap_or_else(|| panic!("there is no suite of `{name}`"));
+                let case = suite.cases.iter().find(|known| known.name == case);
+                suite.is_for_older(case.unwrap_or_else(|| panic!("there is no case `{name}`")))
+            });
+            assert!(runs_everywhere.fold(false, |any, one| any | one), "{row}");
+            seen += 1;
+        }
+        assert_eq!(seen, 12);
+    }
+}
