@@ -429,6 +429,7 @@ impl Engine {
     /// whatever was started for nothing but this. Where no policy says how, it is killed.
     fn stop_what_glass_let_run(&self, effects: &mut Vec<Effect>) {
         self.stop_attested(|_| true, effects);
+        effects.extend(self.stop_gone(None));
         let policy = self.active.as_ref().map(|active| active.verified.policy());
         let relaxed = self.relaxed();
         for (name, number) in &self.ids.zones {

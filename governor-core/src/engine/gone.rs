@@ -3,7 +3,8 @@
 //! Promises: of every name that a policy ever had it is known what becomes of running copies, as the
 //! last policy that had it said, the stricter of zone and workload. The ledger says so before a table
 //! without the name is in force, so a daemon that is killed before it stopped them is followed by one
-//! that does. Only ever takes away, and leaves alone what a policy names again or a zone that is observed.
+//! that does. Only ever takes away, and leaves alone what a policy names again, a zone that is observed,
+//! and everything while the glass is broken.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +49,7 @@ impl Engine {
     /// Stops for what the policy in force has no name for. `before`: the policy before it, if this
     /// daemon had one: what that one did not name either was stopped when it came.
     pub(super) fn stop_gone(&self, before: Option<&Policy>) -> Vec<Effect> {
-        let Some(policy) = self.policy().map(|verified| verified.policy()) else {
+        let Some(policy) = self.stops_gone() else {
             return Vec::new();
         };
         let gone = self.fates.0.iter().filter(|(name, _)| {
@@ -61,7 +62,7 @@ impl Engine {
 
     /// The same for workloads of zones that were observed until now, where they were left alone.
     pub(super) fn stop_gone_from(&self, zone: &str) -> Vec<Effect> {
-        let Some(policy) = self.policy().map(|verified| verified.policy()) else {
+        let Some(policy) = self.stops_gone() else {
             return Vec::new();
         };
         let of_zone = self
@@ -73,6 +74,12 @@ impl Engine {
             .filter(|(name, _)| !names(policy, name) && !self.lets_run(policy, zone))
             .filter_map(|(name, action)| self.stop_of_gone(name, *action))
             .collect()
+    }
+
+    /// The policy that names what goes on. While the glass is broken everything does, until its end.
+    fn stops_gone(&self) -> Option<&Policy> {
+        let policy = self.policy().map(|verified| verified.policy());
+        policy.filter(|_| self.broken_glass().is_none())
     }
 
     /// Whether a zone that is still there lets run what nothing authorizes.

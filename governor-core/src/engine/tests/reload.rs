@@ -423,6 +423,21 @@ fn a_workload_that_goes_is_stopped_in_a_zone_that_stays_unless_that_is_observed(
 }
 
 #[test]
+fn what_went_while_the_glass_is_broken_is_stopped_at_its_end() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    let (zone, helper) = (2, host.engine.ids().workload("tools", "helper"));
+    let broken = host.credential(10).unwrap();
+    host.feed(broken).unwrap();
+    let effects = offered(&host, signed_policy_edited(2, without_tools), Some(0));
+    assert_eq!(stops_of(&effects, zone, helper), []);
+    offer(&mut host, 2, without_tools);
+    host.now += 10 * SECOND;
+    let step = host.engine.handle(clock(host.now), Input::Tick);
+    assert_eq!(stops_of(&step.effects, zone, helper), [OnRevoke::Kill]);
+}
+
+#[test]
 fn a_daemon_that_starts_stops_what_went_before_it_and_not_what_came_back() {
     let again = |host: &Host| {
         let own = host.engine.host().clone();
