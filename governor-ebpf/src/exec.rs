@@ -26,14 +26,19 @@ use crate::{
     zone::{self, Place},
 };
 
-/// A new exec begins: whatever an earlier, failed one left behind is forgotten.
-#[lsm(hook = "bprm_creds_for_exec", sleepable)]
+/// A new exec begins: whatever an earlier, failed one left behind is forgotten, and there is storage to
+/// judge it in. Made here, where the kernel does not sleep: while it makes storage it lets nobody else on
+/// this processor have any, and a program that sleeps meanwhile would have others refused.
+#[lsm(hook = "bprm_creds_for_exec")]
 pub fn bprm_creds_for_exec(ctx: LsmContext) -> i32 {
     if ctx.arg::<i32>(1) != 0 {
         return report::refused();
     }
     match label::own() {
-        Own::Nothing => {}
+        // If it cannot be had now it is tried again when it is needed.
+        Own::Nothing => {
+            let _made = zone::place();
+        }
         Own::Broken => return report::fault(),
         Own::Found(state) => {
             // SAFETY: this task's storage.
@@ -43,6 +48,7 @@ pub fn bprm_creds_for_exec(ctx: LsmContext) -> i32 {
         }
     }
     if guard::is_armed() && zone::is_own() {
+        let _made = label::own_or_new();
         // The loader takes nothing from the environment then. It cannot be turned on later.
         // SAFETY: the hook's own argument and a flag.
         unsafe { bpf_bprm_opts_set(ctx.arg(0), BPF_F_BPRM_SECUREEXEC) };

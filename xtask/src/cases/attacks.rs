@@ -116,7 +116,7 @@ fn no_fault(guest: &mut Guest) -> Result<()> {
 }
 
 /// How many tries of each kind make a storm here.
-const TRIES: u64 = 1_500;
+const TRIES: u64 = 3_000;
 /// How many pairs fit.
 const PAIRS: usize = 4;
 const ALL_PAIRS: usize = 60;
