@@ -3,7 +3,11 @@
 //! Promises: a map is used only if its key and value have the sizes that the shared crate gives
 //! them. Keys and values are byte arrays here; `governor_common::Plain` is the only way in and out.
 
-use std::{os::fd::AsFd as _, path::Path};
+use std::{
+    fs,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+    path::Path,
+};
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf};
 use governor_common::{
@@ -91,15 +95,20 @@ impl Maps {
 /// Closes the map of kept digests to user space, whoever asks: the programs alone write it.
 pub(super) fn keep_digests_from_us(dir: &Path) -> Result<(), GateError> {
     let map = pinned(dir, names::DIGESTS, Some(4), None)?;
-    match sys::freeze(map.fd().as_fd()) {
-        // It was before.
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(()),
-        Ok(()) => Ok(()),
-        Err(error) => Err(GateError::Invalid(format!(
-            "closing the map `{}` to user space: {error}",
-            names::DIGESTS
-        ))),
+    // One that is closed cannot be closed again: that takes the right to write it.
+    if is_frozen(map.fd().as_fd()) {
+        return Ok(());
     }
+    sys::freeze(map.fd().as_fd()).map_err(|error| {
+        let name = names::DIGESTS;
+        GateError::Invalid(format!("closing the map `{name}` to user space: {error}"))
+    })
+}
+
+/// Whether the kernel says so; what cannot be read is not.
+fn is_frozen(map: BorrowedFd<'_>) -> bool {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd()));
+    info.is_ok_and(|info| info.lines().any(|line| line == "frozen:\t1"))
 }
 
 pub(super) fn typed<T: TryFrom<Map, Error = aya::maps::MapError>>(
