@@ -16,6 +16,7 @@ use crate::{
     report,
 };
 
+const MS_BIND: u64 = 4096;
 const MS_REMOUNT: u64 = 32;
 const MS_MOVE: u64 = 8192;
 /// Shared, private, slave, unbindable: what happens to a mount's copies.
@@ -48,7 +49,9 @@ pub fn sb_mount(ctx: LsmContext) -> i32 {
         return report::refused();
     }
     let flags: u64 = ctx.arg(3);
-    if flags & (MS_REMOUNT | PROPAGATION) != 0 || !is_watched() {
+    // The kernel looks at these in this order: what binds is bound, whatever else is asked for.
+    let changes_only = flags & MS_REMOUNT != 0 || flags & MS_BIND == 0 && flags & PROPAGATION != 0;
+    if changes_only || !is_watched() {
         return 0;
     }
     let over = mounted_over(entry_of(ctx.arg(1)));

@@ -100,6 +100,8 @@ pub(super) fn mounts(guest: &mut Guest) -> Result<()> {
     ] {
         refused(guest, what, Costs::Trust)?;
     }
+    let both = format!("{ROOT} bind-private /tmp /sys/fs/bpf");
+    refused(guest, &both, Costs::Trust)?;
     // Elsewhere, and in namespaces of their own, people mount as they like.
     guest
         .sh(
