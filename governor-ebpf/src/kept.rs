@@ -69,8 +69,8 @@ pub(crate) fn era() -> u64 {
 /// Where the digest of this inode is kept, made if need be; null: nowhere. Made before writers are
 /// looked for: one that comes later finds it and raises the generation.
 #[inline(always)]
-pub(crate) fn of(file: *const c_void, superblock: *const c_void) -> *mut Kept {
-    if !is_changed_by_inode_only(superblock) || !is_written_by_root_only(file) {
+pub(crate) fn of(file: *const c_void) -> *mut Kept {
+    if !is_changed_by_inode_only(file) || !is_written_by_root_only(file) {
         return ptr::null_mut();
     }
     // SAFETY: every file has an inode, and the verifier trusts the pointer.
@@ -93,14 +93,9 @@ pub(crate) fn recall(kept: *mut Kept, file: *const c_void, era: u64, digest: &mu
     if unsafe { (&raw const (*kept).era).read_volatile() } != era {
         return false;
     }
+    // SAFETY: as above.
     let from: *const u64 = unsafe { (&raw const (*kept).digest).cast() };
-    let to: *mut u64 = ptr::from_mut(digest).cast();
-    let mut i = 0;
-    while i < WORDS {
-        // SAFETY: both hold that many aligned words.
-        unsafe { to.add(i).write(from.add(i).read_volatile()) };
-        i += 1;
-    }
+    maps::copy_words(from, ptr::from_mut(digest).cast(), 0, WORDS);
     // Whoever wrote another digest meanwhile took `known` away first.
     let after = self::generation(kept);
     // SAFETY: as above.
@@ -143,14 +138,9 @@ pub(crate) fn store(
         if self::generation(kept) == generation && !is_written(file) {
             // SAFETY: as above.
             unsafe { (&raw mut (*kept).era).write_volatile(era) };
-            let from: *const u64 = ptr::from_ref(digest).cast();
+            // SAFETY: as above.
             let to: *mut u64 = unsafe { (&raw mut (*kept).digest).cast() };
-            let mut i = 0;
-            while i < WORDS {
-                // SAFETY: both hold that many aligned words.
-                unsafe { to.add(i).write_volatile(from.add(i).read()) };
-                i += 1;
-            }
+            maps::copy_words(ptr::from_ref(digest).cast(), to, 0, WORDS);
             // The digest is whole before it is known.
             self::generation(kept);
             // SAFETY: as above.
@@ -173,7 +163,11 @@ pub(crate) fn touched(inode: *mut inode) {
 
 /// Whether content changes only by way of an inode that the kernel counts writers of.
 #[inline(always)]
-fn is_changed_by_inode_only(superblock: *const c_void) -> bool {
+fn is_changed_by_inode_only(file: *const c_void) -> bool {
+    // SAFETY: every file has an inode.
+    let inode: *const c_void = unsafe { load(file, &offsets::OFF_FILE_INODE) };
+    // SAFETY: every inode has a superblock.
+    let superblock: *const c_void = unsafe { load(inode, &offsets::OFF_INODE_SB) };
     // SAFETY: a field of `super_block`.
     let magic: u64 = unsafe { load(superblock, &offsets::OFF_SB_MAGIC) };
     if magic != EXT && magic != XFS {

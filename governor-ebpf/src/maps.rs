@@ -103,11 +103,12 @@ impl Table {
 const KEY_WORDS: usize = size_of::<RowKey>() / 8;
 const ROW_WORDS: usize = size_of::<Row>() / 8;
 
+/// Word by word, each read whole. Both hold `end` aligned words.
 #[inline(always)]
-fn copy_words(from: *const u64, to: *mut u64, first: usize, end: usize) {
+pub(crate) fn copy_words(from: *const u64, to: *mut u64, first: usize, end: usize) {
     let mut i = first;
     while i < end {
-        // SAFETY: both hold `ROW_WORDS` aligned words.
+        // SAFETY: the callers hold it so, and the verifier checks both.
         unsafe { to.add(i).write(from.add(i).read_volatile()) };
         i += 1;
     }

@@ -45,15 +45,11 @@ impl Measurement {
 /// Measures `file`, which is not null, or recalls what was measured before.
 #[inline(always)]
 pub(crate) fn file(file: *mut c_void, digest: &mut Digest) -> Measurement {
-    // SAFETY: every file has an inode.
-    let inode: *const c_void = unsafe { load(file, &offsets::OFF_FILE_INODE) };
-    // SAFETY: every inode has a superblock.
-    let superblock: *const c_void = unsafe { load(inode, &offsets::OFF_INODE_SB) };
     let era = kept::era();
     if era == 0 || !is_stable(file) {
         return read(file, digest);
     }
-    let kept = kept::of(file, superblock);
+    let kept = kept::of(file);
     if kept.is_null() {
         return read(file, digest);
     }
