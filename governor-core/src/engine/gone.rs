@@ -49,37 +49,27 @@ impl Engine {
     /// Stops for what the policy in force has no name for. `before`: the policy before it, if this
     /// daemon had one: what that one did not name either was stopped when it came.
     pub(super) fn stop_gone(&self, before: Option<&Policy>) -> Vec<Effect> {
-        let Some(policy) = self.stops_gone() else {
-            return Vec::new();
-        };
-        let gone = self.fates.0.iter().filter(|(name, _)| {
-            !names(policy, name) && before.is_none_or(|before| names(before, name))
-        });
-        gone.filter(|(name, _)| !self.lets_run(policy, zone_of(name)))
-            .filter_map(|(name, action)| self.stop_of_gone(name, *action))
-            .collect()
+        self.stop_unnamed(|name| before.is_none_or(|before| names(before, name)))
     }
 
     /// The same for workloads of zones that were observed until now, where they were left alone.
     pub(super) fn stop_gone_from(&self, zone: &str) -> Vec<Effect> {
-        let Some(policy) = self.stops_gone() else {
-            return Vec::new();
-        };
-        let of_zone = self
-            .fates
-            .0
-            .iter()
-            .filter(|(name, _)| zone_of(name) == zone);
-        of_zone
-            .filter(|(name, _)| !names(policy, name) && !self.lets_run(policy, zone))
-            .filter_map(|(name, action)| self.stop_of_gone(name, *action))
-            .collect()
+        self.stop_unnamed(|name| zone_of(name) == zone)
     }
 
-    /// The policy that names what goes on. While the glass is broken everything does, until its end.
-    fn stops_gone(&self) -> Option<&Policy> {
+    /// Of these, what no policy names now and no zone lets run. While the glass is broken everything goes
+    /// on, until its end.
+    fn stop_unnamed(&self, meant: impl Fn(&str) -> bool) -> Vec<Effect> {
         let policy = self.policy().map(|verified| verified.policy());
-        policy.filter(|_| self.broken_glass().is_none())
+        let Some(policy) = policy.filter(|_| self.broken_glass().is_none()) else {
+            return Vec::new();
+        };
+        let known = self.fates.0.iter();
+        known
+            .filter(|(name, _)| meant(name) && !names(policy, name))
+            .filter(|(name, _)| !self.lets_run(policy, zone_of(name)))
+            .filter_map(|(name, action)| self.stop_of_gone(name, *action))
+            .collect()
     }
 
     /// Whether a zone that is still there lets run what nothing authorizes.
