@@ -119,14 +119,14 @@ impl Gate {
         self.protect_cgroups(&own)?;
         self.protect_devices()?;
         self.list(listed)?;
-        if !self.is_armed()? {
+        let first = !self.is_armed()?;
+        if first {
             self.set_guard_word(GuardWord::Threshold, listed.threshold)?;
         }
         let namespace = hosts::mount_namespace_of_init()?;
         self.set_guard_word(GuardWord::MountNamespace, namespace)?;
         self.own = Some(own);
         self.bind_own()?;
-        let first = !self.is_armed()?;
         self.set_guard_word(GuardWord::Armed, ARMED)?;
         if first {
             // Until now root could switch off what notices writers.

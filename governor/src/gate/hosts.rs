@@ -167,33 +167,18 @@ fn number_in(dir: &Path) -> Option<u32> {
 /// Digests of the files this process has mapped executable.
 pub(super) fn mapped_by_us() -> Result<BTreeSet<[u8; 32]>, GateError> {
     let text = read(Path::new("/proc/self/maps"))?;
-    let files: BTreeSet<&str> = text
-        .lines()
-        .filter(|line| {
-            line.split_whitespace()
-                .nth(1)
-                .is_some_and(|mode| mode.contains('x'))
-        })
+    let files: BTreeSet<&str> = executable(&text)
         .filter_map(|line| line.find('/').and_then(|start| line.get(start..)))
         .collect();
     let files: Vec<PathBuf> = files.into_iter().map(PathBuf::from).collect();
-    // Bit by bit: a large allocation would teach the allocator to keep large ones.
-    let measured = bundle::measure(&files)
-        .map_err(|error| GateError::Invalid(format!("measuring what is mapped: {error:#}")))?;
-    Ok(measured.iter().map(|file| *file.digest.bytes()).collect())
+    digests(&files, "what is mapped")
 }
 
 /// Digests of what the first process has mapped executable, its program among them, and of what it
 /// becomes when the host goes down. Files that were replaced are read where they are still mapped.
 pub(super) fn mapped_by_first() -> Result<BTreeSet<[u8; 32]>, GateError> {
     let text = read(Path::new("/proc/1/maps"))?;
-    let mut files: Vec<PathBuf> = text
-        .lines()
-        .filter(|line| {
-            line.split_whitespace()
-                .nth(1)
-                .is_some_and(|mode| mode.contains('x'))
-        })
+    let mut files: Vec<PathBuf> = executable(&text)
         .filter(|line| line.contains('/'))
         .filter_map(range)
         .map(|(from, to)| PathBuf::from(format!("/proc/1/map_files/{from:x}-{to:x}")))
@@ -201,9 +186,21 @@ pub(super) fn mapped_by_first() -> Result<BTreeSet<[u8; 32]>, GateError> {
     let program = fs::read_link("/proc/1/exe").map_err(failed(Path::new("/proc/1/exe")))?;
     let last = program.with_file_name("systemd-shutdown");
     files.extend(last.is_file().then_some(last));
-    let measured = bundle::measure(&files).map_err(|error| {
-        GateError::Invalid(format!("measuring what the first process is: {error:#}"))
-    })?;
+    digests(&files, "what the first process is")
+}
+
+/// Lines of `maps` about memory that may be executed.
+fn executable(maps: &str) -> impl Iterator<Item = &str> {
+    maps.lines().filter(|line| {
+        let mut fields = line.split_whitespace();
+        fields.nth(1).is_some_and(|mode| mode.contains('x'))
+    })
+}
+
+fn digests(files: &[PathBuf], what: &str) -> Result<BTreeSet<[u8; 32]>, GateError> {
+    // Bit by bit: a large allocation would teach the allocator to keep large ones.
+    let measured = bundle::measure(files)
+        .map_err(|error| GateError::Invalid(format!("measuring {what}: {error:#}")))?;
     Ok(measured.iter().map(|file| *file.digest.bytes()).collect())
 }
 
