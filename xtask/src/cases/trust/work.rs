@@ -77,14 +77,9 @@ pub(super) fn ring_full(guest: &mut Guest) -> Result<()> {
         ..Spec::default()
     };
     let kit = loaded(guest, &spec)?;
-    let signal = |name: &str| {
-        let signal = format!("--signal={name}");
-        ["systemctl", "kill", "--kill-whom=main", &signal, "governor"].map(str::to_owned)
-    };
     let send = |guest: &mut Guest, name: &str| -> Result<()> {
-        let argv = signal(name);
-        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
-        guest.run(&argv)?.ok().map(drop)
+        let kill = format!("systemctl kill --kill-whom=main --signal={name} governor");
+        guest.sh(&kill)?.ok().map(drop)
     };
     send(guest, "STOP")?;
     // The shell goes into the zone and has no label there, as an operator's.
