@@ -7,13 +7,11 @@
 
 use super::{
     figures::{Row, Wanted},
-    governed,
     scene::{self, PROBE},
 };
 use crate::{
     compile,
-    guest::{BootOptions, Guest},
-    image::Kernel,
+    guest::Guest,
     kit::{Kit, Spec},
     process,
 };
@@ -48,15 +46,9 @@ pub(super) fn measure(guest: &mut Guest, kit: &Kit) -> Result<Vec<Row>> {
 }
 
 /// In a guest whose time is the count of its instructions.
-pub(super) fn counted(kernel: Kernel) -> Result<Vec<Row>> {
-    let mut guest = governed(&BootOptions {
-        processors: 1,
-        counted: true,
-        ..BootOptions::new(kernel)
-    })?;
-    let kit = Kit::new(&mut guest)?;
-    quiet(&mut guest, &kit)?;
-    let used = watch(&mut guest)?;
+pub(super) fn counted(guest: &mut Guest, kit: &Kit) -> Result<Vec<Row>> {
+    quiet(guest, kit)?;
+    let used = watch(guest)?;
     // One percent of a second of such time is ten million instructions; a processor that does a
     // thousand million a second takes that second for them.
     let percent = |of: fn(&Used) -> f64| used.iter().map(of).collect();

@@ -4,6 +4,7 @@
 //! not be measured is. Never part of the tests, because a busy machine proves nothing.
 
 mod alarm;
+mod cost;
 mod figures;
 mod idle;
 mod many;
@@ -50,16 +51,19 @@ enum Figure {
     Tpm,
     /// What the daemon takes while nothing happens.
     Idle,
+    /// What starting programs, opening files and forking takes, beside the same without the gate.
+    Cost,
 }
 
 impl Figure {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Pcr,
         Self::Appraisal,
         Self::Alarm,
         Self::Many,
         Self::Tpm,
         Self::Idle,
+        Self::Cost,
     ];
 
     const fn name(self) -> &'static str {
@@ -70,17 +74,30 @@ impl Figure {
             Self::Many => "many",
             Self::Tpm => "tpm",
             Self::Idle => "idle",
+            Self::Cost => "cost",
         }
     }
 
-    fn measure(self, guest: &mut Guest, kit: &Kit, rounds: u32) -> Result<Vec<Row>> {
+    /// Its lines of the table. Each figure has guests of its own, so that none inherits another's
+    /// ledger or leftovers.
+    fn measure(self, kernel: Kernel, rounds: u32) -> Result<Vec<String>> {
+        let alone = |measure: &dyn Fn(&mut Guest, &Kit) -> Result<Vec<Row>>| {
+            let (mut guest, kit) = governed(kernel, false)?;
+            Ok(lines(&measure(&mut guest, &kit)?))
+        };
         match self {
-            Self::Pcr => trust::register(guest, kit, rounds),
-            Self::Appraisal => trust::appraisal(guest, kit, rounds),
-            Self::Alarm => alarm::measure(guest, kit, rounds),
-            Self::Many => many::measure(guest, kit, (rounds / 10).max(5)),
-            Self::Tpm => withheld::measure(guest, kit, rounds),
-            Self::Idle => idle::measure(guest, kit),
+            Self::Pcr => alone(&|guest, kit| trust::register(guest, kit, rounds)),
+            Self::Appraisal => alone(&|guest, kit| trust::appraisal(guest, kit, rounds)),
+            Self::Alarm => alone(&|guest, kit| alarm::measure(guest, kit, rounds)),
+            Self::Many => alone(&|guest, kit| many::measure(guest, kit, (rounds / 10).max(5))),
+            Self::Tpm => alone(&|guest, kit| withheld::measure(guest, kit, rounds)),
+            Self::Idle => {
+                let mut all = alone(&idle::measure)?;
+                let (mut guest, kit) = governed(kernel, true)?;
+                all.extend(lines(&idle::counted(&mut guest, &kit)?));
+                Ok(all)
+            }
+            Self::Cost => cost::measure(kernel, rounds),
         }
     }
 }
@@ -112,10 +129,10 @@ fn on_kernel(kernel: Kernel, args: &Args) -> usize {
     let wanted = |figure: &Figure| args.only.is_none_or(|only| only == *figure);
     for figure in Figure::ALL.into_iter().filter(wanted) {
         let since = Instant::now();
-        match alone(kernel, figure, args.rounds) {
-            Ok(rows) => {
-                for row in rows {
-                    println!("{}", row.line());
+        match figure.measure(kernel, args.rounds) {
+            Ok(lines) => {
+                for line in lines {
+                    println!("{line}");
                 }
             }
             Err(error) => {
@@ -129,27 +146,21 @@ fn on_kernel(kernel: Kernel, args: &Args) -> usize {
     failed
 }
 
-/// Each figure has a guest of its own, so that none inherits another's ledger or leftovers.
-fn alone(kernel: Kernel, figure: Figure, rounds: u32) -> Result<Vec<Row>> {
-    let mut guest = governed(&BootOptions {
+fn lines(rows: &[Row]) -> Vec<String> {
+    rows.iter().map(Row::line).collect()
+}
+
+/// A guest with the package installed and the service running, and what its policies are made with.
+fn governed(kernel: Kernel, counted: bool) -> Result<(Guest, Kit)> {
+    let mut guest = Guest::boot(&BootOptions {
         // An emulator that takes turns between processors does so ten times a second: with two of
         // them that is all there would be to see.
         processors: 1,
+        counted,
         ..BootOptions::new(kernel)
     })?;
-    let kit = Kit::new(&mut guest)?;
-    let mut rows = figure.measure(&mut guest, &kit, rounds)?;
-    if figure == Figure::Idle {
-        drop(guest);
-        rows.extend(idle::counted(kernel)?);
-    }
-    Ok(rows)
-}
-
-/// A guest with the package installed and the service running.
-fn governed(options: &BootOptions) -> Result<Guest> {
-    let mut guest = Guest::boot(options)?;
     install::package(&mut guest, &paths::target().join("dist/governor.deb"))
         .context("installing the package")?;
-    Ok(guest)
+    let kit = Kit::new(&mut guest)?;
+    Ok((guest, kit))
 }

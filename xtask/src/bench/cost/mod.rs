@@ -1,0 +1,284 @@
+//! What the gate costs whoever starts programs, opens files and forks, as a ratio to the same guest
+//! without it.
+//!
+//! In a guest whose time is the count of its instructions, on one processor and with addresses that
+//! do not vary. Each kind of work is counted twice before governor is installed, so that what differs
+//! for no reason stands beside what differs for one. Instructions are not time: no cache misses, no
+//! contention, and string instructions are replaced by loops (see `accelerator`).
+
+mod files;
+mod programs;
+
+use super::figures::median;
+use crate::{
+    guest::{BootOptions, Guest},
+    image::Kernel,
+    install,
+    kit::{AGENTS_SLICE, Kit, Spec},
+    paths,
+};
+use anyhow::{Context as _, Result, ensure};
+use files::{MANY, PROBE, SCRIPT, SIZES, STILL, Sets};
+use std::{fmt::Write as _, time::Duration};
+
+/// Where work is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Inside,
+    Outside,
+}
+
+impl Place {
+    /// A slice at the same depth.
+    const fn slice(self) -> &'static str {
+        match self {
+            Self::Inside => AGENTS_SLICE,
+            Self::Outside => "plain-agents.slice",
+        }
+    }
+}
+
+/// One kind of work.
+struct Work {
+    name: &'static str,
+    place: Place,
+    argv: &'static [&'static str],
+    /// What the ratio may be.
+    bound: f64,
+    /// One of so many rounds is done.
+    seldom: u32,
+}
+
+impl Work {
+    const fn inside(name: &'static str, argv: &'static [&'static str], bound: f64) -> Self {
+        Self {
+            name,
+            place: Place::Inside,
+            argv,
+            bound,
+            seldom: 1,
+        }
+    }
+
+    const fn outside(name: &'static str, argv: &'static [&'static str], bound: f64) -> Self {
+        Self {
+            place: Place::Outside,
+            ..Self::inside(name, argv, bound)
+        }
+    }
+
+    const fn one_in(self, seldom: u32) -> Self {
+        Self { seldom, ..self }
+    }
+
+    /// Whether it is shown which program takes how much of it.
+    const fn is_taken_apart(&self) -> bool {
+        self.seldom == 1
+    }
+}
+
+const WORKS: [Work; 12] = [
+    Work::inside("fork+exec+exit, static", &["fork", STILL], 1.02),
+    EXECS,
+    Work::inside("exec with 30 libraries", &["spawn", MANY], 1.03).one_in(4),
+    Work::inside("vfork+exec+exit, 28 KB", &["spawn", SIZES[0].0], 1.04).one_in(2),
+    Work::inside("vfork+exec+exit, 2 MB", &["spawn", SIZES[1].0], 1.04).one_in(2),
+    Work::inside("vfork+exec+exit, 60 MB", &["spawn", SIZES[2].0], 1.04).one_in(2),
+    Work::inside("vfork+exec+exit, 512 MB", &["spawn", SIZES[3].0], 1.04).one_in(2),
+    Work::inside("open+close, inside", &["open", OPENED], 1.08),
+    Work::outside("open+close, outside zones", &["open", OPENED], 1.04),
+    Work::outside("fork+exit, outside zones", &["child"], 1.01),
+    Work::outside("vfork+exec+exit, outside zones", &["spawn", STILL], 1.04),
+    Work::inside(
+        "a script like configure",
+        &["spawn", "/bin/sh", SCRIPT],
+        1.03,
+    )
+    .one_in(20),
+];
+
+/// The one that is counted with tables of several sizes.
+const EXECS: Work = Work::inside("vfork+exec+exit, static", &["spawn", STILL], 1.04);
+
+/// The table of one kernel.
+pub(super) fn measure(kernel: Kernel, rounds: u32) -> Result<Vec<String>> {
+    let (mut guest, sets) = prepared(kernel, "")?;
+    let none = all(&mut guest, rounds)?;
+    let again = all(&mut guest, rounds)?;
+    install::package(&mut guest, &paths::target().join("dist/governor.deb"))
+        .context("installing the package")?;
+    let kit = Kit::new(&mut guest)?;
+    let script = files::of_the_script(&mut guest)?;
+    let spec = |mode, filler: usize| Spec {
+        mode,
+        lease: "300s",
+        every: "60s",
+        tables: WORKLOAD,
+        sets: vec![
+            ("cost", format!("{}{}\n", sets.programs, script.programs)),
+            (
+                "cost-libraries",
+                format!("{}{}\n", sets.libraries, script.libraries),
+            ),
+            ("filler", filling(filler)),
+        ],
+        ..Spec::default()
+    };
+    // Once the guard is armed it keeps the account of the programs to itself.
+    let disarmed = Spec {
+        guarded: false,
+        ..spec("enforce", FEW)
+    };
+    kit.load(&mut guest, &disarmed)?;
+    let apart = programs::table(&mut guest, rounds)?;
+    kit.load(&mut guest, &spec("observe", FEW))?;
+    let observing = all(&mut guest, rounds)?;
+    kit.load(&mut guest, &spec("enforce", FEW))?;
+    let enforcing = all(&mut guest, rounds)?;
+    let few = one(&mut guest, &EXECS, rounds)?;
+    let mut sizes = Vec::new();
+    for entries in ENTRIES {
+        kit.load(&mut guest, &spec("enforce", entries))?;
+        let ratio = one(&mut guest, &EXECS, rounds)? / few;
+        sizes.push(format!(
+            "| {}, {entries} entries beside {FEW} | {few:.0} | | | | {ratio:.4} | {FLAT} | {} |",
+            EXECS.name,
+            judged(ratio, FLAT),
+        ));
+    }
+    drop(guest);
+    let (mut guest, _) = prepared(kernel, "ima_policy=tcb")?;
+    let measuring = all(&mut guest, rounds)?;
+    drop(guest);
+    let columns = none.iter().zip(again).zip(measuring).zip(observing);
+    let columns = columns.zip(enforcing).zip(&WORKS);
+    let rows = columns.map(
+        |(((((none, again), measuring), observing), enforcing), work)| {
+            format!(
+                "| {} | {none:.0} | {:.4} | {:.4} | {:.4} | {:.4} | {} | {} |",
+                work.name,
+                again / none,
+                measuring / none,
+                observing / none,
+                enforcing / none,
+                work.bound,
+                judged(enforcing / none, work.bound),
+            )
+        },
+    );
+    let heading = [
+        "",
+        "| work | instructions | same again | IMA | observing | enforcing | at most | |",
+        "|---|---|---|---|---|---|---|---|",
+    ];
+    let heading = heading.map(str::to_owned);
+    Ok(heading
+        .into_iter()
+        .chain(rows)
+        .chain(sizes)
+        .chain(apart)
+        .collect())
+}
+
+const fn judged(ratio: f64, bound: f64) -> &'static str {
+    if ratio > bound { "OVER" } else { "ok" }
+}
+
+/// A guest that counts, with everything in it that is started.
+fn prepared(kernel: Kernel, append: &str) -> Result<(Guest, Sets)> {
+    let mut guest = Guest::boot(&BootOptions {
+        append: format!("norandmaps clocksource=tsc tsc=reliable {append}"),
+        memory_mib: 3072,
+        processors: 1,
+        counted: true,
+        ..BootOptions::new(kernel)
+    })?;
+    let sets = files::put(&mut guest)?;
+    settle(&mut guest)?;
+    Ok((guest, sets))
+}
+
+/// Waits until whatever the boot started is done.
+fn settle(guest: &mut Guest) -> Result<()> {
+    guest.run_for(
+        &["systemctl", "is-system-running", "--wait"],
+        Duration::from_secs(600),
+    )?;
+    let source = guest
+        .sh("cat /sys/devices/system/clocksource/clocksource0/current_clocksource")?
+        .ok()?
+        .text();
+    ensure!(
+        source.trim() == "tsc",
+        "the guest's clock is `{}`, which does not count",
+        source.trim()
+    );
+    Ok(())
+}
+
+fn all(guest: &mut Guest, rounds: u32) -> Result<Vec<f64>> {
+    WORKS.iter().map(|work| one(guest, work, rounds)).collect()
+}
+
+/// The median of how many instructions a round took. The first tenth is for caches to fill.
+fn one(guest: &mut Guest, work: &Work, rounds: u32) -> Result<f64> {
+    let rounds = (rounds / work.seldom).max(FEWEST).to_string();
+    let slice = format!("--slice={}", work.place.slice());
+    let mut command = vec![
+        "systemd-run",
+        "--quiet",
+        "--wait",
+        "--pipe",
+        "--collect",
+        &slice,
+        "--working-directory=/",
+        "--",
+        PROBE,
+        &rounds,
+    ];
+    command.extend(work.argv);
+    let output = guest
+        .run_for(&command, Duration::from_secs(3600))?
+        .ok()
+        .with_context(|| format!("counting `{}`", work.name))?;
+    let counts: Result<Vec<f64>, _> = output.text().lines().map(str::parse).collect();
+    let counts = counts.with_context(|| format!("reading the counts of `{}`", work.name))?;
+    median(counts.get(counts.len() / 10..).unwrap_or_default())
+}
+
+/// Digests that nothing has: entries for the table to be large.
+fn filling(entries: usize) -> String {
+    let mut lines = String::with_capacity(entries * 70);
+    for entry in 1..=entries {
+        // Spread over all bits, as digests are.
+        let word = (entry as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let _infallible = writeln!(lines, "{}  f", format!("{word:016x}").repeat(4));
+    }
+    lines
+}
+
+const OPENED: &str = "/etc/hostname";
+/// Rounds.
+const FEWEST: u32 = 10;
+/// Entries.
+const FEW: usize = 10;
+const ENTRIES: [usize; 2] = [5_000, 30_000];
+/// A ratio that is called flat.
+const FLAT: f64 = 1.01;
+
+const WORKLOAD: &str = r#"
+[workload.cost]
+zone = "agents"
+exec = ["cost"]
+libraries = ["cost-libraries"]
+started_by = ["operator", "cost"]
+user = ["root"]
+on_revoke = "kill"
+
+[workload.filler]
+zone = "agents"
+exec = ["filler"]
+started_by = ["operator"]
+user = ["root"]
+on_revoke = "kill"
+"#;
