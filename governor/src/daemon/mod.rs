@@ -5,6 +5,7 @@
 //! record is durable. The loop never waits for the TPM, and no verdict ever waits for the loop.
 
 mod advice;
+mod alone;
 mod answer;
 mod break_glass;
 mod clock;
@@ -106,9 +107,11 @@ pub enum Ended {
 pub fn run(config: Config) -> Result<Ended> {
     crate::memory::stay_small();
     crate::preload::preload(&config.tpm.tcti)?;
+    // Two would write one ledger, and each take the other's records for a stranger's.
+    let _until_the_end = alone::hold(&config, |pins| Ok(Gate::prepare(pins)?))?;
     // Before there are threads: what marks this process as the daemon is inherited by threads that come
     // later, and by nothing else.
-    let attached = crate::gate::Gate::open_or_attach(&config.pins).context("attaching the gate")?;
+    let attached = Gate::open_or_attach(&config.pins).context("attaching the gate")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

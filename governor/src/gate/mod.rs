@@ -119,15 +119,21 @@ pub enum HookState {
 }
 
 impl Gate {
-    /// Adopts what is pinned, or attaches what is embedded beside it and then lets go of the old. If
-    /// it fails, whatever enforced before enforces still, and nothing new is left behind.
-    pub fn open_or_attach(pin_dir: &Path) -> Result<(Self, Opened), GateError> {
+    /// Whether there can be a gate here, and the directory of its pins, empty where it is new.
+    pub fn prepare(pin_dir: &Path) -> Result<(), GateError> {
         probe::bpf_is_active()?;
         if OBJECT.is_empty() {
             return Err(GateError::NoObject);
         }
         probe::digests_are_fresh()?;
-        let pins = Pins::find(pin_dir, OBJECT)?;
+        pins::place(pin_dir)
+    }
+
+    /// Adopts what is pinned, or attaches what is embedded beside it and then lets go of the old. If
+    /// it fails, whatever enforced before enforces still, and nothing new is left behind.
+    pub fn open_or_attach(pin_dir: &Path) -> Result<(Self, Opened), GateError> {
+        Self::prepare(pin_dir)?;
+        let pins = Pins::find(pin_dir, OBJECT);
         // Whoever reaches for a map first is known from then on, and may make pins beside it.
         guard_lets_us_in(&pins)?;
         let mut attach = Attach {
@@ -181,11 +187,6 @@ impl Gate {
     /// Every hook.
     pub fn hooks(&self) -> &[HookStatus] {
         &self.hooks
-    }
-
-    /// How many links are held as descriptors.
-    pub fn held_links(&self) -> usize {
-        self.links.len()
     }
 
     /// Lets go of older programs, and of maps of another layout. To be called once whatever the old

@@ -57,25 +57,17 @@ pub(super) struct Pins {
 
 impl Pins {
     /// What stands there; nothing is made yet.
-    pub(super) fn find(root: &Path, object: &[u8]) -> Result<Self, GateError> {
-        let bpffs = root.parent().unwrap_or(root);
-        let kind = statfs(bpffs).map_err(|error| GateError::Read {
-            path: bpffs.into(),
-            error: error.into(),
-        })?;
-        if kind.filesystem_type() != BPF_FS_MAGIC {
-            return Err(GateError::NoBpffs(bpffs.to_owned()));
-        }
+    pub(super) fn find(root: &Path, object: &[u8]) -> Self {
         let digest = Digest::of(object).to_string();
         let short = digest.get(..16).unwrap_or(&digest);
         let maps = root.join(of_layout(ABI));
-        Ok(Self {
+        Self {
             root: root.to_owned(),
             had_maps: MAPS.iter().any(|name| maps.join(name).exists()),
             maps,
             links: root.join(format!("links-{short}")),
             ready: root.join("ready"),
-        })
+        }
     }
 
     /// Makes the directories where they are missing.
@@ -143,6 +135,19 @@ impl Pins {
         found.sort();
         Ok(found)
     }
+}
+
+/// Makes the pin directory, or finds it there; on a file system that takes pins.
+pub(super) fn place(root: &Path) -> Result<(), GateError> {
+    let bpffs = root.parent().unwrap_or(root);
+    let kind = statfs(bpffs).map_err(|error| GateError::Read {
+        path: bpffs.into(),
+        error: error.into(),
+    })?;
+    if kind.filesystem_type() != BPF_FS_MAGIC {
+        return Err(GateError::NoBpffs(bpffs.to_owned()));
+    }
+    make(root)
 }
 
 /// The directory of a layout's maps.

@@ -52,6 +52,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: process::first_process,
         },
         Case {
+            name: "two_daemons_never_meet_at_one_ledger",
+            run: process::two_daemons,
+        },
+        Case {
             name: "a_library_that_is_replaced_keeps_nobody_from_loading",
             run: process::library_replaced,
         },

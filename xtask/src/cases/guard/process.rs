@@ -38,8 +38,23 @@ pub(super) fn restarted(guest: &mut Guest) -> Result<()> {
     kit.trusted(guest)?;
     ensure!(hello(guest)? == 0, "work does not go on after a restart");
     ensure!(trips(guest)? == before, "the daemon alarmed itself");
+    // Beside the one that runs, it does not get as far as the gate.
+    let pid = daemon(guest)?;
+    let beside = guest.sh("/usr/bin/governor daemon")?;
+    ensure!(
+        beside.code == 1
+            && beside.errors().contains(&format!(
+                "another daemon has `/sys/fs/bpf/governor`: process {pid}"
+            )),
+        "beside {pid}: {} {}",
+        beside.code,
+        beside.errors()
+    );
+    ensure!(trips(guest)? == before, "it reached for the gate");
     // By hand, not by the first process.
+    guest.run(&["systemctl", "stop", "governor"])?.ok()?;
     let by_hand = guest.sh("/usr/bin/governor daemon")?;
+    guest.run(&["systemctl", "start", "governor"])?.ok()?;
     ensure!(
         by_hand.code == 1 && by_hand.errors().contains("does not take this process"),
         "by hand: {} {}",
@@ -127,6 +142,42 @@ pub(super) fn first_process(guest: &mut Guest) -> Result<()> {
     ensure!(daemon(guest)? != before, "it may not restart the daemon");
     kit.trusted(guest)?;
     ensure!(hello(guest)? == 0, "work does not go on");
+    works(guest)
+}
+
+/// A package restarts the service, and the first process, which is not what it was, cannot end the
+/// daemon that runs: the next one must not meet it at the ledger.
+pub(super) fn two_daemons(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    let kit = guest.kept::<crate::kit::Kit>()?;
+    let before = daemon(guest)?;
+    guest
+        .sh(
+            "echo /usr/lib/x86_64-linux-gnu/libutil.so.1 > /etc/ld.so.preload; \
+             systemctl daemon-reexec; rm -f /etc/ld.so.preload",
+        )?
+        .ok()?;
+    let restarted = guest.run(&["systemctl", "restart", "governor"])?;
+    let journal = guest.sh("journalctl -u governor --no-pager -o cat -n 40")?;
+    let (said, code) = (status::of(guest)?, hello(guest)?);
+    // As it was, it ends the one that was left over, and the next start finds nobody.
+    guest.run(&["systemctl", "daemon-reexec"])?.ok()?;
+    let other = format!("! test -d /proc/{before} && systemctl is-active --quiet governor");
+    super::super::daemon::wait_until(guest, &other).context("waiting for another daemon")?;
+    let refused = format!("another daemon has `/sys/fs/bpf/governor`: process {before}");
+    ensure!(
+        restarted.code != 0 && journal.text().contains(&refused),
+        "a second daemon: {} {}",
+        restarted.code,
+        journal.text()
+    );
+    ensure!(
+        said.trust() == "trusted" && code == 0,
+        "beside a second daemon: {} {}, work {code}",
+        said.trust(),
+        said.reasons()
+    );
+    kit.trusted(guest)?;
     works(guest)
 }
 
