@@ -142,17 +142,6 @@ impl Gate {
         }
     }
 
-    /// Takes a revocation back. One that does not stand is no error.
-    pub fn remove_tombstone(&mut self, key: TombstoneKey) -> Result<(), GateError> {
-        match self.maps.tombstones.remove(&tombstone_bytes(&key)?) {
-            Ok(()) | Err(aya::maps::MapError::KeyNotFound) => Ok(()),
-            Err(error) if is_absent(&error) => Ok(()),
-            Err(error) => Err(GateError::map(names::TOMBSTONES, "removing a tombstone")(
-                error,
-            )),
-        }
-    }
-
     /// Every tombstone and when it was set.
     pub fn tombstones(&self) -> Result<BTreeMap<TombstoneKey, u64>, GateError> {
         let mut all = BTreeMap::new();
