@@ -6,14 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::{NOW, edited, example_text, with_text};
 use governor_common::{
-    names::{EGRESS_ROWS, SCOPE_START, SCOPE_ZONE, STARTER_OPERATOR, TABLE_ROWS},
+    names::{
+        EGRESS_ROWS, SCOPE_START, SCOPE_ZONE, STARTER_OPERATOR, TABLE_ROWS, WORKLOAD_SURVIVAL,
+        ZONE_HOST, ZONE_UNKNOWN,
+    },
     row::{
         CLASS_ATTESTED, MEMORY_WX, MODE_ENFORCE, MODE_OBSERVE, ROLE_EXECUTABLE, ROLE_LIBRARY,
         ROLE_SCRIPT, Row,
     },
 };
 use governor_core::{
-    policy::{CompileError, Compiled, Epochs, Ids, Policy, compile},
+    policy::{CompileError, Compiled, Epochs, Ids, Policy, Taken, compile},
     time::{BootTime, ClockReading, Span},
 };
 use proptest::prelude::*;
@@ -180,6 +183,21 @@ fn numbers_stay_and_are_never_given_twice() {
 }
 
 #[test]
+fn a_number_whose_name_was_lost_is_nobody_elses() {
+    let policy = with_text(&example_text()).expect("lints");
+    let mut ids = Ids::default();
+    for number in [4, 2, 0, ZONE_HOST, ZONE_UNKNOWN] {
+        ids.taken.zone(number);
+    }
+    for number in [7, SCOPE_START, WORKLOAD_SURVIVAL] {
+        ids.taken.workload(number);
+    }
+    ids.assign(&policy);
+    assert_eq!(ids.zone("agents"), Some(5));
+    assert_eq!(ids.workload("agents", "planner"), Some(8));
+}
+
+#[test]
 fn numbers_and_epochs_that_mean_something_else_are_refused() {
     let policy = with_text(&example_text()).expect("lints");
     let none = BTreeMap::new();
@@ -187,6 +205,7 @@ fn numbers_and_epochs_that_mean_something_else_are_refused() {
         let ids = Ids {
             zones: BTreeMap::from([("agents".to_owned(), zone)]),
             workloads: BTreeMap::from([("agents/planner".to_owned(), workload)]),
+            taken: Taken::default(),
         };
         compile(&policy, &ids, &users(), CLOCK, epochs, generation, &none)
     };

@@ -11,7 +11,7 @@ use crate::{
     attest::{Challenge, Evidence, Nonce},
     digest::Digest,
     lineage::Broken,
-    policy::VerifiedPolicy,
+    policy::{Taken, VerifiedPolicy},
     time::{BootTime, Span},
 };
 
@@ -86,7 +86,12 @@ pub enum Input {
     /// The ledger is gone, or not the one that was written.
     LedgerBroken(Broken),
     /// An operator has looked at what locked the host.
-    Unlock { reason: String, uid: u32 },
+    Unlock {
+        reason: String,
+        /// The numbers that the kernel holds, or why nobody can say.
+        taken: Result<Taken, String>,
+        uid: u32,
+    },
     /// An operator holds running copies; what may be started is not touched.
     Hold {
         target: Target,

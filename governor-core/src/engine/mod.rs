@@ -232,6 +232,7 @@ impl Engine {
             ids: Ids {
                 zones: recovered.zones,
                 workloads: recovered.workloads,
+                taken: recovered.taken,
             },
             highest: recovered.highest,
             active: None,
@@ -432,8 +433,8 @@ impl Engine {
                 next.pcr_extended(done, &mut effects);
                 Ok(String::new())
             }
-            Input::Unlock { reason, uid } => {
-                let answer = next.unlock(now, &reason, uid, &mut effects);
+            Input::Unlock { reason, taken, uid } => {
+                let answer = next.unlock(now, &reason, taken, uid, &mut effects);
                 recorded("unlock".into(), answer, uid, &mut effects)
             }
             Input::GlassAsked {

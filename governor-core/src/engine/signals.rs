@@ -3,7 +3,8 @@
 //! Promises: an alarm of the kernel takes every attested authorization and locks; what was only tried
 //! and refused is written down and nothing else; a signal is acknowledged after the record of it and
 //! never before, so that what was not dealt with comes again. Unlocking is written down before it
-//! counts, clears what is an operator's to clear, and grants nothing: a fresh quote is due.
+//! counts, clears what is an operator's to clear, and grants nothing: a fresh quote is due. A ledger that
+//! begins anew gives nobody a number that something in the kernel still has.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use super::{Cause, Clears, Effect, Engine, Refused, Trust, records};
 use crate::{
     digest::Digest,
     lineage::{Begun, Broken, Flaw, TombstoneRecord, Unlocked},
+    policy::Taken,
     time::ClockReading,
 };
 
@@ -75,12 +77,25 @@ impl Engine {
         &mut self,
         now: ClockReading,
         reason: &str,
+        taken: Result<Taken, String>,
         uid: u32,
         effects: &mut Vec<Effect>,
     ) -> Result<String, Refused> {
         if !matches!(self.trust, Trust::Locked(_)) {
             let why = "the host is not locked; `governor status` says what clears what stands";
             return Err(Refused::Invalid(why.into()));
+        }
+        if self.broken.is_some() {
+            // Its names may be gone, and with them what each number meant.
+            let buried = self.tombstones.iter().map(|key| key.zone);
+            let mut taken = taken.map_err(|why| {
+                Refused::Denied(format!(
+                    "a new ledger numbers zones and workloads anew, and which numbers what runs still \
+                     has is not known ({why}): try again, or reboot"
+                ))
+            })?;
+            buried.for_each(|zone| taken.zone(zone));
+            self.ids.taken = self.ids.taken.and(taken);
         }
         let before = self.trust.name();
         let standing = self.trust.causes().into_keys();
@@ -139,6 +154,8 @@ impl Engine {
             workloads: records::named(&self.ids.workloads, &self.fates),
             revoked_all: self.trust.has(&Cause::OperatorRevoked),
             generation: self.generation,
+            zones_taken: self.ids.taken.zones,
+            workloads_taken: self.ids.taken.workloads,
             ..begun(chunks.next().unwrap_or_default())
         };
         let others = chunks.map(begun);

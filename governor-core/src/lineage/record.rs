@@ -371,6 +371,12 @@ pub struct Begun {
     pub revoked_all: bool,
     #[prost(uint32, tag = "10")]
     pub generation: u32,
+    /// The highest numbers of zones and workloads that the kernel still held, whose names the old one
+    /// may have taken with it.
+    #[prost(uint32, tag = "11")]
+    pub zones_taken: u32,
+    #[prost(uint32, tag = "12")]
+    pub workloads_taken: u32,
 }
 
 /// A `[risk]` of the policy that a workload met.

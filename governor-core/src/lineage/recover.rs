@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use governor_common::{names::ZONE_EVERY, row::TombstoneKey};
 
 use super::{Broken, Entry, GlassBroken, Kind, Named, TombstoneRecord, TpmClock};
-use crate::digest::Digest;
+use crate::{digest::Digest, policy::Taken};
 
 /// The part of the engine's state that outlives a boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Recovered {
     pub zones: BTreeMap<String, u32>,
     /// Numbers of workloads, by `zone/workload`.
     pub workloads: BTreeMap<String, u32>,
+    /// Numbers that were in use when their names were lost with another ledger.
+    pub taken: Taken,
     /// What becomes of running copies of a zone or `zone/workload` that no policy names any more, as
     /// [`Named`] has it; those of which nobody said anything are not in here.
     pub on_revoke: BTreeMap<String, u32>,
@@ -118,6 +120,8 @@ impl Recovered {
                     self.highest = Some((begun.serial, Digest::new(bytes)));
                 }
                 self.learn_names(&begun.zones, &begun.workloads);
+                self.taken.zone(begun.zones_taken);
+                self.taken.workload(begun.workloads_taken);
                 self.bury(&begun.tombstones);
                 self.revoked_all |= begun.revoked_all;
                 self.generation = self.generation.max(begun.generation);
@@ -304,6 +308,8 @@ mod tests {
             }],
             revoked_all: true,
             generation: 6,
+            zones_taken: 8,
+            workloads_taken: 9,
             ..Begun::default()
         };
         let recovered = Recovered::from_entries(&[entry(Kind::Begun(Box::new(begun)))]);
@@ -312,6 +318,8 @@ mod tests {
         assert_eq!(recovered.on_revoke.get("agents"), Some(&4));
         assert_eq!(recovered.tombstones.len(), 1);
         assert!(recovered.revoked_all && recovered.generation == 6);
+        let taken = (recovered.taken.zones, recovered.taken.workloads);
+        assert_eq!(taken, (8, 9));
     }
 
     #[test]

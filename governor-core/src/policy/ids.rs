@@ -15,21 +15,58 @@ pub struct Ids {
     pub zones: BTreeMap<String, u32>,
     /// By `zone/workload`.
     pub workloads: BTreeMap<String, u32>,
+    /// Somebody's, whose name nobody knows any more.
+    pub taken: Taken,
+}
+
+/// The highest numbers that are in use, whoever had them. Zero: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    pub zones: u32,
+    pub workloads: u32,
+}
+
+impl Taken {
+    /// A zone's number was met. Those with a meaning of their own are nobody's.
+    pub const fn zone(&mut self, number: u32) {
+        self.zones = higher(self.zones, number);
+    }
+
+    /// A workload's number was met.
+    pub const fn workload(&mut self, number: u32) {
+        self.workloads = higher(self.workloads, number);
+    }
+
+    /// Whatever either of them met.
+    pub const fn and(mut self, other: Self) -> Self {
+        self.zone(other.zones);
+        self.workload(other.workloads);
+        self
+    }
+}
+
+const fn higher(known: u32, met: u32) -> u32 {
+    if met < FIRST_RESERVED && met > known {
+        met
+    } else {
+        known
+    }
 }
 
 impl Ids {
     /// Gives every zone and workload of `policy` that has none the next number. Numbers of names
-    /// that are gone stay taken.
+    /// that are gone stay taken, and so do those whose names were lost.
     pub fn assign(&mut self, policy: &Policy) {
         for (name, zone) in policy.zones() {
             if zone.is_host() {
                 self.zones.insert(name.clone(), ZONE_HOST);
             } else {
-                number(&mut self.zones, name.clone());
+                number(&mut self.zones, self.taken.zones, name.clone());
             }
         }
         for (name, workload) in policy.workloads() {
-            number(&mut self.workloads, Self::key(&workload.zone, name));
+            let key = Self::key(&workload.zone, name);
+            number(&mut self.workloads, self.taken.workloads, key);
         }
     }
 
@@ -72,9 +109,12 @@ fn distinct(ids: &BTreeMap<String, u32>) -> Result<(), CompileError> {
     Ok(())
 }
 
-fn number(ids: &mut BTreeMap<String, u32>, name: String) {
+fn number(ids: &mut BTreeMap<String, u32>, taken: u32, name: String) {
     let own = ids.values().filter(|id| **id < FIRST_RESERVED);
-    let next = own.max().copied().unwrap_or(0).saturating_add(1);
+    let next = own
+        .max()
+        .map_or(taken, |own| taken.max(*own))
+        .saturating_add(1);
     ids.entry(name).or_insert(next);
 }
 

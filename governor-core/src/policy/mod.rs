@@ -37,7 +37,7 @@ pub use check::parse;
 pub use compile::{CompileError, Compiled, Epochs, compile};
 pub use egress::{Protocol, Rule};
 pub use error::{Diagnostic, Diagnostics, PolicyError, Severity};
-pub use ids::Ids;
+pub use ids::{Ids, Taken};
 pub use manifest::write as write_manifest;
 pub use model::{
     Attestation, Governor, Losses, Memory, Mode, OnRevoke, Policy, Requires, Risk, RiskEvent,

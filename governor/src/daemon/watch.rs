@@ -86,7 +86,8 @@ impl Daemon {
             return Ok(Err(refusal));
         }
         let uid = caller.uid;
-        let cleared = match settled(self.apply(Input::Unlock { reason, uid })?) {
+        let taken = self.hands.gate.taken().map_err(|error| error.to_string());
+        let cleared = match settled(self.apply(Input::Unlock { reason, taken, uid })?) {
             Ok(cleared) => cleared,
             Err(refusal) => return Ok(Err(refusal)),
         };

@@ -25,6 +25,7 @@ mod signals;
 mod state;
 mod sys;
 mod table;
+mod taken;
 mod tasks;
 mod zones;
 

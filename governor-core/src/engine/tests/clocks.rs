@@ -95,8 +95,7 @@ fn an_operator_takes_the_clock_as_it_stands() {
     let mut host = trusted();
     let now = reading(&host, 100, Span(0));
     tick(&mut host, now);
-    let reason = "looked".into();
-    let step = host.engine.handle(now, Input::Unlock { reason, uid: 0 });
+    let step = host.engine.handle(now, host.unlocking(0));
     assert!(step.answer.is_ok());
     host.engine = step.next;
     host.perform(step.effects);

@@ -422,7 +422,7 @@ fn input(host: &mut Host, step: &Move) -> Option<Input> {
             *host.kernel.signals.entry(Signal::PinTouched).or_default() += 1;
             Input::Signals(host.kernel.signals.clone())
         }
-        Move::Unlock => Input::Unlock { reason, uid },
+        Move::Unlock => host.unlocking(uid),
         Move::Break(seconds) => host.credential(*seconds).ok()?,
         Move::Mend => Input::GlassMended { reason, uid },
         Move::Pause => Input::Hold {

@@ -15,7 +15,7 @@ use crate::{
         fixture::{AttestDraft, TestKey},
     },
     lineage::Head,
-    policy::OnRevoke,
+    policy::{OnRevoke, Taken},
     time::WallTime,
 };
 
@@ -162,6 +162,11 @@ impl Host {
 
     /// Another daemon, which knows what the kernel holds and nothing from a ledger.
     pub(super) fn restart(&mut self) {
+        self.restart_with(Recovered::default());
+    }
+
+    /// The same, with what a ledger says.
+    pub(super) fn restart_with(&mut self, recovered: Recovered) {
         let kernel = KernelView {
             gate: "adopted".into(),
             epochs: Epochs {
@@ -178,9 +183,27 @@ impl Host {
             survivors: survivors(self.kernel.table.iter().flat_map(|table| &table.rows)),
         };
         let host = self.engine.host().clone();
-        let step = Engine::start(clock(self.now), host, Recovered::default(), &kernel);
+        let step = Engine::start(clock(self.now), host, recovered, &kernel);
         self.engine = step.next;
         self.perform(step.effects);
+    }
+
+    /// An operator's unlocking, with the numbers that the kernel and what runs have now.
+    pub(super) fn unlocking(&self, uid: u32) -> Input {
+        let mut taken = Taken::default();
+        for row in self.kernel.table.iter().flat_map(|table| &table.rows) {
+            taken.zone(row.key.zone);
+            taken.workload(row.workload);
+        }
+        for copy in &self.copies {
+            taken.zone(copy.zone);
+            taken.workload(copy.workload);
+        }
+        Input::Unlock {
+            reason: "looked".into(),
+            taken: Ok(taken),
+            uid,
+        }
     }
 
     pub(super) fn feed(&mut self, input: Input) -> Result<String, Refused> {

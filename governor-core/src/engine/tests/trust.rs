@@ -4,6 +4,7 @@ use governor_common::Signal;
 use proptest::prelude::*;
 
 use super::{
+    crash::Copied,
     model::{Host, *},
     order::check_order,
 };
@@ -22,8 +23,8 @@ pub(super) fn trusted() -> Host {
 }
 
 pub(super) fn unlock(host: &mut Host) -> Result<String, Refused> {
-    let reason = "looked".into();
-    host.feed(Input::Unlock { reason, uid: 0 })
+    let input = host.unlocking(0);
+    host.feed(input)
 }
 
 fn signals(host: &mut Host, signal: Signal, count: u64) {
@@ -293,6 +294,61 @@ fn a_new_ledger_names_the_old_and_knows_what_it_knew() {
         (known.zones, known.workloads)
     );
     assert!(again.locked.is_empty());
+}
+
+#[test]
+fn a_new_ledger_gives_nobody_a_number_that_something_still_has() {
+    let mut host = trusted();
+    let target = Target::Workload("helper".into());
+    let (reason, uid) = ("drill".into(), 0);
+    host.feed(Input::Revoke {
+        target,
+        reason,
+        uid,
+    })
+    .unwrap();
+    host.copies.insert(Copied {
+        zone: 1,
+        workload: 5,
+        digest: [1; 32],
+    });
+    let unread = Recovered {
+        broken: Some(broken()),
+        ..Recovered::default()
+    };
+    host.restart_with(unread);
+    host.feed(Input::NoPolicyKept).unwrap();
+    let (reason, taken) = ("looked".to_owned(), Err("nobody answers".to_owned()));
+    let refused = host.feed(Input::Unlock { reason, taken, uid }).unwrap_err();
+    assert!(
+        matches!(&refused, Refused::Denied(why) if why.contains("nobody answers")),
+        "{refused:?}"
+    );
+    assert_eq!(host.engine.trust().name(), "locked");
+    unlock(&mut host).unwrap();
+    // The next one knows it from the ledger alone.
+    let step = restarted(&host, recovered(&host));
+    host.engine = step.next;
+    host.load(1, Some(0)).unwrap();
+    let ids = host.engine.ids();
+    let zones: Vec<u32> = ids.zones.values().copied().collect();
+    let workloads: Vec<u32> = ids.workloads.values().copied().collect();
+    // The tombstone is of zone 2.
+    assert_eq!((zones, workloads), (vec![3, 4], vec![7, 6]));
+}
+
+#[test]
+fn a_ledger_that_goes_on_is_unlocked_whatever_runs() {
+    let mut host = trusted();
+    signals(&mut host, Signal::PinTouched, 1);
+    let (reason, taken) = ("looked".to_owned(), Err("nobody answers".to_owned()));
+    host.feed(Input::Unlock {
+        reason,
+        taken,
+        uid: 0,
+    })
+    .unwrap();
+    assert_ne!(host.engine.trust().name(), "locked");
 }
 
 #[test]

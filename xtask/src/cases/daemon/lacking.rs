@@ -185,6 +185,51 @@ pub(super) fn damaged_ledger(guest: &mut Guest) -> Result<()> {
     kit.load(guest, &Spec::default())
 }
 
+/// What runs keeps the numbers of names that an unreadable ledger took with it: nobody else gets them.
+pub(super) fn names_lost(guest: &mut Guest) -> Result<()> {
+    let kit = loaded(guest)?;
+    let job = guest.spawn(&[
+        "systemd-run",
+        "--quiet",
+        "--wait",
+        "--pipe",
+        "--collect",
+        "--unit=nameless",
+        &format!("--slice={TOOLS_SLICE}"),
+        &format!("--uid={USER}"),
+        "--",
+        AGENT,
+        "hold",
+    ])?;
+    guest.wait_for_output(job, b"holding", Duration::from_secs(30))?;
+    let touch = |guest: &mut Guest, verb: &str| {
+        let argv = ["governor", verb, "--workload", "tool", "--reason", "drill"];
+        Ok::<_, anyhow::Error>(guest.run(&argv)?.ok()?.text())
+    };
+    let (known, resumed) = (touch(guest, "pause")?, touch(guest, "resume")?);
+    let file = "/var/lib/governor/ledger/ledger";
+    guest.sh(&format!(
+        "systemctl stop governor; printf x | dd of={file} bs=1 seek=100 conv=notrunc status=none; \
+         systemctl start governor"
+    ))?;
+    let locked = status::of(guest)?.trust();
+    kit.load(guest, &Spec::default())?;
+    let nameless = touch(guest, "pause")?;
+    let runs = guest.run(&["systemctl", "is-active", "nameless"])?.code;
+    guest.run(&["systemctl", "stop", "nameless"])?.ok()?;
+    guest.wait(job, Duration::from_secs(30))?;
+    ensure!(
+        known.starts_with("1 paused") && resumed.contains("1 go on"),
+        "{known} {resumed}"
+    );
+    ensure!(locked == "locked" && runs == 0, "{locked} {runs}");
+    ensure!(
+        nameless.starts_with("nothing of it runs"),
+        "it became another workload: {nameless}"
+    );
+    Ok(())
+}
+
 pub(super) fn refuses_to_pretend(guest: &mut Guest) -> Result<()> {
     let doctor = guest.run(&["governor", "doctor"])?;
     ensure!(doctor.code != 0, "doctor is content: {}", doctor.text());

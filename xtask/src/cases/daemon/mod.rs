@@ -9,11 +9,11 @@ use super::{Case, Suite};
 use crate::{
     guest::{BootOptions, Guest},
     install,
-    kit::{AGENT, AGENTS_SLICE, Kit, Spec, in_zone},
+    kit::{AGENT, AGENTS_SLICE, Kit, Spec, TOOLS_SLICE, USER, in_zone},
     paths, status,
 };
 use anyhow::{Context as _, Result, ensure};
-use std::{path::Path, rc::Rc};
+use std::{path::Path, rc::Rc, time::Duration};
 
 pub(crate) const SUITE: Suite = Suite {
     name: "daemon",
@@ -56,6 +56,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "a_damaged_ledger_locks_until_an_operator_looks",
             run: lacking::damaged_ledger,
+        },
+        Case {
+            name: "names_that_a_damaged_ledger_took_are_given_to_nobody",
+            run: lacking::names_lost,
         },
         Case {
             name: "a_restart_adopts_and_a_kill_opens_nothing",
