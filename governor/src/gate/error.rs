@@ -33,6 +33,12 @@ pub enum GateError {
         .0.display()
     )]
     OtherLayout(PathBuf),
+    #[error(
+        "the gate in this kernel has lost the pins `{names}` in `{}`: it stays in force without a daemon, for \
+         maps made in their place would be read by nothing that enforces; reboot",
+        .dir.display()
+    )]
+    Missing { dir: PathBuf, names: String },
     #[error("kernel types: {0}")]
     Btf(String),
     #[error(

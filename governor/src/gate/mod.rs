@@ -54,7 +54,7 @@ pub use table::EgressRule;
 
 use load::{HOOKS, Hook, Loaded};
 use maps::Maps;
-use pins::Pins;
+use pins::{Had, Pins};
 use tasks::Listing;
 
 /// The kernel programs, embedded when the binary was built; empty in a build that never attaches.
@@ -137,8 +137,10 @@ impl Gate {
         let pins = Pins::find(pin_dir, OBJECT);
         // Whoever reaches for a map first is known from then on, and may make pins beside it.
         guard_lets_us_in(&pins)?;
+        let from = layouts::from(&pins, names::TAKES_OVER)?;
         let mut attach = Attach {
             pins: &pins,
+            from: &from,
             loaded: None,
             made: Vec::new(),
         };
@@ -167,7 +169,7 @@ impl Gate {
             // Same maps and every hook, so the new programs enforce all that the old ones did.
             gate.release_previous()?;
         }
-        let opened = match (pins.had_maps || took_over, attach.made.is_empty()) {
+        let opened = match (pins.had() == Had::All || took_over, attach.made.is_empty()) {
             (true, true) => Opened::Adopted,
             (true, false) => Opened::Upgraded,
             (false, _) => Opened::Fresh,
@@ -209,6 +211,7 @@ impl Gate {
 /// Attaching hook by hook: what is pinned is taken, what is not is loaded and pinned.
 struct Attach<'a> {
     pins: &'a Pins,
+    from: &'a layouts::From,
     /// Loaded only when a hook needs it: adopting runs no verifier.
     loaded: Option<Loaded>,
     /// Pins that this call made.
@@ -219,7 +222,7 @@ impl Attach<'_> {
     /// Every hook, with maps of ours or taken over; true if they were.
     fn beside(&mut self) -> Result<(Gate, bool), GateError> {
         self.pins.make_directories()?;
-        let took_over = layouts::take_over(self.pins)?;
+        let took_over = layouts::take_over(self.pins, self.from)?;
         if HOOKS
             .iter()
             .any(|hook| !self.pins.links.join(hook.name).exists())

@@ -51,8 +51,17 @@ pub(super) struct Pins {
     pub(super) maps: PathBuf,
     pub(super) links: PathBuf,
     pub(super) ready: PathBuf,
-    /// Whether this layout's maps were pinned before us.
-    pub(super) had_maps: bool,
+    /// Maps of this layout that were not pinned before us.
+    missing: Vec<&'static str>,
+}
+
+/// How much of a layout was pinned before us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Had {
+    None,
+    /// What a start, or letting go, left that was cut short; or what somebody left who removed pins.
+    Some,
+    All,
 }
 
 impl Pins {
@@ -63,11 +72,44 @@ impl Pins {
         let maps = root.join(of_layout(ABI));
         Self {
             root: root.to_owned(),
-            had_maps: MAPS.iter().any(|name| maps.join(name).exists()),
+            missing: MAPS
+                .iter()
+                .filter(|name| !maps.join(name).exists())
+                .copied()
+                .collect(),
             maps,
             links: root.join(format!("links-{short}")),
             ready: root.join("ready"),
         }
+    }
+
+    /// How many of the maps were there.
+    pub(super) fn had(&self) -> Had {
+        match self.missing.len() {
+            0 => Had::All,
+            missing if missing == MAPS.len() => Had::None,
+            _ => Had::Some,
+        }
+    }
+
+    /// Those that were not.
+    pub(super) fn missing(&self) -> &[&'static str] {
+        &self.missing
+    }
+
+    /// Whether anything is pinned that keeps a program in place, of any object.
+    pub(super) fn holds_links(&self) -> Result<bool, GateError> {
+        let dirs = self.others("links-", &self.maps)?;
+        for dir in dirs {
+            let read = |error| GateError::Read {
+                path: dir.clone(),
+                error,
+            };
+            if fs::read_dir(&dir).map_err(read)?.next().is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Makes the directories where they are missing.
@@ -76,17 +118,17 @@ impl Pins {
             make(dir)?;
         }
         // Whoever removed the pins left a marker that says what is no longer so.
-        if !self.had_maps && self.other_maps()?.is_empty() && self.ready.exists() {
+        if self.had() != Had::All && self.other_maps()?.is_empty() && self.ready.exists() {
             fs::remove_dir(&self.ready).map_err(pin_error(&self.ready))?;
         }
         Ok(())
     }
 
-    /// After a start that failed: removes these pins, maps that were not there before, and what is
-    /// empty then. Whatever stood before stands still.
+    /// After a start that failed: removes these pins, maps that were not all there before, and what is
+    /// empty then. Whatever enforced before enforces still.
     pub(super) fn take_back(&self, made: &[PathBuf]) {
         let maps = MAPS.iter().map(|name| self.maps.join(name));
-        let maps = maps.filter(|_| !self.had_maps);
+        let maps = maps.filter(|_| self.had() != Had::All);
         for pin in made.iter().cloned().chain(maps) {
             // It goes with the mount at the latest, and does no harm until then.
             let _ignored = fs::remove_file(pin);
@@ -104,7 +146,7 @@ impl Pins {
 
     /// Maps of every layout, ours first.
     pub(super) fn every_maps(&self) -> Result<Vec<PathBuf>, GateError> {
-        let ours = self.had_maps.then(|| self.maps.clone());
+        let ours = (self.had() != Had::None).then(|| self.maps.clone());
         Ok(ours.into_iter().chain(self.other_maps()?).collect())
     }
 

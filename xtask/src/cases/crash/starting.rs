@@ -47,6 +47,18 @@ pub(super) fn is_down(guest: &mut Guest, (plan, point): (&str, usize)) -> Result
 /// The first start of a boot. Must come before a policy armed the gate, for it takes the pins away.
 pub(super) fn first(guest: &mut Guest) -> Result<()> {
     calm(guest)?;
+    // A pin alone: what is in force has the map still, and nothing is begun anew beside it.
+    let lost = guest.sh(
+        "systemctl stop governor && rm /sys/fs/bpf/governor/maps-*/LABELS && systemctl start governor",
+    )?;
+    let said = guest.sh("journalctl -u governor -o cat -n 20")?.text();
+    ensure!(
+        lost.code != 0 && said.contains("has lost the pins `LABELS`"),
+        "without the pin of a map: {} {said}",
+        lost.code
+    );
+    let seen = allowed(guest, NOWHERE, &[UNLISTED])?;
+    ensure!(seen == [false], "without a daemon: {seen:?}");
     guest
         .sh("systemctl stop governor && rm -r /sys/fs/bpf/governor")?
         .ok()
