@@ -4,7 +4,7 @@
 //! leaves the file as it was and says why; a torn tail is cut off at start. A ledger that is gone,
 //! shorter than it was, changed or contradicting is never written again and never begun anew but by
 //! an operator; the old one is kept beside it. A ledger that could not be restored after a failed
-//! write takes no more records.
+//! write takes no more records until it was, and until what is left was read again.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -37,7 +37,7 @@ pub struct Ledger {
     /// When the file was last changed by us: seconds, nanoseconds.
     changed: (i64, i64),
     boot_id: [u8; 16],
-    /// A failed write could not be undone; the file's end is unknown.
+    /// A failed write could not be undone yet; the file's end is unknown.
     poisoned: bool,
     /// A record could not be written, and there may still be no room for one.
     full: bool,
@@ -52,6 +52,7 @@ pub struct Ledger {
 /// What a ledger that was full must have free before it takes records again: more than the longest
 /// record there may be.
 const ROOM: u64 = 2 * MAX_RECORD as u64;
+const WRITTEN_BY_OTHERS: &str = "somebody else wrote to it while the daemon ran";
 
 impl Ledger {
     /// Opens or begins the ledger in the state directory, and says what it tells a restarted daemon.
@@ -129,23 +130,46 @@ impl Ledger {
     /// Tries again what could not be done at the start, with the ledger as it lies there now: nobody
     /// held it since it was read.
     fn prepare_again(&mut self) -> Result<()> {
+        let lying = self.read_again()?;
+        let torn = lying.scanned.is_none_or(|found| found.torn > 0);
+        self.prepare(torn, lying.anchored)
+            .inspect_err(|_error| self.file = None)
+    }
+
+    /// The ledger as it lies there now, which must end where it is known to.
+    fn read_again(&mut self) -> Result<Lying> {
         let state = self.path.ancestors().nth(2).unwrap_or(Path::new("/"));
         let known = Some(self.head).filter(|head| head.size > 0);
-        let lying = found::look(state, &self.path, &self.anchor, known);
+        let mut lying = found::look(state, &self.path, &self.anchor, known);
         let size = lying.scanned.as_ref().map_or(0, |found| found.head.size);
-        match lying.broken {
+        match lying.broken.take() {
             Some(broken) if lying.for_good => bail!(self.lost(broken)),
             Some(broken) => bail!("{}", broken.detail),
             None if size > self.head.size => bail!(self.lost(Broken {
                 flaw: Flaw::Contradicting,
-                detail: "somebody else wrote to it while the daemon ran".to_owned(),
+                detail: WRITTEN_BY_OTHERS.to_owned(),
                 last: self.head,
             })),
-            None => {}
+            None => Ok(lying),
         }
-        let torn = lying.scanned.is_none_or(|found| found.torn > 0);
-        self.prepare(torn, lying.anchored)
-            .inspect_err(|_error| self.file = None)
+    }
+
+    /// Undoes what could not be undone when it failed: the file system was read-only then, or gone for a
+    /// while. Nobody looked at the file since, so it is read as if the daemon had just started.
+    fn mend(&mut self) -> Result<()> {
+        if let Some((flaw, detail)) = self.displaced() {
+            let last = self.head;
+            bail!(self.lost(Broken { flaw, detail, last }));
+        }
+        self.undo().with_context(|| {
+            format!(
+                "undoing a failed write to the ledger `{}`",
+                self.path.display()
+            )
+        })?;
+        self.read_again()?;
+        self.poisoned = false;
+        Ok(())
     }
 
     fn lost(&mut self, broken: Broken) -> String {
@@ -179,11 +203,9 @@ impl Ledger {
                 broken.detail
             );
         }
-        ensure!(
-            !self.poisoned,
-            "the ledger `{}` is in an unknown state after a failed write; restart the daemon",
-            self.path.display()
-        );
+        if self.poisoned {
+            self.mend()?;
+        }
         if self.file.is_none() {
             self.prepare_again()?;
         }
@@ -289,6 +311,18 @@ impl Ledger {
     }
 
     fn flaw(&self) -> Option<(Flaw, String)> {
+        if let Some(displaced) = self.displaced() {
+            return Some(displaced);
+        }
+        // What it is when it cannot be asked was said above.
+        let ours = self.opened().and_then(File::metadata).ok()?;
+        let changed = (ours.mtime(), ours.mtime_nsec()) != self.changed;
+        let others = changed || ours.size() > self.length;
+        others.then(|| (Flaw::Contradicting, WRITTEN_BY_OTHERS.to_owned()))
+    }
+
+    /// Whether the file is not where it was, or not as long.
+    fn displaced(&self) -> Option<(Flaw, String)> {
         let missing = |detail: &str| Some((Flaw::Missing, detail.to_owned()));
         let Ok(ours) = self.opened().and_then(File::metadata) else {
             return missing("it cannot be looked at any more");
@@ -304,11 +338,6 @@ impl Ledger {
         if ours.size() < self.length {
             let detail = format!("it was cut from {} to {} bytes", self.length, ours.size());
             return Some((Flaw::RolledBack, detail));
-        }
-        let changed = (ours.mtime(), ours.mtime_nsec()) != self.changed;
-        if changed || ours.size() > self.length {
-            let detail = "somebody else wrote to it while the daemon ran".to_owned();
-            return Some((Flaw::Contradicting, detail));
         }
         None
     }
@@ -378,9 +407,14 @@ impl Ledger {
     pub fn refuses(&self) -> Option<String> {
         match &self.broken {
             Some(broken) => Some(format!("{}: {}", broken.flaw.name(), broken.detail)),
-            None if self.poisoned => Some("a failed write could not be undone".to_owned()),
+            None if self.poisoned => Some("a failed write could not be undone yet".to_owned()),
             None => None,
         }
+    }
+
+    /// Whether only an operator can make it take records again.
+    pub const fn is_broken(&self) -> bool {
+        self.broken.is_some()
     }
 }
 

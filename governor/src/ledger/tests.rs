@@ -251,6 +251,56 @@ fn a_ledger_that_cannot_be_written_yet_is_read_and_takes_records_once_it_can() {
     assert_eq!(open(&state).0.head(), head);
 }
 
+/// A ledger whose last record could not be written, and what was written of it not be cut off.
+fn half_written(dir: &Path, half: &[u8]) -> Ledger {
+    let (mut ledger, _) = open(dir);
+    for _ in 0..2 {
+        ledger.append(NOW, &[start()]).unwrap();
+    }
+    // As on a file system that has just become read-only.
+    let writable = ledger.file.replace(File::open(ledger.path()).unwrap());
+    assert!(ledger.append(NOW, &[gap(1)]).is_err());
+    assert!(ledger.refuses().unwrap().contains("could not be undone"));
+    assert!(ledger.append(NOW, &[gap(1)]).is_err(), "it is not yet");
+    let mut file = OpenOptions::new().append(true).open(ledger.path()).unwrap();
+    file.write_all(half).unwrap();
+    ledger.file = writable;
+    ledger
+}
+
+#[test]
+fn a_write_that_could_not_be_undone_is_undone_once_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let (frame, _) = encode(Head::EMPTY, [0; 16], NOW, &[gap(7)]).unwrap();
+    for half in [&frame[..3], &frame] {
+        let mut ledger = half_written(dir.path(), half);
+        let before = ledger.head();
+        ledger.append(NOW, &[gap(2)]).unwrap();
+        assert_eq!((ledger.refuses(), ledger.check()), (None, None));
+        let head = ledger.head();
+        assert_eq!(head.size, before.size + 1);
+        drop(ledger);
+        let (ledger, recovered) = open(dir.path());
+        assert_eq!((ledger.head(), flaw(&recovered)), (head, None));
+    }
+}
+
+#[test]
+fn what_was_changed_before_it_could_be_undone_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = half_written(dir.path(), b"");
+    let mut bytes = fs::read(ledger.path()).unwrap();
+    bytes[HEADER.len() + 20] ^= 1;
+    fs::write(ledger.path(), bytes).unwrap();
+    assert!(ledger.append(NOW, &[gap(2)]).is_err());
+    assert_eq!(ledger.check().map(|b| b.flaw), Some(Flaw::Contradicting));
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = half_written(dir.path(), b"");
+    fs::remove_file(ledger.path()).unwrap();
+    assert!(ledger.append(NOW, &[gap(2)]).is_err());
+    assert_eq!(ledger.check().map(|b| b.flaw), Some(Flaw::Missing));
+}
+
 #[test]
 fn what_was_written_while_it_could_not_be_is_somebody_elses() {
     let dir = tempfile::tempdir().unwrap();
