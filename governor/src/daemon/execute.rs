@@ -18,7 +18,7 @@ use governor_core::{
     time::ClockReading,
 };
 
-use super::store::Store;
+use super::{failing::Failing, store::Store};
 use crate::{
     gate::{Gate, Listed},
     ledger::Ledger,
@@ -45,6 +45,8 @@ pub(crate) struct Hands {
     pub(crate) zones: Vec<(u32, String)>,
     /// Paths that are still to be named as the zones they are.
     pub(crate) unnamed: Option<Vec<(String, u32)>>,
+    /// Records that could not be written since the last one that was.
+    pub(super) unwritten: Failing,
     #[cfg(feature = "fault-points")]
     pub(crate) fault: crate::fault::Fault,
 }
@@ -106,22 +108,39 @@ impl Hands {
                 if grants && !effect.revokes() {
                     outcome.grant_failed = true;
                 }
-                // A ledger that waits for an operator refuses every record; it was said once.
-                if !(matches!(effect, Effect::Append(_)) && self.ledger.refuses().is_some()) {
-                    tracing::error!(
-                        effect = effect.name(),
-                        "could not {}: {error:#}",
-                        effect.name()
-                    );
-                }
+                self.say(&effect, &error);
                 outcome.failed.push((effect, format!("{error:#}")));
-            } else if effect.revokes() {
+                continue;
+            }
+            if effect.revokes() {
                 outcome.revoked = Some(Instant::now());
+            }
+            if matches!(effect, Effect::Append(_) | Effect::BeginLedger(_))
+                && let Some(failed) = self.unwritten.went_well()
+            {
+                tracing::warn!("records are written again, after {failed} tries that failed");
             }
         }
         #[cfg(feature = "fault-points")]
         self.fault.over();
         outcome
+    }
+
+    /// A record that cannot be written is tried again at each tick.
+    fn say(&mut self, effect: &Effect, error: &anyhow::Error) {
+        let of_ledger = matches!(effect, Effect::Append(_));
+        // A ledger that waits for an operator refuses every record; it was said once.
+        if of_ledger && (!self.unwritten.failed() || self.ledger.is_broken()) {
+            return;
+        }
+        let (name, more) = (
+            effect.name(),
+            match of_ledger {
+                true => "; further tries are counted until one goes well",
+                false => "",
+            },
+        );
+        tracing::error!(effect = name, "could not {name}: {error:#}{more}");
     }
 
     /// A place where a daemon that was built for tests may be made to end; nothing in any other.

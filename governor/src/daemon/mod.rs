@@ -13,6 +13,7 @@ mod disarm;
 mod events;
 mod execute;
 mod explain;
+mod failing;
 mod foreseen;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;

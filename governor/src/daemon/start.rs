@@ -16,7 +16,8 @@ use governor_core::{
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    Daemon, FromTpm, clock, events::Recent, execute::Hands, loading::Looked, store::Store,
+    Daemon, FromTpm, clock, events::Recent, execute::Hands, failing::Failing, loading::Looked,
+    store::Store,
 };
 use crate::{
     config::Config,
@@ -116,6 +117,7 @@ pub(super) fn start(
             down: false,
             zones: Vec::new(),
             unnamed: None,
+            unwritten: Failing::default(),
             #[cfg(feature = "fault-points")]
             fault: crate::fault::Fault::default(),
         },
