@@ -2,6 +2,10 @@
 
 use super::*;
 
+/// What the daemon that runs has said.
+const OF_THIS_DAEMON: &str =
+    "journalctl -o cat --no-pager _PID=$(systemctl show governor --value -p MainPID)";
+
 pub(super) fn full_disk(guest: &mut Guest) -> Result<()> {
     let kit = loaded(guest)?;
     guest
@@ -55,6 +59,12 @@ pub(super) fn full_disk(guest: &mut Guest) -> Result<()> {
             );
             guest.sh("sleep 0.5")?.ok()?;
         }
+        let said = guest.sh(&format!("{OF_THIS_DAEMON} | grep -c 'could not append'"))?;
+        ensure!(
+            matches!(said.text().parse(), Ok(1..=3)),
+            "it says at each try that it cannot write: {}",
+            said.text()
+        );
         wait_until(
             guest,
             "systemd-run --quiet --wait --pipe --collect --slice=governed-agents.slice \
@@ -70,6 +80,12 @@ pub(super) fn full_disk(guest: &mut Guest) -> Result<()> {
         wait_until(guest, "governor policy show")
             .context("waiting for the kept policy to come back by itself")?;
         wait_until(guest, "governor attest now").context("waiting for trust to come back")?;
+        guest
+            .sh(&format!(
+                "{OF_THIS_DAEMON} | grep 'records are written again, after'"
+            ))?
+            .ok()
+            .context("saying when it ends")?;
         ensure!(hello(guest)? == 0, "work does not go on");
         Ok(())
     })();
@@ -81,6 +97,30 @@ pub(super) fn full_disk(guest: &mut Guest) -> Result<()> {
         .ok()
         .context("taking the small disk away")?;
     outcome
+}
+
+/// What the kernel does to file systems on which it met errors, by hand.
+pub(super) fn read_only(guest: &mut Guest) -> Result<()> {
+    let kit = guest.kept::<Kit>()?;
+    let spec = Spec {
+        lease: "60s",
+        every: "1s",
+        ..Spec::default()
+    };
+    kit.load(guest, &spec)?;
+    guest.sh("echo u > /proc/sysrq-trigger")?.ok()?;
+    let noticed = wait_until(guest, "governor status --json | grep -q ledger-unwritable");
+    let ro = guest.sh("findmnt -no OPTIONS / | grep -qw ro")?.code;
+    guest.run(&["mount", "-o", "remount,rw", "/"])?.ok()?;
+    noticed.context("waiting for a record that cannot be written")?;
+    ensure!(ro == 0, "the root file system is not read-only");
+    let said = guest.sh(&format!("{OF_THIS_DAEMON} | grep 'undoing it: '"))?;
+    said.ok().context("failing to undo the write as well")?;
+    wait_until(guest, "governor attest now").context("waiting for trust to come back")?;
+    let said = status::of(guest)?;
+    ensure!(!said.reasons().contains("ledger"), "{}", said.reasons());
+    ensure!(hello(guest)? == 0, "work does not go on");
+    Ok(())
 }
 
 pub(super) fn no_tpm(guest: &mut Guest) -> Result<()> {

@@ -50,6 +50,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: lacking::full_disk,
         },
         Case {
+            name: "a_file_system_that_was_read_only_takes_records_again",
+            run: lacking::read_only,
+        },
+        Case {
             name: "a_tpm_that_is_missing_is_named",
             run: lacking::no_tpm,
         },
