@@ -8,10 +8,12 @@
 
 use std::collections::BTreeMap;
 
+use governor_common::{Label, names::ZONE_HOST};
+
 use super::{Effect, Engine};
 use crate::{
     lineage::Recovered,
-    policy::{Ids, Mode, OnRevoke, Policy},
+    policy::{HOST, Ids, Mode, OnRevoke, Policy},
 };
 
 /// What becomes of running copies, by `zone` or `zone/workload`.
@@ -55,6 +57,35 @@ impl Engine {
     /// The same for workloads of zones that were observed until now, where they were left alone.
     pub(super) fn stop_gone_from(&self, zone: &str) -> Vec<Effect> {
         self.stop_unnamed(|name| zone_of(name) == zone)
+    }
+
+    /// What of these processes this policy would stop for having no `[zone.host]`: how many of which
+    /// workload, and how. A label stays when its zone goes, and without rows it could start and send
+    /// nothing, so what carries one is over, as in any zone; but the rest of the host goes on as if
+    /// nothing had been, and whoever drops the zone may have thought that all of it does. What keeps the
+    /// host alive has no label and is none of these.
+    pub fn ends_with_host(
+        &self,
+        policy: &Policy,
+        labels: impl IntoIterator<Item = Label>,
+    ) -> BTreeMap<(String, OnRevoke), usize> {
+        let mut ends = BTreeMap::new();
+        if policy.host().is_some() {
+            return ends;
+        }
+        for label in labels.into_iter().filter(|label| label.zone == ZONE_HOST) {
+            let key = self.ids.workloads.iter().find_map(|(key, number)| {
+                (zone_of(key) == HOST && *number == label.workload).then_some(key.as_str())
+            });
+            let name = key.unwrap_or(HOST);
+            let said = [HOST, name].map(|name| self.fates.0.get(name));
+            // Nobody ever said, of what a ledger forgot: it is not stopped either.
+            let action = said.into_iter().flatten().max();
+            if let Some(action) = action.filter(|action| **action != OnRevoke::Deny) {
+                *ends.entry((name.to_owned(), *action)).or_default() += 1;
+            }
+        }
+        ends
     }
 
     /// Of these, what no policy names now and no zone lets run. While the glass is broken everything goes

@@ -62,6 +62,9 @@ pub(super) enum Verb {
     Reload {
         /// The policy's directory
         dir: PathBuf,
+        /// Also if it has no [zone.host] and what runs as a workload of that zone is stopped for it
+        #[arg(long)]
+        ends_host: bool,
     },
 }
 
@@ -76,7 +79,7 @@ pub(super) fn policy(globals: &Globals, verb: Verb) -> Done {
         } => verify(globals, &dir, keys, threshold),
         Verb::CheckSurvival { dir } => super::survival::check(globals, &dir),
         Verb::Show => show(globals),
-        Verb::Reload { dir } => reload(globals, &dir),
+        Verb::Reload { dir, ends_host } => reload(globals, &dir, ends_host),
     }
 }
 
@@ -215,9 +218,9 @@ fn show(globals: &Globals) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-fn reload(globals: &Globals, dir: &Path) -> Done {
+fn reload(globals: &Globals, dir: &Path, ends_host: bool) -> Done {
     let files = message(&bundle::read(dir)?);
-    let request = proto::ReloadRequest { files };
+    let request = proto::ReloadRequest { files, ends_host };
     let reply = globals
         .ask(async |client| client.reload(request).await)
         // What is wrong is the policy, not the command line.

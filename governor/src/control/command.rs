@@ -26,6 +26,8 @@ pub enum Command {
     /// Put this bundle in force: path inside the bundle to content.
     Reload {
         files: BTreeMap<String, Vec<u8>>,
+        /// Workloads of the whole host may be stopped for it.
+        ends_host: bool,
         caller: Caller,
         reply: Answer<proto::ReloadReply>,
     },

@@ -84,6 +84,7 @@ impl Control for Service {
         }
         self.ask(|reply| Command::Reload {
             files,
+            ends_host: message.ends_host,
             caller,
             reply,
         })

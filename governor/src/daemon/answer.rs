@@ -29,10 +29,12 @@ impl Daemon {
             }
             Command::Reload {
                 files,
+                ends_host,
                 caller,
                 reply,
             } => self.reload(Offer {
                 files,
+                ends_host,
                 caller,
                 reply,
             })?,

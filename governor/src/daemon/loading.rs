@@ -8,6 +8,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Result;
+use governor_common::Label;
 use governor_core::{
     digest::Digest,
     engine::Input,
@@ -26,6 +27,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Offer {
     pub(super) files: BTreeMap<String, Vec<u8>>,
+    /// Workloads of the whole host may be stopped for it.
+    pub(super) ends_host: bool,
     pub(super) caller: Caller,
     pub(super) reply: Answer<proto::ReloadReply>,
 }
@@ -51,6 +54,7 @@ impl Daemon {
     pub(super) fn reload(&mut self, offer: Offer) -> Result<()> {
         let Offer {
             files,
+            ends_host,
             caller,
             reply,
         } = offer;
@@ -70,6 +74,10 @@ impl Daemon {
             Err(refusal) => return refused(asker, refusal),
         };
         if verified.policy().host().is_none() {
+            if !ends_host && let Err(why) = self.leaves_host_alone(verified.policy()) {
+                self.refuse(why.clone(), Some(verified.digest()), &asker.caller)?;
+                return refused(asker, Refusal::Denied(why));
+            }
             return self.take(asker, verified, bundle, Vec::new());
         }
         let looked = self.looked.clone();
@@ -186,6 +194,34 @@ impl Daemon {
             tracing::warn!("{warning}");
         }
         Ok(())
+    }
+
+    /// A policy that has no `[zone.host]` any more stops what runs as its workloads: said before it
+    /// happens, and done when the operator meant it.
+    fn leaves_host_alone(&self, policy: &Policy) -> Result<(), String> {
+        let carriers = self.hands.gate.carriers().map_err(|error| {
+            format!(
+                "whether it stops workloads of the whole host is not known ({error}): try again"
+            )
+        })?;
+        // Once for each process.
+        let labels: BTreeMap<u32, Label> = carriers
+            .into_iter()
+            .map(|carrier| (carrier.tgid, carrier.label))
+            .collect();
+        let ends = self.engine.ends_with_host(policy, labels.into_values());
+        if ends.is_empty() {
+            return Ok(());
+        }
+        let each = ends
+            .iter()
+            .map(|((name, action), count)| format!("{count} of `{name}` ({})", action.name()));
+        let each: Vec<String> = each.collect();
+        Err(format!(
+            "it has no [zone.host], and what runs as a workload of that zone would be stopped as `on_revoke` \
+             says: {}; load it with `--ends-host` to have that, or first a policy that says `deny` there",
+            each.join(", ")
+        ))
     }
 
     /// A refusal, with its record.

@@ -106,6 +106,9 @@ impl Stopping<'_> {
             let Ok(process) = i32::try_from(carrier.tgid) else {
                 continue;
             };
+            if is_spared(process) {
+                continue;
+            }
             let task = Task {
                 process,
                 thread: carrier.pid,
@@ -222,6 +225,12 @@ impl Stopping<'_> {
         let path = process.cgroup(self.scene.proc).ok()??;
         tree::id(&self.scene.cgroups.join(path)).ok()
     }
+}
+
+/// Whatever they carry: without the first process the host ends, and without us nobody stops the rest.
+/// Neither executes what would give it a label.
+fn is_spared(process: i32) -> bool {
+    process == 1 || process.cast_unsigned() == std::process::id()
 }
 
 impl<'z> Sorted<'z> {

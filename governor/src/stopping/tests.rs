@@ -161,6 +161,23 @@ fn a_stop_reaches_what_is_meant_and_counts_by_action() {
 }
 
 #[test]
+fn the_first_process_and_we_ourselves_are_stopped_by_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let own = std::process::id().cast_signed();
+    let mut one = Sleeper::new();
+    let labels = [1, own, one.pid()].map(|pid| (pid, Some(label(WORKLOAD))));
+    // Nobody is in the zone's cgroup: everybody who is meant has left it.
+    cgroup(root.path(), "empty", &[]);
+    let outcome = stop_all(
+        &Labels::from(labels),
+        &[order(root.path(), Running::All, Action::Kill)],
+    );
+    assert_eq!(outcome.stopped.killed, 1);
+    assert!(outcome.failed.is_empty(), "{:?}", outcome.failed);
+    assert!(one.0.wait().unwrap().signal() == Some(libc::SIGKILL));
+}
+
+#[test]
 fn the_strictest_of_all_orders_counts() {
     let root = tempfile::tempdir().unwrap();
     let one = Sleeper::new();

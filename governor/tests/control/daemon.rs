@@ -76,13 +76,15 @@ fn answer(command: Command) {
         }
         Command::Reload {
             files,
+            ends_host,
             caller,
             reply,
         } => {
             let who = if caller.uid == 0 { "root" } else { "another" };
+            let ends = if ends_host { ", ends the host" } else { "" };
             let changes = files
                 .iter()
-                .map(|(path, content)| format!("{path}: {} bytes, by {who}", content.len()))
+                .map(|(path, content)| format!("{path}: {} bytes, by {who}{ends}", content.len()))
                 .collect();
             drop(reply.send(Ok(proto::ReloadReply {
                 changes,

@@ -31,15 +31,17 @@ async fn requests_become_commands_and_answers_come_back() {
     let reply = client
         .reload(proto::ReloadRequest {
             files: vec![file.clone()],
+            ends_host: true,
         })
         .await;
     assert_eq!(
         reply.expect("reload").changes,
-        ["policy.toml: 1048576 bytes, by root"]
+        ["policy.toml: 1048576 bytes, by root, ends the host"]
     );
     let twice = client
         .reload(proto::ReloadRequest {
             files: vec![file.clone(), file],
+            ends_host: false,
         })
         .await;
     assert_eq!(
@@ -222,7 +224,10 @@ async fn a_message_of_100_mib_is_refused_and_the_server_goes_on() {
         content: vec![0; 100 << 20],
     };
     let status = unlimited
-        .reload(proto::ReloadRequest { files: vec![file] })
+        .reload(proto::ReloadRequest {
+            files: vec![file],
+            ends_host: false,
+        })
         .await
         .expect_err("too large");
     assert_eq!(status.code(), tonic::Code::OutOfRange, "{status}");

@@ -115,6 +115,64 @@ fn a_kept_policy_that_would_shut_out_is_in_force_and_its_host_observed() {
 }
 
 #[test]
+fn what_ends_with_the_zone_is_told_before_and_stopped_after() {
+    let with_workload = |zone: &'static str, work: &'static str| {
+        signed_policy_edited(1, move |text| {
+            let tables = format!(
+                "[zone.host]\ncgroup = \"/\"\nrequires = \"policy\"\non_revoke = \"{zone}\"\n\
+                 [workload.hosted]\nzone = \"host\"\nexec = [\"helper\"]\nuser = [\"0\"]\n\
+                 started_by = [\"operator\"]\non_revoke = \"{work}\"\n\
+                 [survival]\nexec = [\"daemon\"]\nlibraries = [\"daemon\"]\n[set]\n"
+            );
+            text.replace("[set]\n", &tables)
+        })
+    };
+    for (zone, work, expected) in [
+        ("deny", "deny", None),
+        ("freeze", "deny", Some(OnRevoke::Freeze)),
+        ("freeze", "kill", Some(OnRevoke::Kill)),
+    ] {
+        let mut host = Host::new();
+        let (policy, users) = (with_workload(zone, work), BTreeMap::new());
+        let uid = Some(0);
+        host.feed(Input::PolicyOffered { policy, users, uid })
+            .unwrap();
+        let label = |zone, workload| governor_common::Label {
+            zone,
+            workload,
+            ..Default::default()
+        };
+        let number = host.engine.ids().workload("host", "hosted").unwrap();
+        let runs = [label(ZONE_HOST, number), label(1, number)];
+        let next = super::policies::policy_of(2);
+        let told = host.engine.ends_with_host(next.policy(), runs);
+        let told: Vec<_> = told.into_iter().collect();
+        let name = "host/hosted".to_owned();
+        let listed = expected.map(|action| ((name, action), 1));
+        assert_eq!(told, Vec::from_iter(listed));
+        let stays = host
+            .engine
+            .ends_with_host(with_workload(zone, work).policy(), runs);
+        assert!(stays.is_empty(), "{stays:?}");
+        let step = host.engine.handle(
+            clock(host.now),
+            Input::PolicyOffered {
+                policy: next,
+                users: BTreeMap::new(),
+                uid,
+            },
+        );
+        let strictest = step.effects.iter().filter_map(|effect| {
+            let Effect::Stop { zone, action, .. } = effect else {
+                return None;
+            };
+            (*zone == ZONE_HOST).then_some(*action)
+        });
+        assert_eq!(strictest.max(), expected);
+    }
+}
+
+#[test]
 fn its_workloads_are_stopped_like_any_others() {
     let host = governed();
     let step = host.engine.handle(

@@ -70,6 +70,7 @@ pub(super) fn workload(guest: &mut Guest) -> Result<()> {
     // What is revoked here is content that no other case uses.
     let make = format!("cp {AGENT} {HOSTED} && echo >> {HOSTED}");
     guest.sh(&make)?.ok()?;
+    guest.sh(MAKE)?.ok()?;
     let listed = guest.run(&["governor", "measure", HOSTED])?.ok()?.text();
     let host = guest.kept::<Host>()?;
     let mut spec = host.spec();
@@ -94,6 +95,9 @@ pub(super) fn workload(guest: &mut Guest) -> Result<()> {
         "hold",
     ];
     guest.run(&unit)?.ok()?;
+    ended_knowingly(guest, &host)?;
+    host.kit.load(guest, &spec)?;
+    guest.run(&unit)?.ok()?;
     let revoke = ["revoke", "--workload", "hosted", "--reason", "drill"];
     guest.run(&[&["governor"][..], &revoke].concat())?.ok()?;
     let state = guest.sh("systemctl is-active hosted.service")?.text();
@@ -102,6 +106,42 @@ pub(super) fn workload(guest: &mut Guest) -> Result<()> {
     expect(guest, &again, NOT_EXECUTED, "the workload, once revoked")?;
     expect(guest, "/bin/true", 0, "what survives")?;
     host.free(guest)
+}
+
+/// A policy without the zone stops what is labelled in it: refused until the operator says that it is meant.
+fn ended_knowingly(guest: &mut Guest, host: &Host) -> Result<()> {
+    let without = host.kit.signed(&Spec::default())?;
+    let refused = host.kit.offer(guest, &without)?;
+    ensure!(
+        refused.code == 3 && refused.errors().contains("1 of `host/hosted` (kill)"),
+        "{} {}",
+        refused.code,
+        refused.errors()
+    );
+    let active = ["systemctl", "is-active", "--quiet", "hosted.service"];
+    ensure!(guest.run(&active)?.code == 0, "it was stopped");
+    expect(guest, "/root/changed", NOT_EXECUTED, "the zone stands")?;
+    let meant = [
+        "governor",
+        "policy",
+        "reload",
+        "--ends-host",
+        "/root/policy",
+    ];
+    guest.run(&meant)?.ok()?;
+    ensure!(guest.run(&active)?.code != 0, "it goes on");
+    // Who asked, the first process and the daemon do.
+    expect(guest, "/root/changed", 0, "without the zone")?;
+    ensure!(
+        guest
+            .run(&["systemctl", "is-active", "--quiet", "governor"])?
+            .code
+            == 0
+    );
+    guest
+        .sh("systemctl reset-failed hosted.service; true")?
+        .ok()
+        .map(drop)
 }
 
 pub(super) fn network(guest: &mut Guest) -> Result<()> {
