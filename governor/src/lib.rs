@@ -18,6 +18,7 @@ mod fault;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod gate;
+mod inventory;
 pub mod ledger;
 pub mod memory;
 pub mod preload;

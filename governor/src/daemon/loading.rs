@@ -17,7 +17,7 @@ use governor_core::{
 
 use sd_notify::NotifyState;
 
-use super::{Daemon, answer::settled, notify, start, status};
+use super::{Daemon, answer::settled, clock, notify, start, status};
 use crate::{
     control::{Answer, Caller, Refusal, proto},
     survival::{self, ShutOut, Warning},
@@ -158,6 +158,9 @@ impl Daemon {
         Ok(settled(applied).map(|change| {
             self.hands.store.forget_others(digest);
             tracing::info!(%caller, "{change}");
+            if let Ok(now) = clock::now() {
+                self.tell_unlabelled(now);
+            }
             proto::ReloadReply {
                 policy: status::policy(self),
                 changes: vec![change],

@@ -24,6 +24,7 @@ mod start;
 mod status;
 mod stop;
 mod store;
+mod unlabelled;
 mod watch;
 
 use std::{

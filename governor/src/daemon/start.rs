@@ -162,6 +162,7 @@ pub(super) fn start(
     // What happened while nobody looked, before anything is granted.
     daemon.watch()?;
     daemon.resume()?;
+    daemon.tell_unlabelled(now);
     // The maps of this layout know everything now; programs of an older one may go.
     daemon
         .hands

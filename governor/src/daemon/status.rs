@@ -10,7 +10,7 @@ use governor_core::{
 };
 
 use super::{Daemon, advice::advice, clock, foreseen::Foreseen};
-use crate::{control::proto, gate::HookState};
+use crate::{control::proto, gate::HookState, inventory::Unlabelled};
 
 /// Why a host whose policy wants no quote is not trusted.
 const NOTHING_ASKS: &str = "the policy in force asks for no attestation";
@@ -42,6 +42,7 @@ pub(crate) fn reply(daemon: &Daemon, now: ClockReading) -> proto::StatusReply {
         trust: Some(trust),
         enforcement: Some(enforcement(daemon)),
         zones: zones(daemon, now),
+        unlabelled: unlabelled(daemon, now),
         policy: policy(daemon),
         epochs: Some(proto::Epochs {
             attested: state.epoch_attested,
@@ -210,6 +211,24 @@ fn enforcement(daemon: &Daemon) -> proto::Enforcement {
         hooks,
     }
 }
+
+/// What runs in zones without a label. A list that cannot be had says nothing of anybody.
+fn unlabelled(daemon: &Daemon, now: ClockReading) -> Vec<proto::Unlabelled> {
+    let found = daemon.unlabelled(now).unwrap_or_default();
+    let listed = found.into_iter().map(|(zone, all)| proto::Unlabelled {
+        zone,
+        processes: u32::try_from(all.len()).unwrap_or(u32::MAX),
+        found: all
+            .into_iter()
+            .take(SHOWN)
+            .map(|Unlabelled { pid, program }| proto::unlabelled::Found { pid, program })
+            .collect(),
+    });
+    listed.collect()
+}
+
+/// Of those in one zone.
+const SHOWN: usize = 8;
 
 fn zones(daemon: &Daemon, now: ClockReading) -> Vec<proto::Zone> {
     let engine = &daemon.engine;

@@ -80,6 +80,37 @@ fn mixed() -> StatusReply {
     status
 }
 
+#[test]
+fn what_carries_no_label_is_named() {
+    let mut status = trusted();
+    assert!(!super::status(&status).contains("no label"));
+    let found = |pid, program: &str| proto::unlabelled::Found {
+        pid,
+        program: program.into(),
+    };
+    status.unlabelled = vec![
+        proto::Unlabelled {
+            zone: String::new(),
+            processes: 1,
+            found: vec![found(7, "/bin/x\u{1b}[2J")],
+        },
+        proto::Unlabelled {
+            zone: "agents".into(),
+            processes: 3,
+            found: vec![found(8, "/bin/y")],
+        },
+    ];
+    let text = super::status(&status);
+    assert!(
+        text.contains("1 below the governed slice, in no zone: 7 /bin/x\u{fffd}[2J\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("3 in zone `agents`: 8 /bin/y, 2 more\n"),
+        "{text}"
+    );
+}
+
 fn revoked_by_hand() -> proto::TrustReason {
     proto::TrustReason {
         code: "operator-revoked".into(),
@@ -277,6 +308,7 @@ fn trusted() -> StatusReply {
             reason: "authorized".into(),
             count: 9,
         }],
+        unlabelled: Vec::new(),
         measurements: Some(proto::Measurements {
             hashed: 21,
             recalled: 340,

@@ -113,6 +113,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: zones::observing_ends_without_a_daemon,
         },
         Case {
+            name: "what_was_moved_in_is_told",
+            run: zones::moved_in,
+        },
+        Case {
             name: "zones_stay_below_the_root",
             run: zones::zones_stay_below_the_root,
         },

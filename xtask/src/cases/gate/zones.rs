@@ -205,6 +205,34 @@ pub(super) fn zones_stay_below_the_root(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+/// What was moved in carries no label: it is told, and goes on as little as it did before.
+pub(super) fn moved_in(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    ensure!(agent(guest, &["hello"])? == 0, "the zone is not there");
+    let zone = "/sys/fs/cgroup/governed.slice/governed-agents.slice/moved";
+    let moved = guest
+        .sh(&format!(
+            "mkdir -p {zone}; sleep 600 >/dev/null 2>&1 & sleep 1.1; echo $! > {zone}/cgroup.procs; echo $!"
+        ))?
+        .ok()
+        .context("moving a process into a zone")?
+        .text();
+    let told = guest.run(&["governor", "status"])?.text();
+    guest
+        .sh(&format!(
+            "kill {moved}; while ! rmdir {zone}; do sleep 0.1; done"
+        ))?
+        .ok()?;
+    let after = guest.run(&["governor", "status"])?.text();
+    let line = told.lines().find(|line| line.contains("in zone `agents`"));
+    ensure!(
+        line.is_some_and(|line| line.contains(&format!("1 in zone `agents`: {moved} /usr/bin/"))),
+        "{told}"
+    );
+    ensure!(!after.contains("no label"), "it is gone: {after}");
+    Ok(())
+}
+
 /// The policy that the project shows others does what it says.
 pub(super) fn example(guest: &mut Guest) -> Result<()> {
     let kit = guest.kept::<Kit>()?;

@@ -1,0 +1,163 @@
+//! What runs in zones without a label: it was there before the gate was, or somebody moved it in.
+//!
+//! Promises: each process below the governed slice of which no task carries a label is listed, with the
+//! deepest zone that it is in. What began within the last second is not: a service manager runs its own
+//! code in a zone before it executes the program. Nothing is done to any of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use governor_common::Carrier;
+use governor_core::time::{BootTime, Span};
+
+use crate::stopping::tree;
+
+/// A process without a label, and what it runs as far as that can be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unlabelled {
+    pub(crate) pid: i32,
+    pub(crate) program: String,
+}
+
+/// Where to look, and what is known already.
+pub(crate) struct Scene<'a> {
+    /// Where the unified hierarchy is mounted.
+    pub(crate) cgroups: &'a Path,
+    pub(crate) proc: &'a Path,
+    /// Paths of zones below the hierarchy's root, by number.
+    pub(crate) zones: &'a [(u32, String)],
+    /// Who carries a label, read before this.
+    pub(crate) carriers: &'a [Carrier],
+    pub(crate) now: BootTime,
+}
+
+/// All of them, by zone.
+pub(crate) fn unlabelled(scene: &Scene<'_>) -> BTreeMap<u32, Vec<Unlabelled>> {
+    let labelled: BTreeSet<u32> = scene.carriers.iter().map(|one| one.tgid).collect();
+    let mut found: BTreeMap<u32, Vec<Unlabelled>> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for (_, path) in scene.zones {
+        for cgroup in tree::below(&scene.cgroups.join(path)).0 {
+            let Some(zone) = deepest(scene, &cgroup).filter(|_| seen.insert(cgroup.clone())) else {
+                continue;
+            };
+            for pid in tree::pids(&cgroup).unwrap_or_default() {
+                if !labelled.contains(&pid.cast_unsigned()) && settled(scene, pid) {
+                    found.entry(zone).or_default().push(Unlabelled {
+                        pid,
+                        program: program(scene, pid),
+                    });
+                }
+            }
+        }
+    }
+    found
+}
+
+fn deepest(scene: &Scene<'_>, cgroup: &Path) -> Option<u32> {
+    let path = cgroup.strip_prefix(scene.cgroups).ok()?;
+    let above = scene
+        .zones
+        .iter()
+        .filter(|(_, zone)| path.starts_with(zone));
+    Some(above.max_by_key(|(_, zone)| zone.len())?.0)
+}
+
+/// Whether it has been there for a while, and has not ended.
+fn settled(scene: &Scene<'_>, pid: i32) -> bool {
+    let stat = fs::read_to_string(scene.proc.join(format!("{pid}/stat"))).unwrap_or_default();
+    began(&stat).is_some_and(|began| began.after(YOUNG) <= scene.now)
+}
+
+/// From `PID (NAME) STATE …`, whose name may hold anything. None: it has ended, or is no such line.
+fn began(stat: &str) -> Option<BootTime> {
+    let (_, after) = stat.rsplit_once(") ")?;
+    let mut fields = after.split(' ');
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    let ticks: u64 = fields.nth(STARTED)?.parse().ok()?;
+    Some(BootTime(ticks.saturating_mul(NANOSECONDS_PER_TICK)))
+}
+
+fn program(scene: &Scene<'_>, pid: i32) -> String {
+    let exe = fs::read_link(scene.proc.join(format!("{pid}/exe")));
+    exe.map_or_else(|_| "?".to_owned(), |exe| exe.display().to_string())
+}
+
+/// Longer than a service manager takes from making a process to executing its program.
+const YOUNG: Span = Span::seconds(1);
+/// The start time is the 22nd field; this many stand between it and the state.
+const STARTED: usize = 18;
+/// The kernel tells user space a hundred ticks a second, whatever its own are.
+const NANOSECONDS_PER_TICK: u64 = 10_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn stat(name: &str, state: char, ticks: u64) -> String {
+        let zeros = "0 ".repeat(STARTED);
+        format!("7 ({name}) {state} {zeros}{ticks} 1 2 3\n")
+    }
+
+    #[test]
+    fn who_has_no_label_is_found_in_the_deepest_zone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cgroups, proc) = (dir.path().join("cgroup"), dir.path().join("proc"));
+        let place = |path: &str, pids: &[i32]| {
+            let path = cgroups.join(path);
+            fs::create_dir_all(&path).unwrap();
+            let lines: String = pids.iter().map(|pid| format!("{pid}\n")).collect();
+            fs::write(path.join("cgroup.procs"), lines).unwrap();
+        };
+        place("g.slice", &[]);
+        place("g.slice/a.slice", &[10]);
+        place("g.slice/a.slice/leaf", &[11, 12]);
+        place("g.slice/elsewhere", &[13, 14, 15]);
+        for (pid, state, ticks) in [
+            (10, 'S', 100),
+            (11, 'S', 100),
+            (12, 'S', 100),
+            (13, 'S', 100),
+            (14, 'Z', 100),
+            (15, 'S', 950),
+        ] {
+            let dir = proc.join(pid.to_string());
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("stat"), stat("a) S 1", state, ticks)).unwrap();
+            std::os::unix::fs::symlink(format!("/bin/{pid}"), dir.join("exe")).unwrap();
+        }
+        let zones = [(9, "g.slice".to_owned()), (1, "g.slice/a.slice".to_owned())];
+        let carrier = Carrier {
+            tgid: 12,
+            ..Carrier::default()
+        };
+        let found = unlabelled(&Scene {
+            cgroups: &cgroups,
+            proc: &proc,
+            zones: &zones,
+            carriers: &[carrier],
+            now: BootTime(10 * SECOND),
+        });
+        let listed = |pid: i32| Unlabelled {
+            pid,
+            program: format!("/bin/{pid}"),
+        };
+        let expected = BTreeMap::from([(1, vec![listed(10), listed(11)]), (9, vec![listed(13)])]);
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_line_that_says_nothing_is_nobody() {
+        assert_eq!(began(&stat("x", 'R', 7)), Some(BootTime(70_000_000)));
+        for text in ["", "7 (x) S", "7 (x", &stat("x", 'X', 7)] {
+            assert_eq!(began(text), None, "{text}");
+        }
+    }
+}
