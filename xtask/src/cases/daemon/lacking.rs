@@ -80,12 +80,6 @@ pub(super) fn full_disk(guest: &mut Guest) -> Result<()> {
         wait_until(guest, "governor policy show")
             .context("waiting for the kept policy to come back by itself")?;
         wait_until(guest, "governor attest now").context("waiting for trust to come back")?;
-        guest
-            .sh(&format!(
-                "{OF_THIS_DAEMON} | grep 'records are written again, after'"
-            ))?
-            .ok()
-            .context("saying when it ends")?;
         ensure!(hello(guest)? == 0, "work does not go on");
         Ok(())
     })();
@@ -117,6 +111,12 @@ pub(super) fn read_only(guest: &mut Guest) -> Result<()> {
     let said = guest.sh(&format!("{OF_THIS_DAEMON} | grep 'undoing it: '"))?;
     said.ok().context("failing to undo the write as well")?;
     wait_until(guest, "governor attest now").context("waiting for trust to come back")?;
+    guest
+        .sh(&format!(
+            "{OF_THIS_DAEMON} | grep 'records are written again, after'"
+        ))?
+        .ok()
+        .context("saying when it ends")?;
     let said = status::of(guest)?;
     ensure!(!said.reasons().contains("ledger"), "{}", said.reasons());
     ensure!(hello(guest)? == 0, "work does not go on");
