@@ -124,6 +124,7 @@ pub(crate) const fn name(input: &Input) -> &'static str {
         Input::Signals(_) => "signals",
         Input::LedgerBroken(_) => "ledger-broken",
         Input::Unlock { .. } => "unlock",
+        Input::UnlabelledFound(_) => "unlabelled-found",
         Input::Hold { .. } => "hold",
         Input::Resume { .. } => "resume",
         Input::Reattest => "reattest",

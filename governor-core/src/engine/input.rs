@@ -10,7 +10,7 @@ use governor_common::Signal;
 use crate::{
     attest::{Challenge, Evidence, Nonce},
     digest::Digest,
-    lineage::Broken,
+    lineage::{Broken, Unlabelled},
     policy::{Taken, VerifiedPolicy},
     time::{BootTime, Span},
 };
@@ -92,6 +92,8 @@ pub enum Input {
         taken: Result<Taken, String>,
         uid: u32,
     },
+    /// What runs in zones of the policy in force, and carries no label.
+    UnlabelledFound(Vec<Unlabelled>),
     /// An operator holds running copies; what may be started is not touched.
     Hold {
         target: Target,

@@ -342,6 +342,7 @@ impl Engine {
             | Input::GlassAsked { .. }
             | Input::GlassSigned { .. }
             | Input::GlassMended { .. }
+            | Input::UnlabelledFound(_)
             | Input::Reattest => next.risks.forget_stops(),
         }
         let answer = match input {
@@ -423,6 +424,13 @@ impl Engine {
             }
             Input::LedgerBroken(broken) => {
                 next.ledger_broken(now, broken, &mut effects);
+                Ok(String::new())
+            }
+            Input::UnlabelledFound(found) => {
+                let kinds: Vec<Kind> = found.into_iter().map(Kind::Unlabelled).collect();
+                if !kinds.is_empty() {
+                    effects.push(Effect::Append(kinds));
+                }
                 Ok(String::new())
             }
             Input::Disarm { reason, uid } => {
@@ -652,6 +660,7 @@ impl Engine {
                         | Kind::Unlocked(_)
                         | Kind::Begun(_)
                         | Kind::Disarmed(_)
+                        | Kind::Unlabelled(_)
                         | Kind::PolicyLoaded(_)
                         | Kind::PolicyRefused(_)
                         | Kind::Appraisal(_)

@@ -16,6 +16,6 @@ pub use keep::{Broken, Flaw, Found, Notes, hold};
 pub use record::{
     Appraisal, Begun, Disarmed, Entry, Gap, GlassBroken, GlassEnded, Grant, Held, Kind, Lost,
     ModeChange, Named, PolicyLoaded, PolicyRefused, Refusal, Resumed, Revocation, RiskMet,
-    Signalled, Start, TombstoneRecord, TpmClock, TrustChange, Unlocked, VerdictRecord,
+    Signalled, Start, TombstoneRecord, TpmClock, TrustChange, Unlabelled, Unlocked, VerdictRecord,
 };
 pub use recover::{Recovered, Walls};

@@ -25,7 +25,7 @@ pub struct Entry {
     pub wall: i64,
     #[prost(
         oneof = "Kind",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 30, 31, 32, 33, 34, 35, 36, 40, 41"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 30, 31, 32, 33, 34, 35, 36, 37, 40, 41"
     )]
     pub kind: Option<Kind>,
 }
@@ -76,6 +76,9 @@ pub enum Kind {
     Resumed(Resumed),
     #[prost(message, tag = "36")]
     Disarmed(Disarmed),
+    /// When a policy was put in force.
+    #[prost(message, tag = "37")]
+    Unlabelled(Unlabelled),
     #[prost(message, tag = "40")]
     GlassBroken(GlassBroken),
     #[prost(message, tag = "41")]
@@ -411,6 +414,19 @@ pub struct Held {
     pub reason: String,
     #[prost(uint32, optional, tag = "4")]
     pub uid: Option<u32>,
+}
+
+/// What ran in a zone and carried no label: nobody had judged it there.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Unlabelled {
+    /// Empty: below the governed slice, in no zone of the policy.
+    #[prost(string, tag = "1")]
+    pub zone: String,
+    #[prost(uint32, tag = "2")]
+    pub processes: u32,
+    /// SHA-256 of what they run, each once, of those that could be read; at most 64.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub digests: Vec<Vec<u8>>,
 }
 
 /// Running copies may go on (this record was durable before they did).

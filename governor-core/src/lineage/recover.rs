@@ -146,6 +146,7 @@ impl Recovered {
                 | Kind::Signalled(_)
                 | Kind::RiskMet(_)
                 | Kind::Disarmed(_)
+                | Kind::Unlabelled(_)
                 | Kind::Verdict(_)
                 | Kind::Gap(_)
                 | Kind::ModeChange(_)

@@ -12,6 +12,7 @@ use governor_common::Label;
 use governor_core::{
     digest::Digest,
     engine::Input,
+    lineage::Unlabelled,
     policy::{MANIFEST, Policy, RawBundle, VerifiedPolicy},
 };
 
@@ -46,6 +47,13 @@ pub(super) struct Looked {
     bundle: RawBundle,
     asker: Asker,
     found: Found,
+}
+
+/// What was found out beside the loop.
+#[derive(Debug)]
+pub(super) enum FromHost {
+    Policy(Box<Looked>),
+    Unlabelled(Vec<Unlabelled>),
 }
 
 type Found = Result<Vec<Warning>, ShutOut>;
@@ -83,23 +91,28 @@ impl Daemon {
         let looked = self.looked.clone();
         tokio::task::spawn_blocking(move || {
             let found = shuts_out(verified.policy());
-            let answer = Looked {
+            let answer = FromHost::Policy(Box::new(Looked {
                 bundle,
                 asker,
                 found,
-            };
+            }));
             // Nobody listening: the daemon ends.
             drop(looked.blocking_send(answer));
         });
         Ok(())
     }
 
-    pub(super) fn looked(&mut self, looked: Looked) -> Result<()> {
+    pub(super) fn looked(&mut self, from: FromHost) -> Result<()> {
         let Looked {
             bundle,
             asker,
             found,
-        } = looked;
+        } = match from {
+            FromHost::Policy(looked) => *looked,
+            FromHost::Unlabelled(found) => {
+                return self.apply(Input::UnlabelledFound(found)).map(drop);
+            }
+        };
         if let Err(refusal) = self.governs_nothing(&asker.caller) {
             return refused(asker, refusal);
         }

@@ -82,8 +82,8 @@ pub struct Daemon {
     canary: watch::Heard,
     /// Who asked for the gate to be taken down.
     disarming: Option<oneshot::Sender<Result<proto::DisarmReply, Refusal>>>,
-    /// Policies come back here once the host was looked at.
-    looked: mpsc::Sender<loading::Looked>,
+    /// Policies come back here once the host was looked at, and what runs there without a label.
+    looked: mpsc::Sender<loading::FromHost>,
     /// Why the kept policy could not be put in force yet; tried again until it is.
     owed_policy: Option<String>,
 }

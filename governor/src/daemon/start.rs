@@ -16,7 +16,7 @@ use governor_core::{
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    Daemon, FromTpm, clock, events::Recent, execute::Hands, failing::Failing, loading::Looked,
+    Daemon, FromTpm, clock, events::Recent, execute::Hands, failing::Failing, loading::FromHost,
     store::Store,
 };
 use crate::{
@@ -31,7 +31,7 @@ pub(super) fn start(
     config: Config,
     (gate, opened): (Gate, Opened),
     tpm: mpsc::Sender<FromTpm>,
-    looked: mpsc::Sender<Looked>,
+    looked: mpsc::Sender<FromHost>,
     feed: broadcast::Sender<Arc<proto::GateEvent>>,
 ) -> Result<Daemon> {
     let boot_id = clock::boot_id()?;

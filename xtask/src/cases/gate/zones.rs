@@ -207,7 +207,7 @@ pub(super) fn zones_stay_below_the_root(guest: &mut Guest) -> Result<()> {
 
 /// What was moved in carries no label: it is told, and goes on as little as it did before.
 pub(super) fn moved_in(guest: &mut Guest) -> Result<()> {
-    load(guest, &Spec::default())?;
+    let kit = load(guest, &Spec::default())?;
     ensure!(agent(guest, &["hello"])? == 0, "the zone is not there");
     let zone = "/sys/fs/cgroup/governed.slice/governed-agents.slice/moved";
     let moved = guest
@@ -218,6 +218,10 @@ pub(super) fn moved_in(guest: &mut Guest) -> Result<()> {
         .context("moving a process into a zone")?
         .text();
     let told = guest.run(&["governor", "status"])?.text();
+    kit.load(guest, &Spec::default())?;
+    let recorded = "import hashlib, sys; d = hashlib.sha256(open('/usr/bin/sleep', 'rb').read()).digest(); \
+                    sys.exit(d not in open('/var/lib/governor/ledger/ledger', 'rb').read())";
+    let recorded = super::super::daemon::wait_until(guest, &format!("python3 -c \"{recorded}\""));
     guest
         .sh(&format!(
             "kill {moved}; while ! rmdir {zone}; do sleep 0.1; done"
@@ -229,6 +233,7 @@ pub(super) fn moved_in(guest: &mut Guest) -> Result<()> {
         line.is_some_and(|line| line.contains(&format!("1 in zone `agents`: {moved} /usr/bin/"))),
         "{told}"
     );
+    recorded.context("waiting for the record of what it runs")?;
     ensure!(!after.contains("no label"), "it is gone: {after}");
     Ok(())
 }
