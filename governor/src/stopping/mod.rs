@@ -136,6 +136,9 @@ pub(crate) struct Scene<'a> {
     /// Every task that carries a label, as the kernel lists them.
     pub(crate) carriers: &'a dyn Fn() -> Result<Vec<Carrier>>,
     pub(crate) label_of: &'a dyn Fn(BorrowedFd<'_>) -> Result<Option<Label>>,
+    /// Called for each process that takes work of its own: there may be more than anybody waits for who
+    /// only sees that nothing is answered.
+    pub(crate) goes_on: &'a dyn Fn(),
 }
 
 impl Scene<'_> {
@@ -413,6 +416,7 @@ impl<'a> Stopping<'a> {
             }
         }
         for pid in pids {
+            (self.scene.goes_on)();
             let open = Process::open(pid).and_then(|process| {
                 let sockets = process.map(|process| process.sockets(self.scene.proc));
                 sockets.transpose()

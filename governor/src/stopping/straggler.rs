@@ -33,6 +33,7 @@ impl Stopping<'_> {
     pub(super) fn go_after(&mut self, network: &mut dyn Sockets, strays: &Strays) -> bool {
         let (mut found, mut victims) = (false, Vec::new());
         for (pid, seen) in strays {
+            (self.scene.goes_on)();
             let Some((process, action, zone, root)) = self.straggler(*pid) else {
                 continue;
             };
@@ -105,7 +106,10 @@ impl Stopping<'_> {
         let proc = self.scene.proc;
         let mut processes = victims.iter().map(|(process, _)| process);
         // Who cannot be asked any more loses them by ending.
-        let open = |process: &Process| process.sockets(proc).unwrap_or_default();
+        let open = |process: &Process| {
+            (self.scene.goes_on)();
+            process.sockets(proc).unwrap_or_default()
+        };
         match sockets::open_in(network, &mut processes.by_ref().map(open)) {
             Ok(sockets) => self.doomed.sockets.extend(sockets),
             Err(error) => self.failed.push((None, format!("{error:#}"))),

@@ -1,7 +1,7 @@
 //! Stopping, with directories for cgroups and real processes.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
     fs,
     os::{fd::AsRawFd as _, unix::process::ExitStatusExt as _},
@@ -113,6 +113,7 @@ fn with_scene<T>(
         marks,
         carriers: &|| Ok(carriers(root, labels)),
         label_of: &label_of,
+        goes_on: &|| {},
     })
 }
 
@@ -222,6 +223,7 @@ fn what_moved_during_a_pass_is_reached_by_the_next() {
         marks: &marks,
         carriers: &list,
         label_of: &label_of,
+        goes_on: &|| {},
     };
     let orders = [order(root.path(), Running::All, Action::Kill)];
     let outcome = stop(&scene, &mut Silent, &orders);
@@ -249,15 +251,18 @@ fn without_the_kernels_list_every_process_is_asked() {
         Running::Workload(WORKLOAD),
         Action::Kill,
     )];
+    let goes_on = Cell::new(false);
     let outcome = with_scene(root.path(), &marks, &labels, |scene| {
         let scene = Scene {
             carriers: &|| anyhow::bail!("made to fail"),
+            goes_on: &|| goes_on.set(true),
             ..*scene
         };
         stop(&scene, &mut Silent, &orders)
     });
     assert_eq!((outcome.stopped.killed, outcome.failed.len()), (1, 1));
     assert!(one.was_killed() && !other.was_killed() && !unread.was_killed());
+    assert!(goes_on.get(), "nobody knows that it does not hang");
 }
 
 #[test]
@@ -450,6 +455,7 @@ fn only_what_may_goes_on_and_only_for_the_right_reason() {
     }
     assert_eq!(read(&unmarked, "cgroup.freeze"), "", "nobody here froze it");
     // A label below it that is not on the list, or that cannot be read.
+    fs::write(unmarked.join("cgroup.procs"), "").unwrap();
     fs::write(child.join("cgroup.procs"), format!("{}\n", two.pid())).unwrap();
     for unlisted in [
         Some(Label {
@@ -464,6 +470,9 @@ fn only_what_may_goes_on_and_only_for_the_right_reason() {
         assert_eq!(read(&dir, "cgroup.freeze"), "");
     }
     with_scene(root.path(), &marks, &labels, |scene| {
+        let carriers: &dyn Fn() -> _ = &|| anyhow::bail!("made to fail");
+        thaw(&Scene { carriers, ..*scene }, root.path(), &plan).unwrap_err();
+        assert_eq!(read(&dir, "cgroup.freeze"), "");
         bar(scene, root.path())
     })
     .unwrap();

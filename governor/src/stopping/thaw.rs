@@ -1,18 +1,21 @@
 //! Letting go of what is held.
 //!
 //! Promises: a cgroup goes on only if every label in it and below it is on the list of what may, and
-//! every label could be read; whatever else is held stays and is counted. Without an operator only
+//! every label could be read, as the kernel lists them; whatever else is held stays and is counted. Without an operator only
 //! what the loss of trust froze goes on. What nobody here froze is left alone.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
+use governor_common::{Carrier, Line};
 use governor_core::engine::Thaw;
 
 use super::{
     Scene, is_meant,
     mark::Mark,
-    process::Process,
     tree::{self, has_vanished},
 };
 
@@ -40,11 +43,17 @@ struct Content {
 /// Lets go of what is held below `root` and may go on.
 pub(crate) fn thaw(scene: &Scene<'_>, root: &Path, thaw: &Thaw) -> Result<Thawed> {
     let mut done = Thawed::default();
-    for (cgroup, mark) in held(scene, root)? {
+    let held = held(scene, root)?;
+    if held.is_empty() {
+        return Ok(done);
+    }
+    // All of it is frozen by now, and the kernel's list costs less than asking each.
+    let carriers = (scene.carriers)()?;
+    for (cgroup, mark) in held {
         if !thaw.by_hand && mark != Mark::Frozen {
             continue;
         }
-        let content = content(scene, &cgroup, thaw);
+        let content = content(&carriers, &cgroup, thaw);
         if !content.meant {
             continue;
         }
@@ -98,37 +107,32 @@ fn held(scene: &Scene<'_>, root: &Path) -> Result<Vec<(PathBuf, Mark)>> {
     Ok(held)
 }
 
-fn content(scene: &Scene<'_>, cgroup: &Path, thaw: &Thaw) -> Content {
+fn content(carriers: &[Carrier], cgroup: &Path, thaw: &Thaw) -> Content {
     let mut content = Content {
         meant: thaw.running == governor_core::engine::Running::All,
         forbidden: false,
     };
     let (cgroups, unread) = tree::below(cgroup);
     content.forbidden |= unread.is_some();
+    let mut here = BTreeSet::new();
     for cgroup in cgroups {
-        let Ok(pids) = tree::pids(&cgroup) else {
-            content.forbidden = true;
-            continue;
-        };
-        for pid in pids {
-            match label(scene, pid) {
-                Ok(None) => {}
-                Ok(Some(label)) => {
-                    content.meant |= label.zone == thaw.zone && is_meant(thaw.running, &label);
-                    let listed = thaw.allowed.get(&label.workload);
-                    content.forbidden |= label.zone != thaw.zone
-                        || !listed.is_some_and(|digests| digests.contains(&label.digest));
-                }
-                Err(_) => content.forbidden = true,
+        match tree::id(&cgroup) {
+            Ok(id) => drop(here.insert(id)),
+            Err(error) => content.forbidden |= !has_vanished(&error),
+        }
+    }
+    for carrier in carriers.iter().filter(|one| here.contains(&one.cgroup)) {
+        match Line::from_u32(carrier.line) {
+            Some(Line::Labelled) => {
+                let label = &carrier.label;
+                content.meant |= label.zone == thaw.zone && is_meant(thaw.running, label);
+                let listed = thaw.allowed.get(&label.workload);
+                content.forbidden |= label.zone != thaw.zone
+                    || !listed.is_some_and(|digests| digests.contains(&label.digest));
             }
+            // It may be anybody's.
+            Some(Line::Unread | Line::End) | None => content.forbidden = true,
         }
     }
     content
-}
-
-fn label(scene: &Scene<'_>, pid: i32) -> Result<Option<governor_common::Label>> {
-    match Process::open(pid)? {
-        Some(process) if !process.has_ended() => scene.label(&process),
-        Some(_) | None => Ok(None),
-    }
 }
