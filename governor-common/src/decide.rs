@@ -44,6 +44,28 @@ pub fn decide_map(f: &Facts) -> Decision {
     settle(f, judge_map(f))
 }
 
+/// Whether writers are to be kept from a file that was allowed to be executed or mapped: where a zone
+/// enforces, what runs stays what was measured. What only observes changes nothing for anybody.
+#[inline(always)]
+pub fn holds(f: &Facts, (verdict, reason): Decision) -> bool {
+    match verdict {
+        Verdict::Allow => {
+            f.measured == Measured::Sha256 as u32
+                && !f.is_observed()
+                && !matches!(reason, Reason::Unlabelled)
+        }
+        // What goes on in spite of a reason is not held to its content.
+        Verdict::Deny | Verdict::WouldDeny => false,
+    }
+}
+
+/// What was allowed, had not somebody been writing: what any of the judgements above says of the same
+/// facts with `measured` as [`Measured::Written`].
+#[inline(always)]
+pub fn decide_written(f: &Facts) -> Decision {
+    settle(f, Reason::BeingWritten)
+}
+
 /// Creating a socket.
 #[inline(always)]
 pub fn decide_socket(f: &Facts) -> Decision {
@@ -93,6 +115,12 @@ pub fn decide_fork(f: &Facts) -> Decision {
     (Verdict::Allow, Reason::Authorized)
 }
 
+/// Tracing, where the task or whoever traces it has a label. In which zone, the facts say.
+#[inline(always)]
+pub fn decide_trace(f: &Facts) -> Decision {
+    settle(f, Reason::Traced)
+}
+
 /// Reaching for the gate itself, or for what it leans on: for the daemon, and where the hook says so
 /// for the first process. What is observed is zones, never this.
 #[inline(always)]
@@ -138,6 +166,7 @@ fn settle(f: &Facts, reason: Reason) -> Decision {
         Reason::UnknownZone
         | Reason::NotMeasured
         | Reason::NoStableFile
+        | Reason::BeingWritten
         | Reason::NotAuthorized
         | Reason::WrongRole
         | Reason::WrongStarter
@@ -154,6 +183,7 @@ fn settle(f: &Facts, reason: Reason) -> Decision {
         | Reason::Destination
         | Reason::BadAddress
         | Reason::WrittenMemory
+        | Reason::Traced
         | Reason::LabelLost => denied(f, reason),
     }
 }
@@ -190,11 +220,18 @@ fn judge_exec(f: &Facts) -> Reason {
     if f.measured == Measured::Unstable as u32 {
         return Reason::NoStableFile;
     }
+    if f.measured == Measured::Written as u32 {
+        return Reason::BeingWritten;
+    }
     if f.measured != Measured::Sha256 as u32 {
         return Reason::NotMeasured;
     }
     if f.survives() {
         return Reason::Survival;
+    }
+    // Whoever traces it could write what it becomes.
+    if f.actor == Actor::Tracer as u32 {
+        return Reason::Traced;
     }
     let reason = standing(f);
     if !matches!(reason, Reason::Authorized) {
@@ -244,6 +281,9 @@ fn judge_map(f: &Facts) -> Reason {
     }
     if f.measured == Measured::Unstable as u32 {
         return Reason::NoStableFile;
+    }
+    if f.measured == Measured::Written as u32 {
+        return Reason::BeingWritten;
     }
     if f.measured != Measured::Sha256 as u32 {
         return Reason::NotMeasured;

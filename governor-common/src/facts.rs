@@ -52,6 +52,8 @@ pub enum Operation {
     Fork = 0x77,
     /// Reach for the gate itself, or for what it leans on.
     Guard = 0x88,
+    /// Trace a task, write its memory, or take what it has open.
+    Trace = 0x99,
 }
 
 impl Operation {
@@ -67,6 +69,7 @@ impl Operation {
             0x66 => Some(Self::Send),
             0x77 => Some(Self::Fork),
             0x88 => Some(Self::Guard),
+            0x99 => Some(Self::Trace),
             _ => None,
         }
     }
@@ -83,6 +86,7 @@ impl Operation {
             Self::Send => "send",
             Self::Fork => "fork",
             Self::Guard => "guard",
+            Self::Trace => "trace",
         }
     }
 }
@@ -99,6 +103,8 @@ pub enum Measured {
     Failed = 0x73,
     /// The file is unlinked or on a mount internal to the kernel.
     Unstable = 0x74,
+    /// It was measured, and somebody has it open for writing, or came to write meanwhile.
+    Written = 0x75,
 }
 
 /// Everything a verdict saw. `u32` fields that hold an enum hold one of its numbers; anything
@@ -152,7 +158,7 @@ pub struct Facts {
     pub address_unreadable: u32,
     /// A [`crate::Signal`] where the gate itself is reached for; zero otherwise.
     pub signal: u32,
-    /// A [`crate::Actor`] beside it.
+    /// A [`crate::Actor`] beside it, or where somebody traces; zero otherwise.
     pub actor: u32,
 }
 
@@ -217,6 +223,7 @@ impl Facts {
             || self.operation == Operation::Send as u32
             || self.operation == Operation::Socket as u32
             || self.operation == Operation::Fork as u32
+            || self.operation == Operation::Trace as u32
         {
             self.label.digest
         } else {

@@ -125,5 +125,7 @@ pub const COUNT_LISTS: u32 = 243;
 pub const COUNT_HASHED: u32 = 244;
 /// Index in [`COUNTS`] of measurements that were kept from an earlier time.
 pub const COUNT_RECALLED: u32 = 245;
+/// Index in [`COUNTS`] of writers that were turned away from files which run, or are mapped to run.
+pub const COUNT_TURNED_AWAY: u32 = 246;
 /// Length of [`COUNTS`]. Reasons use the indices below 240.
 pub const COUNT_SLOTS: u32 = 256;

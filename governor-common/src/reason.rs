@@ -62,6 +62,8 @@ reasons! {
     NotMeasured = 20, "not-measured";
     /// The file has no name any more, or never had one (memfd).
     NoStableFile = 21, "no-stable-file";
+    /// Somebody has the file open for writing, or came to write while it was measured.
+    BeingWritten = 22, "being-written";
     /// No row for this content in this zone.
     NotAuthorized = 24, "not-authorized";
     /// The row does not list the role.
@@ -98,6 +100,8 @@ reasons! {
     WrittenMemory = 56, "written-memory";
     /// The gate itself, or what it leans on, was reached for by somebody it is not for.
     Guarded = 58, "guarded";
+    /// A tracer: of a task with a label, or such a task itself, or one that was there before the label.
+    Traced = 59, "traced";
     /// The label changed between check and commit.
     LabelLost = 60, "label-lost";
 }

@@ -89,7 +89,7 @@ pub const SIGNAL_ANY: u32 = 0;
 /// Length of the arrays indexed by [`Signal`]; signals are below.
 pub const SIGNAL_SLOTS: u32 = 64;
 
-/// Who does something to the gate.
+/// Who takes part beside the task itself.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Actor {
@@ -99,6 +99,8 @@ pub enum Actor {
     Init = 0x92,
     /// A daemon that policy lists, as it was started.
     Daemon = 0x93,
+    /// Whoever traces a task, or would.
+    Tracer = 0x94,
 }
 
 #[cfg(test)]

@@ -11,14 +11,14 @@ use aya_ebpf::{
     programs::LsmContext,
 };
 use governor_common::{
-    Facts, Label, Measured, Operation, Reason, Signal, Verdict,
+    Actor, Facts, Label, Measured, Operation, Reason, Signal, Verdict,
     decide::{self, Decision},
     names::{COUNT_CANARY, WORKLOAD_NONE, ZONE_CANARY, ZONE_HOST},
 };
 
 use crate::{
     facts, guard,
-    kept::Digest,
+    kept::{self, Digest, Hold},
     label::{self, Own, TaskState},
     maps, measure,
     offsets::{self, load},
@@ -108,11 +108,23 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
         facts.digest = digest.0;
     }
     facts.script_workload = state.pending_script;
+    // SAFETY: a field of `linux_binprm`. Nobody attaches between here and the commit.
+    let unsafe_how: u32 = unsafe { load(bprm, &offsets::OFF_BPRM_UNSAFE) };
+    if unsafe_how & LSM_UNSAFE_PTRACE != 0 {
+        facts.actor = Actor::Tracer as u32;
+    }
     if !facts::read_state(facts) {
         return report::fault();
     }
     facts::look_up(facts);
-    let decision = decide::decide_exec(facts);
+    let mut decision = decide::decide_exec(facts);
+    if decide::holds(facts, decision) {
+        match kept::hold(file, measurement.generation) {
+            Hold::Held => {}
+            Hold::Written => decision = facts::written(facts),
+            Hold::Broken => return report::fault(),
+        }
+    }
     if zone == ZONE_CANARY && matches!(decision.0, Verdict::Deny) {
         // It tries for ever, and being refused is all it is for: no denial, and nobody is told.
         maps::count(COUNT_CANARY);
@@ -279,6 +291,8 @@ fn kill() {
     unsafe { bpf_send_signal(SIGKILL) };
 }
 
+/// Somebody traces it.
+const LSM_UNSAFE_PTRACE: u32 = 2;
 const BPF_F_BPRM_SECUREEXEC: u64 = 1;
 /// In `pending_operation`: the exec's label is in place. The next exec clears it.
 const COMMITTED: u32 = 1;

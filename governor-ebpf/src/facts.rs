@@ -5,7 +5,8 @@
 
 use aya_ebpf::helpers::generated::{bpf_get_current_uid_gid, bpf_ktime_get_boot_ns};
 use governor_common::{
-    Facts, Label, Operation, RowKey,
+    Facts, Label, Measured, Operation, RowKey,
+    decide::{self, Decision},
     names::{SCOPE_SURVIVAL, SCOPE_ZONE, ZONE_HOST},
     state::Word,
 };
@@ -100,6 +101,13 @@ pub(crate) fn look_up(facts: &mut Facts) {
     }
     let scope = facts.scope();
     copy_over(table, zone, scope, &subject, facts);
+}
+
+/// What was to run is being written, so its measurement is of nothing that lasts.
+#[inline(always)]
+pub(crate) fn written(facts: &mut Facts) -> Decision {
+    facts.measured = Measured::Written as u32;
+    decide::decide_written(facts)
 }
 
 /// Whether the table in force makes the whole host a zone.

@@ -1,13 +1,18 @@
-//! Digests kept with inodes, so that a file is read once and not at every exec.
+//! What is kept with inodes: digests, so that a file is read once and not at every exec, and that writers
+//! are to be turned away, so that what runs stays what was measured.
 //!
-//! What is kept is the digest, never a verdict. Promises: what is recalled is the digest of what the
-//! file holds now. It was measured while nobody had the file open for writing and before anybody
-//! opened it so again, and nobody has it open so at the moment of the recall. That leans on the order
-//! in which the kernel opens for writing, or changes a file's size: it counts the writer first and asks
-//! `file_open` or `inode_setattr` then. So a writer is seen in the count, or has raised the generation,
-//! or comes later than the recall.
+//! Promises: what is recalled is the digest of what the file holds now; no verdict is kept. It was
+//! measured while nobody had the file open for writing and before anybody opened it so again, and nobody
+//! has it open so at the moment of the recall. And a file that is held is the one that was measured: nobody
+//! had it open for writing since, and nobody opens it so, or gives it another size, for as long as the
+//! kernel knows its inode. That leans on the order in which the kernel opens for writing, or changes a
+//! file's size: it counts the writer first and asks `file_open` or `inode_setattr` then. So a writer is
+//! seen in the count, or has raised the generation, or comes later and finds that the file is held.
 //!
-//! Refuses: files that anybody but root may write, for pages can be held writable without the file
+//! A file is never let go of: code is mapped after the hook that was asked about it, and a thread can be
+//! kept waiting in between for as long as somebody likes.
+//!
+//! Keeps no digest of files that anybody but root may write, for pages can be held writable without the file
 //! (pinned for direct or asynchronous transfers); file systems that are changed past the inode (another
 //! file system's, a server's, a process's, a file's through a loop device); and any kept digest while a
 //! program that notices writers was not in place.
@@ -15,10 +20,13 @@
 use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{bindings::inode, btf_maps::InodeStorage, macros::btf_map};
-use governor_common::state::{Word, is_era};
+use governor_common::{
+    names::COUNT_TURNED_AWAY,
+    state::{Word, is_era},
+};
 
 use crate::{
-    maps::{self, fetch_add},
+    maps::{self, fetch_add, fetch_or},
     offsets::{self, load},
 };
 
@@ -27,7 +35,7 @@ const WORDS: usize = 4;
 /// What is kept with an inode. Words, so that each is read and written whole.
 #[repr(C)]
 pub(crate) struct Kept {
-    /// Raised by whoever may be about to change the content.
+    /// Raised by whoever may be about to change the content. The highest bit is [`HELD`].
     generation: u64,
     /// Above zero: somebody is writing what follows.
     claims: u64,
@@ -66,18 +74,21 @@ pub(crate) fn era() -> u64 {
     era + epoch + trips
 }
 
-/// Where the digest of this inode is kept, made if need be; null: nowhere. Made before writers are
-/// looked for: one that comes later finds it and raises the generation.
+/// Storage of this file's inode, made if need be; null: none can be had. Made before writers are looked
+/// for: one that comes later finds it and raises the generation.
 #[inline(always)]
 pub(crate) fn of(file: *const c_void) -> *mut Kept {
-    if !is_changed_by_inode_only(file) || !is_written_by_root_only(file) {
-        return ptr::null_mut();
-    }
     // SAFETY: every file has an inode, and the verifier trusts the pointer.
     unsafe {
         let inode: *mut inode = load(file, &offsets::OFF_FILE_INODE);
         DIGESTS.get_or_insert_ptr_mut(inode, None)
     }
+}
+
+/// Whether a digest of this file may be kept.
+#[inline(always)]
+pub(crate) fn may_keep(file: *const c_void) -> bool {
+    is_changed_by_inode_only(file) && is_written_by_root_only(file)
 }
 
 /// Copies what is known of the content. False: nothing is.
@@ -107,7 +118,7 @@ pub(crate) fn recall(kept: *mut Kept, file: *const c_void, era: u64, digest: &mu
 #[inline(always)]
 pub(crate) fn generation(kept: *mut Kept) -> u64 {
     // SAFETY: a field of the storage.
-    fetch_add(unsafe { &raw mut (*kept).generation }, 0)
+    fetch_add(unsafe { &raw mut (*kept).generation }, 0) & !HELD
 }
 
 /// Whether somebody has the file open for writing, or mapped so.
@@ -150,15 +161,52 @@ pub(crate) fn store(
     fetch_add(claims, u64::MAX);
 }
 
-/// Somebody may be about to change the content: nothing that was measured before is known any more.
+/// What came of holding a file.
+pub(crate) enum Hold {
+    /// It is what was measured when its generation was read, and stays so.
+    Held,
+    /// Somebody writes it, or came to since.
+    Written,
+    /// There is nothing to note it in.
+    Broken,
+}
+
+/// Turns writers away from the file from now on. `generation` was read before it was measured, with nobody
+/// writing. Noted first and looked for writers then, for they do it the other way round.
 #[inline(always)]
-pub(crate) fn touched(inode: *mut inode) {
+pub(crate) fn hold(file: *const c_void, generation: u64) -> Hold {
+    let kept = of(file);
+    if kept.is_null() {
+        return Hold::Broken;
+    }
+    // SAFETY: a field of the storage. A full barrier, as all of these.
+    let before = fetch_or(unsafe { &raw mut (*kept).generation }, HELD);
+    if before & !HELD != generation || is_written(file) {
+        return Hold::Written;
+    }
+    Hold::Held
+}
+
+/// Somebody may be about to change the content: nothing that was measured before is known any more. True:
+/// the file is held, and whoever it is must be turned away.
+#[inline(always)]
+pub(crate) fn touched(inode: *mut inode) -> bool {
     // SAFETY: an inode that the verifier trusts.
     let kept = unsafe { DIGESTS.get_ptr_mut(inode) };
-    if !kept.is_null() {
-        // SAFETY: a field of the storage.
-        fetch_add(unsafe { &raw mut (*kept).generation }, 1);
+    if kept.is_null() {
+        return false;
     }
+    // SAFETY: a field of the storage.
+    let generation = unsafe { &raw mut (*kept).generation };
+    // Who is turned away changes nothing, so what was measured stays known. Only the second look is made
+    // after the writer was counted.
+    // SAFETY: as above.
+    let held =
+        unsafe { generation.read_volatile() } & HELD != 0 || fetch_add(generation, 1) & HELD != 0;
+    if held {
+        maps::count(COUNT_TURNED_AWAY);
+    }
+    held
 }
 
 /// Whether content changes only by way of an inode that the kernel counts writers of.
@@ -195,6 +243,8 @@ fn is_written_by_root_only(file: *const c_void) -> bool {
     owner == 0 && mode & OTHERS_WRITE == 0
 }
 
+/// In the generation: writers are turned away.
+const HELD: u64 = 1 << 63;
 const OTHERS_WRITE: u16 = 0o022;
 // Numbers of linux/magic.h. Btrfs is not among them: it does not name its devices to the superblock.
 // Nor is tmpfs: its pages stay writable for a ring of asynchronous transfers without being counted.

@@ -58,7 +58,7 @@ static LABELS: TaskStorage = TaskStorage {
     map_flags: ptr::null(),
 };
 
-/// What the current task has.
+/// What a task has.
 pub(crate) enum Own {
     /// No storage, so no label.
     Nothing,
@@ -71,7 +71,12 @@ pub(crate) enum Own {
 #[inline(always)]
 pub(crate) fn own() -> Own {
     // SAFETY: the helper returns the running task.
-    let task = unsafe { bpf_get_current_task_btf() };
+    of_another(unsafe { bpf_get_current_task_btf() })
+}
+
+/// Any task's storage, if it has any.
+#[inline(always)]
+pub(crate) fn of_another(task: *mut task_struct) -> Own {
     // SAFETY: a pointer field of `task_struct`, only compared with zero.
     let storage: u64 = unsafe { offsets::load(task.cast(), &offsets::OFF_TASK_STORAGE) };
     if storage == 0 {

@@ -24,6 +24,7 @@ mod offsets;
 mod report;
 mod socket;
 mod tasks;
+mod trace;
 mod zone;
 
 #[unsafe(no_mangle)]

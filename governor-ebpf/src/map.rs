@@ -12,9 +12,9 @@ use governor_common::{Measured, Operation, decide};
 
 use crate::{
     facts, guard,
-    kept::Digest,
+    kept::{self, Digest, Hold},
     label::{self, Own, TaskState},
-    measure::{self, HASH_ALGO_SHA256},
+    measure::{self, HASH_ALGO_SHA256, UNKNOWN},
     offsets::{self, load},
     report,
     zone::{self, Place},
@@ -55,15 +55,19 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
     // SAFETY: this task's storage, which lives as long as the task runs this program.
     let state = unsafe { &mut *state };
     let mut digest = Digest::NONE;
-    let (measured, raw) = if anonymous {
-        (Measured::Nothing, 0)
+    let (measured, raw, generation) = if anonymous {
+        (Measured::Nothing, 0, UNKNOWN)
     } else if writable {
         // What can be written is not what was measured: judged like making written memory
         // executable, and not hashed.
-        (Measured::Failed, -1)
+        (Measured::Failed, -1, UNKNOWN)
     } else {
         let measurement = measure::file(file, &mut digest);
-        (measurement.measured, measurement.raw)
+        (
+            measurement.measured,
+            measurement.raw,
+            measurement.generation,
+        )
     };
     let label = state.label;
     let facts = &mut state.facts;
@@ -82,7 +86,15 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
         return report::fault();
     }
     facts::look_up(facts);
-    let decision = decide::decide_map(facts);
+    let mut decision = decide::decide_map(facts);
+    // What is held was measured, so there is a file.
+    if decide::holds(facts, decision) {
+        match kept::hold(file, generation) {
+            Hold::Held => {}
+            Hold::Written => decision = facts::written(facts),
+            Hold::Broken => return report::fault(),
+        }
+    }
     let file = if !anonymous && raw >= 0 {
         Some(file)
     } else {

@@ -223,6 +223,21 @@ pub(crate) fn count(slot: u32) {
     }
 }
 
+/// Sets bits, as [`fetch_add`] adds.
+#[inline(always)]
+pub(crate) fn fetch_or(word: *mut u64, bits: u64) -> u64 {
+    let mut value = bits;
+    // SAFETY: one instruction on an aligned word of a map element.
+    unsafe {
+        asm!(
+            "{value} = atomic_fetch_or((u64 *)({word} + 0), {value})",
+            word = in(reg) word,
+            value = inout(reg) value,
+        );
+    }
+    value
+}
+
 /// Adds, whole and in order with everything around it; what was there before. The target has atomic
 /// instructions, but `core` offers none for it.
 #[inline(always)]

@@ -20,6 +20,9 @@ pub(crate) struct Measurement {
     pub(crate) measured: Measured,
     /// The helper's return value.
     pub(crate) raw: i64,
+    /// How often somebody had come to write when it began; [`UNKNOWN`] if that could not be known, or
+    /// somebody wrote.
+    pub(crate) generation: u64,
 }
 
 impl Measurement {
@@ -45,28 +48,30 @@ impl Measurement {
 /// Measures `file`, which is not null, or recalls what was measured before.
 #[inline(always)]
 pub(crate) fn file(file: *mut c_void, digest: &mut Digest) -> Measurement {
-    let era = kept::era();
-    if era == 0 || !is_stable(file) {
-        return read(file, digest);
-    }
     let kept = kept::of(file);
     if kept.is_null() {
         return read(file, digest);
     }
-    if kept::recall(kept, file, era, digest) {
+    let era = kept::era();
+    let keeps = era != 0 && is_stable(file) && kept::may_keep(file);
+    let generation = kept::generation(kept);
+    let written = kept::is_written(file);
+    if keeps && kept::recall(kept, file, era, digest) {
         maps::count(COUNT_RECALLED);
         return Measurement {
             measured: Measured::Sha256,
             raw: HASH_ALGO_SHA256,
+            generation,
         };
     }
-    let generation = kept::generation(kept);
-    let written = kept::is_written(file);
     let measurement = read(file, digest);
-    if measurement.is_stable() && !written {
+    if keeps && measurement.is_stable() && !written {
         kept::store(kept, file, era, generation, digest);
     }
-    measurement
+    Measurement {
+        generation: if written { UNKNOWN } else { generation },
+        ..measurement
+    }
 }
 
 /// Reads and measures `file`, which may be null where the verifier says it is not: the helper tests
@@ -83,7 +88,11 @@ pub(crate) fn read(file: *mut c_void, digest: &mut Digest) -> Measurement {
     } else {
         Measured::Unstable
     };
-    Measurement { measured, raw }
+    Measurement {
+        measured,
+        raw,
+        generation: UNKNOWN,
+    }
 }
 
 /// Whether the file, which is one, has a name somewhere.
@@ -100,6 +109,8 @@ fn is_stable(file: *const c_void) -> bool {
     links != 0 && flags & SB_KERNMOUNT == 0
 }
 
+/// No generation: it is counted in fewer bits.
+pub(crate) const UNKNOWN: u64 = u64::MAX;
 /// `HASH_ALGO_SHA256` of the kernel's list of hashes.
 pub(crate) const HASH_ALGO_SHA256: i64 = 4;
 /// A mount internal to the kernel: memfd, SysV shared memory.

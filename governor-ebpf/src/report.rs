@@ -32,6 +32,15 @@ pub(crate) fn refused() -> i32 {
     code as i32
 }
 
+/// `-ETXTBSY`: somebody comes to write what runs. The kernel's own answer for what it guards itself.
+#[inline(always)]
+pub(crate) fn busy() -> i32 {
+    let code: i64;
+    // SAFETY: sets a register; why, see `refused`.
+    unsafe { asm!("{code} = -26", code = out(reg) code, options(pure, nomem)) };
+    code as i32
+}
+
 const RB_NO_WAKEUP: u64 = 1;
 
 /// A task that may be in a zone, and something a verdict needs is missing.

@@ -65,6 +65,11 @@ const LISTED: &[Case] = &[
         Reason::NoStableFile,
     ),
     (
+        "somebody writes it",
+        |f| f.measured = Measured::Written as u32,
+        Reason::BeingWritten,
+    ),
+    (
         "other content",
         |f| f.digest[31] ^= 1,
         Reason::NotAuthorized,

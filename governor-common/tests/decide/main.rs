@@ -5,6 +5,7 @@ mod break_glass;
 mod fixture;
 mod host;
 mod property;
+mod running;
 
 use governor_common::{
     Actor, Facts, Label, Measured, Operation, Reason, Row, Signal, Verdict, decide,

@@ -40,7 +40,7 @@ pub(crate) fn arbitrary() -> impl Strategy<Value = Facts> {
                     10 => f.row.epoch = value,
                     11 => f.tombstone = small % 3,
                     12 => f.label.workload = small,
-                    13 => f.measured = [0x71, 0x72, 0x73, 0x74, 0][small as usize % 5],
+                    13 => f.measured = [0x71, 0x72, 0x73, 0x74, 0x75, 0][small as usize % 6],
                     14 => f.uid = small * 100,
                     15 => f.row.roles = small,
                     16 => f.zone_class = [CLASS_ATTESTED, CLASS_POLICY, 0][small as usize % 3],
@@ -64,6 +64,12 @@ proptest! {
             _ => decide::decide_send,
         };
         let (verdict, reason) = decide(&f);
+        let of_files = matches!(operation, Some(Operation::Execute | Operation::Map));
+        if of_files && decide::holds(&f, (verdict, reason)) {
+            let written = Facts { measured: Measured::Written as u32, ..f };
+            prop_assert_eq!(decide(&written), decide::decide_written(&written));
+            prop_assert_eq!(decide(&written).1, Reason::BeingWritten);
+        }
         prop_assert_eq!(
             verdict == Verdict::Allow,
             matches!(reason, Reason::Authorized | Reason::Unlabelled)

@@ -51,7 +51,7 @@ fn kind(event: &Event) -> Option<RiskEvent> {
     let operation = Operation::from_u32(event.facts.operation)?;
     match (Verdict::from_u32(event.verdict)?, operation) {
         (Verdict::Deny, Operation::Execute | Operation::Script) => Some(RiskEvent::DeniedExec),
-        (Verdict::Deny, Operation::Map | Operation::Protect) => Some(RiskEvent::DeniedMap),
+        (Verdict::Deny, Operation::Map | Operation::Protect | Operation::Trace) => Some(RiskEvent::DeniedMap),
         (Verdict::Deny, Operation::Socket) => Some(RiskEvent::DeniedSocket),
         (Verdict::Deny, Operation::Connect | Operation::Send) => Some(RiskEvent::DeniedConnect),
         (Verdict::Deny, Operation::Guard) => Some(RiskEvent::DeniedGuard),
@@ -67,7 +67,8 @@ fn kind(event: &Event) -> Option<RiskEvent> {
             | Operation::Socket
             | Operation::Send
             | Operation::Fork
-            | Operation::Guard,
+            | Operation::Guard
+            | Operation::Trace,
         )
         // Where a zone is observed nothing is held back, and nothing is held against anybody.
         | (Verdict::WouldDeny, _) => None,

@@ -55,7 +55,7 @@ pub(super) fn control(file: *const c_void) -> i32 {
 
 /// Whether an entry has this name. The name ends in a zero, so that a longer one is another.
 #[inline(always)]
-pub(super) fn is_named<const N: usize>(dentry: *const c_void, name: &[u8; N]) -> bool {
+pub(crate) fn is_named<const N: usize>(dentry: *const c_void, name: &[u8; N]) -> bool {
     // SAFETY: a field of `dentry`.
     let from: u64 = unsafe { load(dentry, &offsets::OFF_DENTRY_NAME) };
     let mut found = [0u8; N];

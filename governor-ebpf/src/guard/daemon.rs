@@ -18,7 +18,7 @@ use crate::{
     label::{self, TaskState},
     maps, measure,
     offsets::{self, load},
-    report,
+    report, trace,
 };
 
 const SIGCHLD: i32 = 17;
@@ -121,17 +121,20 @@ pub fn ptrace_access_check(ctx: LsmContext) -> i32 {
     if ctx.arg::<i32>(2) != 0 {
         return report::refused();
     }
-    if ctx.arg::<u32>(1) & PTRACE_MODE_ATTACH == 0 || !is_armed() {
+    if ctx.arg::<u32>(1) & PTRACE_MODE_ATTACH == 0 {
         return 0;
     }
     let child: *mut task_struct = ctx.arg(0);
     // SAFETY: a field of `task_struct`.
     let tgid: i32 = unsafe { load(child.cast(), &offsets::OFF_TASK_TGID) };
     // Whoever traces the first process is the first process.
-    if tgid != 1 && !is_marked(child) {
-        return 0;
+    if is_armed() && (tgid == 1 || is_marked(child)) {
+        let code = refuse(Signal::DaemonTouched, Init::May);
+        if code != 0 {
+            return code;
+        }
     }
-    refuse(Signal::DaemonTouched, Init::May)
+    trace::meets(child)
 }
 
 /// Limits of the daemon: a limit on processor time is a signal that kills.

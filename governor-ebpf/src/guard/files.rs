@@ -1,6 +1,6 @@
 //! Files that are opened for writing. What was measured of them before is forgotten, whoever opens
-//! them; and some reach around the gate: control files of cgroups, block devices below mounted file
-//! systems, the integrity policy.
+//! them, or they run and nobody may; and some reach around the gate: control files of cgroups, block
+//! devices below mounted file systems, the integrity policy.
 
 use core::ffi::c_void;
 
@@ -14,7 +14,7 @@ use super::{Init, cgroup, identity, is_armed, refuse};
 use crate::{
     kept, maps,
     offsets::{self, load},
-    report,
+    report, trace,
 };
 
 const FMODE_WRITE: u32 = 2;
@@ -35,9 +35,12 @@ pub fn file_open(ctx: LsmContext) -> i32 {
         return 0;
     }
     // SAFETY: a field of `file`.
-    kept::touched(unsafe { load(file, &offsets::OFF_FILE_INODE) });
-    if !is_armed() {
-        return 0;
+    if kept::touched(unsafe { load(file, &offsets::OFF_FILE_INODE) }) {
+        return report::busy();
+    }
+    let code = trace::opens_memory(file);
+    if code != 0 || !is_armed() {
+        return code;
     }
     // SAFETY: a field of `file`.
     let inode: *const c_void = unsafe { load(file, &offsets::OFF_FILE_INODE) };
@@ -74,8 +77,7 @@ pub fn inode_setattr_plain(ctx: LsmContext) -> i32 {
     if ctx.arg::<i32>(2) != 0 {
         return report::refused();
     }
-    resized(ctx.arg(0), ctx.arg(1));
-    0
+    resized(ctx.arg(0), ctx.arg(1))
 }
 
 /// The same where the kernel names the mount's mapping of users first.
@@ -84,16 +86,19 @@ pub fn inode_setattr_mapped(ctx: LsmContext) -> i32 {
     if ctx.arg::<i32>(3) != 0 {
         return report::refused();
     }
-    resized(ctx.arg(1), ctx.arg(2));
-    0
+    resized(ctx.arg(1), ctx.arg(2))
 }
 
 #[inline(always)]
-fn resized(dentry: *const c_void, change: *const c_void) {
+fn resized(dentry: *const c_void, change: *const c_void) -> i32 {
     // SAFETY: a field of `iattr`.
     let what: u32 = unsafe { load(change, &offsets::OFF_IATTR_VALID) };
-    if what & ATTR_SIZE != 0 {
-        // SAFETY: a field of `dentry`; what gets another size is there.
-        kept::touched(unsafe { load(dentry, &offsets::OFF_DENTRY_INODE) });
+    if what & ATTR_SIZE == 0 {
+        return 0;
     }
+    // SAFETY: a field of `dentry`; what gets another size is there.
+    if kept::touched(unsafe { load(dentry, &offsets::OFF_DENTRY_INODE) }) {
+        return report::busy();
+    }
+    0
 }

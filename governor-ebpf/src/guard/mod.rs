@@ -23,6 +23,7 @@ use governor_common::{
     guard::{ARMED, GuardWord, Mark},
 };
 
+pub(crate) use cgroup::is_named;
 pub(crate) use daemon::{Maps, admit, committed, mapped};
 pub(crate) use first::{becomes, changes, maps_another};
 

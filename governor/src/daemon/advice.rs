@@ -17,6 +17,7 @@ pub(super) fn redecide(facts: &Facts) -> Decision {
         Some(Operation::Send) => decide::decide_send(facts),
         Some(Operation::Fork) => decide::decide_fork(facts),
         Some(Operation::Guard) => decide::decide_guard(facts),
+        Some(Operation::Trace) => decide::decide_trace(facts),
         None => (Verdict::Deny, Reason::GateFault),
     }
 }
@@ -34,8 +35,12 @@ pub(super) fn advice(reason: u32) -> String {
         Some(Reason::Expired | Reason::NotYetValid) => "sign a policy that is valid now",
         Some(Reason::Revoked) => "it was revoked by hand; build and list new content",
         Some(Reason::NoStableFile) => "run it from a file with a name, on a real file system",
+        Some(Reason::BeingWritten) => {
+            "somebody writes it; close it, and replace files by renaming new ones over them"
+        }
         Some(Reason::NotMeasured) => "the kernel could not hash it; see `governor doctor`",
         Some(Reason::WrittenMemory) => "the zone's `memory` is `w^x`",
+        Some(Reason::Traced) => "work is not traced; `governor observe` its zone for a while",
         Some(Reason::SocketKind) => "add the family to the zone's `families`; raw sockets never",
         Some(Reason::Destination) => "add the destination to the workload's `egress`",
         Some(Reason::Guarded) => {

@@ -19,13 +19,7 @@ const NOTHING_ASKS: &str = "the policy in force asks for no attestation";
 const NOT_ARMED: &str = "no policy lists a daemon under [governor], so root can still unpin, unmount or rewrite the gate";
 
 /// Hooks that a later version brings. Until then enforcement is partial, and this is why.
-const NOT_HOOKED: &[(&str, &str)] = &[
-    (
-        "writers",
-        "changing a mapped library or a script is noticed when it is mapped or executed next, and not stopped",
-    ),
-    ("socket_listen", "listening and accepting are not judged"),
-];
+const NOT_HOOKED: &[(&str, &str)] = &[("socket_listen", "listening and accepting are not judged")];
 
 /// The whole answer.
 pub(crate) fn reply(daemon: &Daemon, now: ClockReading) -> proto::StatusReply {
@@ -65,6 +59,7 @@ pub(crate) fn reply(daemon: &Daemon, now: ClockReading) -> proto::StatusReply {
             .map(|measured| proto::Measurements {
                 hashed: measured.hashed,
                 recalled: measured.recalled,
+                turned_away: measured.turned_away,
             }),
         losses: Some(proto::Losses {
             denials: daemon.lost.0,

@@ -63,6 +63,7 @@ pub(super) const HOOKS: &[Hook] = &[
     hook("bpf", Kind::Lsm(3)),
     hook("task_kill", Kind::Lsm(4)),
     hook("ptrace_access_check", Kind::Lsm(2)),
+    hook("ptrace_traceme", Kind::Lsm(1)),
     hook("task_setrlimit", Kind::Lsm(3)),
     hook("inode_unlink", Kind::Lsm(2)),
     hook("inode_create", Kind::Lsm(3)),

@@ -18,11 +18,13 @@ use super::{
     maps::{self, TombstoneBytes},
 };
 
-/// How often the kernel read a file to measure it, and how often it knew already.
+/// How often the kernel read a file to measure it, how often it knew already, and how many writers it
+/// turned away from files that run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Measurements {
     pub hashed: u64,
     pub recalled: u64,
+    pub turned_away: u64,
 }
 
 impl Gate {
@@ -172,11 +174,13 @@ impl Gate {
         self.set_word(Word::DigestEra, next.ok_or_else(over)?)
     }
 
-    /// Measurements since the maps were made: files that were read, and digests that were kept.
+    /// Measurements since the maps were made: files that were read, digests that were kept, and writers
+    /// that were kept from them.
     pub fn measurements(&self) -> Result<Measurements, GateError> {
         Ok(Measurements {
             hashed: self.count(names::COUNT_HASHED)?,
             recalled: self.count(names::COUNT_RECALLED)?,
+            turned_away: self.count(names::COUNT_TURNED_AWAY)?,
         })
     }
 

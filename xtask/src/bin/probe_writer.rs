@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         ["empty", path] => empty(path),
         ["hold", path] => hold(path),
         ["flip", path, one, other] => flip(path, one, other),
+        ["watch", path] => watch(path),
         _ => {
             eprintln!("probe_writer: what is `{}`?", args.join(" "));
             return ExitCode::from(2);
@@ -130,15 +131,45 @@ fn flip(path: &str, one: &str, other: &str) -> io::Result<()> {
     for (content, pause) in contents.iter().cycle().zip((0..40).cycle()) {
         // Of every length, so that whoever executes it meets each moment of a change.
         std::thread::sleep(Duration::from_millis(pause * 25));
-        // While it is executed it cannot be opened; then it is tried again.
-        match File::create(path) {
-            Ok(mut file) => {
-                file.set_permissions(Permissions::from_mode(0o755))?;
-                file.write_all(content)?;
+        let mut file = match File::create(path) {
+            // It runs, or ran: another takes its place.
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                std::fs::remove_file(path)?;
+                File::create(path)?
             }
-            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {}
-            Err(error) => return Err(error),
-        }
+            file => file?,
+        };
+        file.set_permissions(Permissions::from_mode(0o755))?;
+        file.write_all(content)?;
     }
     Ok(())
+}
+
+/// Is asked about a file before its content is used: a mark for which Linux 6.12 lets whole file systems
+/// be written while they are executed.
+fn watch(path: &str) -> io::Result<()> {
+    let class = libc::FAN_CLASS_PRE_CONTENT | libc::FAN_CLOEXEC;
+    let reading = libc::O_RDONLY.cast_unsigned();
+    // SAFETY: two numbers.
+    let group = unsafe { libc::fanotify_init(class, reading) };
+    let path = CString::new(path).map_err(io::Error::other)?;
+    let event = libc::FAN_ONDIR | libc::FAN_OPEN;
+    // SAFETY: numbers, and a string that ends.
+    let marked = unsafe {
+        libc::fanotify_mark(
+            group,
+            libc::FAN_MARK_ADD,
+            event,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+        )
+    };
+    if group < 0 || marked < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    println!("watching");
+    io::stdout().flush()?;
+    loop {
+        std::thread::park();
+    }
 }

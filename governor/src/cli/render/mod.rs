@@ -355,8 +355,8 @@ fn numbers(out: &mut String, status: &StatusReply) {
     );
     if let Some(measured) = &status.measurements {
         let line = format!(
-            "{} files read, {} digests recalled",
-            measured.hashed, measured.recalled
+            "{} files read, {} digests recalled, {} writers turned away",
+            measured.hashed, measured.recalled, measured.turned_away
         );
         field(out, "measured", &line);
     }

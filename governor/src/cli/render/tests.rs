@@ -312,6 +312,7 @@ fn trusted() -> StatusReply {
         measurements: Some(proto::Measurements {
             hashed: 21,
             recalled: 340,
+            turned_away: 2,
         }),
         losses: Some(proto::Losses {
             denials: 0,

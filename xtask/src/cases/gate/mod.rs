@@ -2,9 +2,11 @@
 //! own, so each can run alone.
 
 mod code;
+mod held;
 mod kept;
 mod network;
 mod revoking;
+mod ways;
 mod zones;
 
 use super::{Case, Suite};
@@ -55,6 +57,42 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "no_race_with_a_writer_is_won",
             run: kept::no_race_is_won,
+        },
+        Case {
+            name: "what_runs_is_not_written",
+            run: held::libraries,
+        },
+        Case {
+            name: "a_script_stays_what_was_checked",
+            run: held::scripts,
+        },
+        Case {
+            name: "an_observed_zone_holds_no_file",
+            run: held::observed,
+        },
+        Case {
+            name: "what_runs_is_not_written_where_the_kernel_would_let_it",
+            run: held::pre_content,
+        },
+        Case {
+            name: "work_is_not_traced",
+            run: ways::tracing,
+        },
+        Case {
+            name: "code_is_not_written_through_its_memory_file",
+            run: ways::own_memory,
+        },
+        Case {
+            name: "files_without_a_name_do_not_execute",
+            run: ways::without_a_name,
+        },
+        Case {
+            name: "loaders_load_only_what_is_listed",
+            run: ways::loaders,
+        },
+        Case {
+            name: "other_formats_lead_nowhere",
+            run: ways::other_formats,
         },
         Case {
             name: "children_keep_the_label",
@@ -146,10 +184,22 @@ fn locked_down(guest: &mut Guest) -> Result<()> {
         "the kernel is not locked down"
     );
     // An armed guard refuses modules that no policy lists.
-    guest.run(&["modprobe", "overlay"])?.ok()?;
-    guest.put_file(&compile::probe("probe_writer")?, kept::WRITER)?;
-    guest.run(&["chmod", "755", kept::WRITER])?.ok()?;
-    prepare(guest)
+    guest.sh("modprobe overlay && modprobe binfmt_misc")?.ok()?;
+    for (probe, path) in [
+        ("probe_writer", kept::WRITER),
+        ("probe_bypass", ways::PROBE),
+    ] {
+        guest.put_file(&compile::probe(probe)?, path)?;
+        guest.run(&["chmod", "755", path])?.ok()?;
+    }
+    prepare(guest)?;
+    // Where the workload's user may write.
+    guest
+        .sh(&format!(
+            "mkdir /opt/agent/own && chown {USER} /opt/agent/own"
+        ))?
+        .ok()
+        .map(drop)
 }
 
 pub(super) fn prepare(guest: &mut Guest) -> Result<()> {

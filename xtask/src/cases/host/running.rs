@@ -3,8 +3,8 @@
 use super::*;
 
 /// A program that no policy lists, beside one that policy does.
-const MAKE: &str =
-    "cp /bin/true /root/changed && echo >> /root/changed && cp /bin/true /root/renamed";
+const MAKE: &str = "cd /root && rm -f changed renamed && cp /bin/true changed && echo >> changed && \
+                    cp /bin/true renamed";
 
 pub(super) fn only_what_is_listed(guest: &mut Guest) -> Result<()> {
     guest.sh(MAKE)?.ok()?;
@@ -18,6 +18,12 @@ pub(super) fn only_what_is_listed(guest: &mut Guest) -> Result<()> {
     let host = load(guest)?;
     expect(guest, "/bin/true", 0, "a listed program")?;
     expect(guest, "/root/renamed", 0, "the same under another name")?;
+    let edited = guest.sh("echo >> /root/renamed")?;
+    ensure!(
+        edited.code != 0 && edited.errors().contains("busy"),
+        "what ran is written: {}",
+        edited.errors()
+    );
     expect(guest, "/root/changed", NOT_EXECUTED, "one byte more")?;
     expect(
         guest,

@@ -1,0 +1,269 @@
+//! Tries to run, or make of itself, something else than what was listed. It does one thing and ends with 0,
+//! or with 100 plus the error number that the kernel gave.
+
+use std::{
+    ffi::{CStr, CString},
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::{
+            fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _},
+            process::CommandExt as _,
+        },
+    },
+    process::{Command, ExitCode},
+    ptr,
+};
+
+use libc::{MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_READ, PROT_WRITE, c_void};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args.as_slice() {
+        ["map", path] => mapped(path),
+        ["load", path] => load(path),
+        ["written-then-mapped", path] => written(path).and_then(|_file| mapped(path)),
+        ["shared-then-mapped", path] => shared(path).and_then(|()| mapped(path)),
+        ["write", path] => written(path).map(drop),
+        ["truncate", path] => truncate(path),
+        ["empty", path] => emptied(path),
+        // As the interpreter of a script, which is told the script's path.
+        ["rewrite", script] => written(script).map(drop),
+        ["own-memory"] => own_memory(),
+        ["trace-me"] => ptrace(libc::PTRACE_TRACEME, 0),
+        ["trace", pid] => number(pid).and_then(|pid| ptrace(libc::PTRACE_SEIZE, pid)),
+        ["memory-of", pid] => memory_of(pid),
+        ["write-into", pid] => number(pid).and_then(write_into),
+        ["descriptor-of", pid] => number(pid).and_then(descriptor_of),
+        ["with-child", way] => with_child(way),
+        ["traced", procs, path, rest @ ..] => return traced(procs, path, rest),
+        ["shared-memory"] => shared_memory(),
+        ["nameless", dir, path] => nameless(dir, path),
+        ["removed", path] => removed(path),
+        _ => {
+            eprintln!("probe_bypass: what is `{}`?", args.join(" "));
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("{error}");
+            let number = error.raw_os_error().unwrap_or(99);
+            ExitCode::from(u8::try_from(100 + number).unwrap_or(u8::MAX))
+        }
+    }
+}
+
+fn number(text: &str) -> io::Result<i32> {
+    text.parse().map_err(io::Error::other)
+}
+
+/// What a system call returned, or its error.
+fn checked(result: impl Into<i64>) -> io::Result<i64> {
+    match result.into() {
+        -1 => Err(io::Error::last_os_error()),
+        value => Ok(value),
+    }
+}
+
+fn map(file: &File, protection: i32, flags: i32) -> io::Result<*mut c_void> {
+    // SAFETY: the kernel chooses the address, so no memory of ours is replaced.
+    let at = unsafe { libc::mmap(ptr::null_mut(), 1, protection, flags, file.as_raw_fd(), 0) };
+    if at == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(at)
+}
+
+/// As a loader maps code.
+fn mapped(path: &str) -> io::Result<()> {
+    map(&File::open(path)?, PROT_READ | PROT_EXEC, MAP_PRIVATE).map(drop)
+}
+
+/// As a program loads a library.
+fn load(path: &str) -> io::Result<()> {
+    let path = CString::new(path).map_err(io::Error::other)?;
+    // SAFETY: a string that ends; the libraries of the tests do nothing when they are loaded.
+    let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
+    if !handle.is_null() {
+        return Ok(());
+    }
+    // SAFETY: nobody else loads anything here, so it speaks of the call above.
+    let why = unsafe { libc::dlerror() };
+    // SAFETY: a string that ends, and there is one after a failure.
+    let why = unsafe { CStr::from_ptr(why) };
+    Err(io::Error::other(why.to_string_lossy().into_owned()))
+}
+
+/// Opened for writing, and written.
+fn written(path: &str) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 0)?;
+    file.write_all_at(&byte, 0)?;
+    Ok(file)
+}
+
+/// Mapped to be written, with no descriptor left.
+fn shared(path: &str) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    map(&file, PROT_READ | PROT_WRITE, MAP_SHARED).map(drop)
+}
+
+/// By its path, to the length that it has.
+fn truncate(path: &str) -> io::Result<()> {
+    let length = i64::try_from(std::fs::metadata(path)?.len()).map_err(io::Error::other)?;
+    let path = CString::new(path).map_err(io::Error::other)?;
+    // SAFETY: a string that ends, and a number.
+    checked(unsafe { libc::truncate(path.as_ptr(), length) }).map(drop)
+}
+
+/// Through a descriptor that cannot write.
+fn emptied(path: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_TRUNC);
+    options.open(path).map(drop)
+}
+
+/// Writes over its own code, which is mapped read-only.
+fn own_memory() -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open("/proc/self/mem")?;
+    // With what is there, so that it goes on.
+    let code = number as *const u8;
+    // SAFETY: the first byte of a function of ours.
+    let byte = unsafe { code.read_volatile() };
+    file.write_all_at(&[byte], code as u64)
+}
+
+fn ptrace(request: libc::c_uint, pid: i32) -> io::Result<()> {
+    let nothing: *mut c_void = ptr::null_mut();
+    // SAFETY: a request that takes no memory of ours.
+    checked(unsafe { libc::ptrace(request, pid, nothing, nothing) }).map(drop)
+}
+
+fn memory_of(pid: &str) -> io::Result<()> {
+    let path = format!("/proc/{pid}/mem");
+    OpenOptions::new().write(true).open(path).map(drop)
+}
+
+/// Writes where a process that came of this one by `fork` has the same byte.
+fn write_into(pid: i32) -> io::Result<()> {
+    let mut byte = [1u8];
+    let from = libc::iovec {
+        iov_base: byte.as_mut_ptr().cast(),
+        iov_len: 1,
+    };
+    let to = libc::iovec {
+        iov_base: ptr::from_ref(&from).cast_mut().cast(),
+        iov_len: 1,
+    };
+    // SAFETY: both descriptions outlive the call, and what is written lies in another process.
+    let result = unsafe { libc::process_vm_writev(pid, &raw const from, 1, &raw const to, 1, 0) };
+    checked(i64::try_from(result).map_err(io::Error::other)?).map(drop)
+}
+
+fn descriptor_of(pid: i32) -> io::Result<()> {
+    // SAFETY: two numbers.
+    let held = checked(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: three numbers.
+    checked(unsafe { libc::syscall(libc::SYS_pidfd_getfd, held, 0, 0) }).map(drop)
+}
+
+/// Does it to a child, which waits.
+fn with_child(way: &str) -> io::Result<()> {
+    // SAFETY: nothing else runs in this process, so the child finds nothing half done.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        loop {
+            // SAFETY: it takes nothing and waits for a signal.
+            unsafe { libc::pause() };
+        }
+    }
+    let child = i32::try_from(checked(child)?).map_err(io::Error::other)?;
+    let done = match way {
+        "trace" => ptrace(libc::PTRACE_SEIZE, child),
+        "memory-of" => memory_of(&child.to_string()),
+        "write-into" => write_into(child),
+        "descriptor-of" => descriptor_of(child),
+        _ => Err(io::Error::other(format!("what is `{way}`?"))),
+    };
+    // SAFETY: our own child, by number.
+    checked(unsafe { libc::kill(child, libc::SIGKILL) })?;
+    done
+}
+
+/// Executes in another cgroup what this process traces from before; 0 if it came to run.
+fn traced(procs: &str, path: &str, rest: &[&str]) -> ExitCode {
+    let mut command = Command::new(path);
+    let procs = procs.to_owned();
+    command.args(rest);
+    // SAFETY: what it does is two system calls and a small file; nobody else runs in this process.
+    unsafe {
+        command.pre_exec(move || {
+            File::create(&procs)?.write_all(b"0")?;
+            ptrace(libc::PTRACE_TRACEME, 0)
+        });
+    }
+    match command.spawn() {
+        Ok(mut child) => {
+            let (killed, ended) = (child.kill(), child.wait());
+            ExitCode::from(u8::from(killed.and(ended.map(drop)).is_err()))
+        }
+        Err(error) => {
+            let number = error.raw_os_error().unwrap_or(99);
+            ExitCode::from(u8::try_from(100 + number).unwrap_or(u8::MAX))
+        }
+    }
+}
+
+/// Attaches shared memory of System V to execute it.
+fn shared_memory() -> io::Result<()> {
+    // SAFETY: three numbers.
+    let id = checked(unsafe { libc::shmget(libc::IPC_PRIVATE, 4096, 0o700) })?;
+    let id = i32::try_from(id).map_err(io::Error::other)?;
+    // SAFETY: the kernel chooses the address.
+    let at = unsafe { libc::shmat(id, ptr::null(), libc::SHM_EXEC | libc::SHM_RDONLY) };
+    let refused = io::Error::last_os_error();
+    // SAFETY: our own segment, which goes when nobody has it attached.
+    checked(unsafe { libc::shmctl(id, libc::IPC_RMID, ptr::null_mut()) })?;
+    if at as isize == -1 {
+        return Err(refused);
+    }
+    Ok(())
+}
+
+/// Executes a copy that never had a name, from a file system that has names.
+fn nameless(dir: &str, path: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_TMPFILE)
+        .mode(0o700);
+    let mut copy = options.open(dir)?;
+    copy.write_all(&std::fs::read(path)?)?;
+    execute(&reopened(copy)?)
+}
+
+/// Executes a file whose last name is gone.
+fn removed(path: &str) -> io::Result<()> {
+    let file = File::open(path)?;
+    std::fs::remove_file(path)?;
+    execute(&file)
+}
+
+/// The same file, held by nobody who may write it.
+fn reopened(file: File) -> io::Result<File> {
+    file.set_permissions(std::fs::Permissions::from_mode(0o755))?;
+    let reader = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    drop(file);
+    Ok(reader)
+}
+
+fn execute(file: &File) -> io::Result<()> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Err(Command::new(path).arg("hello").exec())
+}

@@ -1,0 +1,159 @@
+//! What runs stays what was measured: whoever comes to write it is turned away, and what is being written
+//! does not run.
+
+use super::{kept::WRITER, *};
+
+/// A copy of a listed library that the workload's own user may write, in two kinds of file systems.
+const COPIES: [&str; 2] = ["/opt/agent/own/lib.so", "/dev/shm/lib.so"];
+
+pub(super) fn libraries(guest: &mut Guest) -> Result<()> {
+    ways::load(guest, &Spec::default())?;
+    for copy in COPIES {
+        anew(guest, copy)?;
+        ways::expect(guest, &["write", copy], 0, "a copy that nothing mapped")?;
+        ways::expect(guest, &["load", copy], 0, "loading the copy")?;
+        let (_, before) = turned_away(guest)?;
+        // Whether or not anybody has it mapped still, and whoever asks.
+        for way in ["write", "truncate", "empty", "shared-then-mapped"] {
+            ways::expect(guest, &[way, copy], BUSY, way)?;
+        }
+        let root = guest.run(&[ways::PROBE, "write", copy])?.code;
+        ensure!(root == BUSY, "root writes `{copy}`: {root}");
+        let (_, after) = turned_away(guest)?;
+        ensure!(after == before + 5, "{before} writers, then {after}");
+        ways::expect(guest, &["load", copy], 0, "loading it once more")?;
+        // As files are replaced: by another one of the same name.
+        guest
+            .sh(&format!(
+                "cp {copy} {copy}.new && chown {USER} {copy}.new && mv {copy}.new {copy}"
+            ))?
+            .ok()?;
+        ways::expect(guest, &["write", copy], 0, "what took its place")?;
+        // Who came before is seen by whoever maps, with a descriptor and without.
+        for way in ["written-then-mapped", "shared-then-mapped"] {
+            anew(guest, copy)?;
+            let (denied, _) = turned_away(guest)?;
+            ways::expect(guest, &[way, copy], REFUSED, way)?;
+            let (again, _) = turned_away(guest)?;
+            ensure!(again == denied + 1, "{way}: refused for another reason");
+            ways::expect(guest, &["map", copy], 0, "when nobody writes any more")?;
+        }
+    }
+    Ok(())
+}
+
+/// The kernel lifts its own guard before the interpreter opens the script.
+pub(super) fn scripts(guest: &mut Guest) -> Result<()> {
+    let script = "/opt/agent/own/script";
+    guest
+        .sh(&format!(
+            "printf '#!{} rewrite\\n' > {script} && chmod 755 {script} && chown {USER} {script}",
+            ways::PROBE
+        ))?
+        .ok()?;
+    let listed = guest.run(&["governor", "measure", script])?.ok()?.text();
+    let probe = guest
+        .run(&["governor", "measure", ways::PROBE])?
+        .ok()?
+        .text();
+    let spec = Spec {
+        tables: WITH_SCRIPTS,
+        sets: vec![("scripts", listed), ("interpreters", probe)],
+        ..Spec::default()
+    };
+    load(guest, &spec)?;
+    let outside = guest.run(&[script])?.code;
+    ensure!(outside == 0, "a script outside of zones: {outside}");
+    let inside = in_zone(guest, SCRIPTS_SLICE, &[script])?.code;
+    ensure!(inside == BUSY, "its interpreter rewrites it: {inside}");
+    Ok(())
+}
+
+/// A zone that only observes changes nothing for anybody.
+pub(super) fn observed(guest: &mut Guest) -> Result<()> {
+    let spec = Spec {
+        mode: "observe",
+        ..Spec::default()
+    };
+    ways::load(guest, &spec)?;
+    for copy in COPIES {
+        anew(guest, copy)?;
+        for way in ["map", "write", "truncate", "written-then-mapped"] {
+            ways::expect(guest, &[way, copy], 0, way)?;
+        }
+    }
+    Ok(())
+}
+
+/// Linux 6.12 lifts its own guard from a whole file system for one mark of this kind.
+pub(super) fn pre_content(guest: &mut Guest) -> Result<()> {
+    ways::load(guest, &Spec::default())?;
+    let free = "/opt/agent/own/free";
+    guest.sh(&format!("cp /usr/bin/sleep {free}"))?.ok()?;
+    let watcher = guest.spawn(&[WRITER, "watch", "/opt/agent/own"])?;
+    guest.wait_for_output(watcher, b"watching", BOUND)?;
+    let sleeper = guest.spawn(&[free, "600"])?;
+    let outcome = (|| {
+        let pid = guest.pid(sleeper)?;
+        guest
+            .sh(&format!(
+                "until test $(readlink /proc/{pid}/exe) = {free}; do :; done"
+            ))?
+            .ok()?;
+        let lifted = guest.run(&[ways::PROBE, "write", free])?.code;
+        let expected = if guest.kernel() == "6.12" { 0 } else { BUSY };
+        ensure!(lifted == expected, "a program that no zone runs: {lifted}");
+        expect(guest, &["hello"], 0, "work")?;
+        let held = guest.run(&[ways::PROBE, "write", AGENT])?.code;
+        ensure!(held == BUSY, "the workload's program: {held}");
+        let copy = "/opt/agent/own/agent";
+        guest.sh(&format!("cp {AGENT} {copy}"))?.ok()?;
+        let job = guest.spawn(&[WRITER, "hold", copy])?;
+        guest.wait_for_output(job, b"open", BOUND)?;
+        let written = in_zone(guest, AGENTS_SLICE, &[copy, "hello"])?.code;
+        guest.kill(job, 9)?;
+        guest.wait(job, BOUND)?;
+        ensure!(written == NOT_EXECUTED, "what somebody writes: {written}");
+        Ok(())
+    })();
+    for job in [sleeper, watcher] {
+        guest.kill(job, 9)?;
+        guest.wait(job, BOUND)?;
+    }
+    outcome
+}
+
+/// A copy that nothing is noted of yet.
+fn anew(guest: &mut Guest, copy: &str) -> Result<()> {
+    guest
+        .sh(&format!(
+            "rm -f {copy} && cp $(ldd {AGENT} | grep -o '/[^ ]*libgcc_s[^ ]*') {copy} && chown {USER} {copy}"
+        ))?
+        .ok()
+        .map(drop)
+}
+
+/// How often something was not mapped or executed because somebody wrote it, and how many writers were
+/// turned away.
+fn turned_away(guest: &mut Guest) -> Result<(u64, u64)> {
+    let said = status::of(guest)?;
+    let denied = said.counts().get("being-written").copied().unwrap_or(0);
+    Ok((denied, said.number(&["measurements", "turned_away"])))
+}
+
+/// The probe's exit code for ETXTBSY.
+const BUSY: i32 = 126;
+const SCRIPTS_SLICE: &str = "governed-scripts.slice";
+const WITH_SCRIPTS: &str = r#"
+[zone.scripts]
+cgroup = "governed.slice/governed-scripts.slice"
+requires = "policy"
+
+[workload.scripted]
+zone = "scripts"
+exec = ["interpreters"]
+libraries = ["os-libraries"]
+scripts = ["scripts"]
+started_by = ["operator"]
+user = ["agent"]
+"#;
