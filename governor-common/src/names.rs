@@ -53,6 +53,18 @@ pub const DIGESTS: &str = "DIGESTS";
 pub const DENIALS: &str = "DENIALS";
 /// Ring of everything that was allowed inside a zone.
 pub const EVENTS: &str = "EVENTS";
+/// Array of words for trying how the kernel measures; pinned by nobody.
+pub const TRIAL: &str = "TRIAL";
+/// Index in [`TRIAL`] of the task whose files are measured: process and task, as the kernel packs them.
+pub const TRIAL_WHO: u32 = 0;
+/// Index in [`TRIAL`] of how many were measured.
+pub const TRIAL_COUNT: u32 = 1;
+/// Index in [`TRIAL`] of what the helper answered last.
+pub const TRIAL_RESULT: u32 = 2;
+/// Index in [`TRIAL`] of the first of the four words of the last digest.
+pub const TRIAL_DIGEST: u32 = 3;
+/// Length of [`TRIAL`].
+pub const TRIAL_WORDS: u32 = 8;
 /// Counters, one per [`crate::Reason`] and per ring loss, per CPU.
 pub const COUNTS: &str = "COUNTS";
 

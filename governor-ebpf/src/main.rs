@@ -25,6 +25,7 @@ mod report;
 mod socket;
 mod tasks;
 mod trace;
+mod trial;
 mod zone;
 
 #[unsafe(no_mangle)]

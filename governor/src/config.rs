@@ -139,6 +139,16 @@ impl Config {
         }
     }
 
+    /// Where a file can be made for a moment. A disk that takes none is no reason not to start: then where
+    /// the control socket is.
+    pub fn scratch(&self) -> Vec<PathBuf> {
+        let socket = self.control.socket.parent().map(Path::to_owned);
+        [Some(self.state.clone()), socket]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
     /// The configuration in `text`; errors name `path` with line and column.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
         toml::from_str(text).map_err(|error| {

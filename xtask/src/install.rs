@@ -1,7 +1,7 @@
 //! What turns a bare guest into one that governor protects: the package, then policy and trust.
 
 use crate::{guest::Guest, kit::Kit};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use std::path::Path;
 
 /// Installs the package with dpkg, as an administrator would, and starts the service.
@@ -11,10 +11,12 @@ pub(crate) fn package(guest: &mut Guest, package: &Path) -> Result<()> {
         .run(&["dpkg", "-i", "/root/governor.deb"])?
         .ok()
         .context("installing the governor package in the guest")?;
-    guest
-        .run(&["systemctl", "enable", "--now", "governor"])?
-        .ok()
-        .context("starting governor.service in the guest")?;
+    let started = guest.run(&["systemctl", "enable", "--now", "governor"])?;
+    if started.code != 0 {
+        let journal = ["journalctl", "-u", "governor", "-o", "cat", "-n", "20"];
+        let why = guest.run(&journal)?.text();
+        bail!("starting governor.service in the guest: {why}");
+    }
     Ok(())
 }
 

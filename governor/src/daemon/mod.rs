@@ -113,7 +113,8 @@ pub fn run(config: Config) -> Result<Ended> {
     let _until_the_end = alone::hold(&config, |pins| Ok(Gate::prepare(pins)?))?;
     // Before there are threads: what marks this process as the daemon is inherited by threads that come
     // later, and by nothing else.
-    let attached = Gate::open_or_attach(&config.pins).context("attaching the gate")?;
+    let attached =
+        Gate::open_or_attach(&config.pins, &config.scratch()).context("attaching the gate")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

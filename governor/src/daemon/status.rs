@@ -185,6 +185,15 @@ fn enforcement(daemon: &Daemon) -> proto::Enforcement {
         state: proto::HookState::Missing.into(),
         detail: (*why).to_owned(),
     }));
+    // Files of zones are held by the gate; its own program is held by the kernel alone.
+    let busy = crate::gate::busy();
+    if !busy.ok {
+        hooks.push(proto::Hook {
+            name: busy.name.to_owned(),
+            state: proto::HookState::Missing.into(),
+            detail: format!("{}; {}", busy.detail, busy.fix),
+        });
+    }
     // What cannot be read is not armed.
     if !daemon.hands.gate.is_armed().unwrap_or(false) {
         hooks.push(proto::Hook {

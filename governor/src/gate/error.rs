@@ -47,6 +47,8 @@ pub enum GateError {
     SkipsPrograms,
     #[error("digests would be stale: IMA follows `{rule}`; {fix}")]
     Ima { rule: String, fix: String },
+    #[error("trying how the kernel measures files: {0}; see `governor doctor`")]
+    Measuring(String),
     #[error("loading the kernel programs: {}", whole(.0.as_ref()))]
     Object(Box<aya::EbpfError>),
     #[error("hook `{name}` cannot be attached, and nothing is changed without it: {reason}")]

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
+    maps::{Array, MapData},
     programs::{CgroupSysctl, Iter, Program, ProgramError, links::FdLink},
 };
 
@@ -21,11 +22,11 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Hook {
     pub(super) name: &'static str,
-    kind: Kind,
+    pub(super) kind: Kind,
 }
 
 #[derive(Debug)]
-enum Kind {
+pub(super) enum Kind {
     /// A program at the root cgroup, called when a setting is read or written.
     Sysctl,
     /// An LSM hook with this many arguments.
@@ -209,6 +210,13 @@ impl Loaded {
             .load(over, &self.btf)
             .map_err(|error| describe(&error))?;
         Ok(program)
+    }
+
+    /// A map of the object that is not pinned, for as long as it is held.
+    pub(super) fn take(&mut self, name: &'static str) -> Result<Array<MapData, u64>, GateError> {
+        let map = self.programs.take_map(name);
+        let map = map.ok_or_else(|| GateError::Invalid(format!("there is no map `{name}`")))?;
+        Array::try_from(map).map_err(GateError::map(name, "taking hold of it"))
     }
 
     /// Loads and attaches one hook's program.

@@ -27,6 +27,7 @@ mod sys;
 mod table;
 mod taken;
 mod tasks;
+mod trial;
 mod zones;
 
 use std::{
@@ -47,7 +48,7 @@ use governor_core::digest::Digest;
 pub use error::GateError;
 use error::whole;
 pub use guard::{CanaryLabel, Listed};
-pub use probe::{Requirement, probe};
+pub use probe::{Requirement, busy, probe};
 pub use rings::Drained;
 pub use state::Measurements;
 pub use table::EgressRule;
@@ -131,8 +132,12 @@ impl Gate {
     }
 
     /// Adopts what is pinned, or attaches what is embedded beside it and then lets go of the old. If
-    /// it fails, whatever enforced before enforces still, and nothing new is left behind.
-    pub fn open_or_attach(pin_dir: &Path) -> Result<(Self, Opened), GateError> {
+    /// it fails, whatever enforced before enforces still, and nothing new is left behind. What it leans
+    /// on is tried first, in one of the directories `scratch`.
+    pub fn open_or_attach(
+        pin_dir: &Path,
+        scratch: &[PathBuf],
+    ) -> Result<(Self, Opened), GateError> {
         Self::prepare(pin_dir)?;
         let pins = Pins::find(pin_dir, OBJECT);
         // Whoever reaches for a map first is known from then on, and may make pins beside it.
@@ -143,6 +148,7 @@ impl Gate {
             from: &from,
             loaded: None,
             made: Vec::new(),
+            scratch,
         };
         let (mut gate, took_over) = match attach.beside() {
             Ok(attached) => attached,
@@ -212,10 +218,12 @@ impl Gate {
 struct Attach<'a> {
     pins: &'a Pins,
     from: &'a layouts::From,
-    /// Loaded only when a hook needs it: adopting runs no verifier.
+    /// The object; a program of it is verified when a hook needs it.
     loaded: Option<Loaded>,
     /// Pins that this call made.
     made: Vec<PathBuf>,
+    /// Where files may be made for a trial.
+    scratch: &'a [PathBuf],
 }
 
 impl Attach<'_> {
@@ -231,6 +239,8 @@ impl Attach<'_> {
         }
         #[cfg(feature = "fault-points")]
         crate::fault::at("taken-over");
+        let scratch = self.scratch;
+        trial::of_measuring(self.loaded()?, scratch)?;
         Ok((self.all()?, took_over))
     }
 

@@ -2,11 +2,15 @@
 //!
 //! Reads and reports; changes nothing. What cannot be found out counts as not met.
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, OpenOptions},
+    io::ErrorKind,
+    path::Path,
+};
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, FsType, statfs};
 
-use super::{GateError, btf::Types, load::HOOKS};
+use super::{GateError, btf::Types, load::HOOKS, trial};
 
 /// One thing the gate needs.
 #[derive(Clone, Debug)]
@@ -28,6 +32,7 @@ pub fn probe() -> Vec<Requirement> {
         cgroup2(),
         ima(),
         ima_policy(),
+        busy(),
         ftrace(),
         lockdown(),
         tpm(),
@@ -124,6 +129,7 @@ fn every_program(types: &Types) -> Requirement {
 fn hooks(types: &Types) -> Vec<Requirement> {
     HOOKS
         .iter()
+        .chain([&trial::HOOK])
         .map(|hook| match hook.unsupported(types) {
             None => requirement(hook.name, true, "present".to_owned(), ""),
             Some(reason) => requirement(
@@ -153,8 +159,7 @@ fn cgroup2() -> Requirement {
 }
 
 fn ima() -> Requirement {
-    let ok = Path::new("/sys/kernel/security/ima").is_dir()
-        || Path::new("/sys/kernel/security/integrity/ima").is_dir();
+    let ok = Path::new(IMA).is_dir() || Path::new("/sys/kernel/security/integrity/ima").is_dir();
     let detail = if ok {
         "present"
     } else {
@@ -172,7 +177,17 @@ fn ima() -> Requirement {
 /// reading the file.
 fn ima_policy() -> Requirement {
     let command_line = read("/proc/cmdline");
-    let rules = fs::read_to_string("/sys/kernel/security/ima/policy").unwrap_or_default();
+    let policy = Path::new(IMA).join("policy");
+    if Path::new(IMA).is_dir() && !policy.exists() {
+        // Kernels that neither show a policy nor take another let the file go with the first.
+        return requirement(
+            "ima-policy",
+            false,
+            "a policy was loaded, and this kernel does not show which".to_owned(),
+            "reboot, and load no IMA policy",
+        );
+    }
+    let rules = fs::read_to_string(policy).unwrap_or_default();
     match stale(&command_line, &rules) {
         Some((rule, fix)) => requirement("ima-policy", false, rule.to_owned(), fix),
         None => requirement(
@@ -229,6 +244,28 @@ const ABOUT_FILES: &[&str] = &[
     "func=PATH_CHECK",
 ];
 
+/// Whether the kernel keeps writers from a running program, as it shows with the one that asks.
+pub fn busy() -> Requirement {
+    // Opened it is changed by nobody: nothing is cut off and nothing written.
+    let opened = OpenOptions::new().write(true).open("/proc/self/exe");
+    let detail = match opened {
+        Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+            let detail = "running programs cannot be opened for writing";
+            return requirement("text-busy", true, detail.to_owned(), "");
+        }
+        Err(error) => {
+            format!("opening a running program for writing is refused otherwise: {error}")
+        }
+        Ok(_) => "a running program can be opened for writing".to_owned(),
+    };
+    requirement(
+        "text-busy",
+        false,
+        detail,
+        "end whoever watches that file system by fanotify marks of the class that comes before content",
+    )
+}
+
 fn ftrace() -> Requirement {
     let value = read("/proc/sys/kernel/ftrace_enabled");
     requirement(
@@ -278,6 +315,7 @@ fn requirement(name: &'static str, ok: bool, detail: String, fix: &str) -> Requi
     }
 }
 
+const IMA: &str = "/sys/kernel/security/ima";
 const LSM: &str = "/sys/kernel/security/lsm";
 
 #[cfg(test)]

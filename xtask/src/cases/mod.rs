@@ -71,6 +71,8 @@ pub(crate) fn suites() -> Vec<Suite> {
         daemon::SUITE,
         daemon::WITHOUT_BPF,
         daemon::WITHOUT_A_HOOK,
+        daemon::STALE_DIGESTS,
+        daemon::OTHER_DIGESTS,
         trust::SUITE,
     ]
 }

@@ -308,3 +308,69 @@ pub(super) fn names_the_hook(guest: &mut Guest) -> Result<()> {
     ensure!(job.code != 0, "the governed slice starts without a gate");
     Ok(())
 }
+
+/// What the host says of itself would leave digests stale, or of another kind.
+pub(super) fn names_what_makes_digests_wrong(guest: &mut Guest) -> Result<()> {
+    let word = wrong(guest)?;
+    let doctor = guest.run(&["governor", "doctor"])?;
+    let named = doctor
+        .text()
+        .contains(&format!("MISSING  ima-policy: {word}"));
+    ensure!(doctor.code != 0 && named, "{}", doctor.text());
+    refuses(guest, &format!("IMA follows `{word}`"))
+}
+
+/// And where the host says something else, it shows when it is tried.
+pub(super) fn notices_wrong_digests(guest: &mut Guest) -> Result<()> {
+    let word = wrong(guest)?;
+    guest
+        .sh(&format!(
+            "sed 's/{word}//' /proc/cmdline > /root/cmdline && mount --bind /root/cmdline /proc/cmdline"
+        ))?
+        .ok()?;
+    let doctor = guest.run(&["governor", "doctor"])?.text();
+    let seen = if word.starts_with("ima_hash") {
+        refuses(guest, "which is not SHA-256")
+    } else {
+        refuses(guest, "is not the one of what it holds")
+    };
+    guest.run(&["umount", "/proc/cmdline"])?.ok()?;
+    ensure!(doctor.contains("ok       ima-policy"), "{doctor}");
+    seen
+}
+
+/// A policy that came after the boot, and that this kernel shows to nobody.
+pub(super) fn names_a_policy_that_is_not_shown(guest: &mut Guest) -> Result<()> {
+    let word = wrong(guest)?;
+    guest
+        .sh(&format!(
+            "sed 's/{word}//' /proc/cmdline > /root/cmdline && mount --bind /root/cmdline /proc/cmdline && \
+             cd /sys/kernel/security/ima && echo 'measure func=MODULE_CHECK' > policy && ! test -e policy"
+        ))?
+        .ok()?;
+    let seen = refuses(guest, "does not show which");
+    guest.run(&["umount", "/proc/cmdline"])?.ok()?;
+    seen
+}
+
+/// The word of the command line that this boot has for it.
+fn wrong(guest: &mut Guest) -> Result<String> {
+    let words = guest
+        .sh("tr ' ' '\\n' < /proc/cmdline | grep ^ima_")?
+        .ok()?;
+    Ok(words.text())
+}
+
+/// Whether it does not start, and says why.
+fn refuses(guest: &mut Guest, why: &str) -> Result<()> {
+    let start = guest.run(&["systemctl", "start", "governor"])?;
+    ensure!(start.code != 0, "the service started");
+    guest.run(&["systemctl", "stop", "governor"])?;
+    let log = guest
+        .run(&["journalctl", "-u", "governor", "-o", "cat"])?
+        .text();
+    ensure!(log.contains(why), "the journal does not say why: {log}");
+    let left = guest.sh("ls -A /sys/fs/bpf/governor /var/lib/governor/trial 2>/dev/null")?;
+    ensure!(left.text().is_empty(), "something is left: {}", left.text());
+    Ok(())
+}

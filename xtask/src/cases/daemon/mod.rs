@@ -122,6 +122,52 @@ pub(crate) const WITHOUT_BPF: Suite = Suite {
     }],
 };
 
+/// A kernel that keeps digests of what it measured.
+pub(crate) const STALE_DIGESTS: Suite = Suite {
+    name: "stale-digests",
+    options: |kernel| BootOptions {
+        append: "ima_policy=tcb".into(),
+        ..BootOptions::new(kernel)
+    },
+    kernels: super::Kernels::Every,
+    prepare: only_the_package,
+    cases: &[
+        Case {
+            name: "it_names_the_policy_and_does_not_start",
+            run: lacking::names_what_makes_digests_wrong,
+        },
+        Case {
+            name: "it_notices_a_policy_that_is_hidden",
+            run: lacking::notices_wrong_digests,
+        },
+    ],
+};
+
+/// A kernel that hashes otherwise.
+pub(crate) const OTHER_DIGESTS: Suite = Suite {
+    name: "other-digests",
+    options: |kernel| BootOptions {
+        append: "ima_hash=sha512".into(),
+        ..BootOptions::new(kernel)
+    },
+    kernels: super::Kernels::Newest(&[]),
+    prepare: only_the_package,
+    cases: &[
+        Case {
+            name: "it_names_the_hash_and_does_not_start",
+            run: lacking::names_what_makes_digests_wrong,
+        },
+        Case {
+            name: "it_notices_a_hash_that_is_hidden",
+            run: lacking::notices_wrong_digests,
+        },
+        Case {
+            name: "it_believes_no_policy_that_is_not_shown",
+            run: lacking::names_a_policy_that_is_not_shown,
+        },
+    ],
+};
+
 /// Installed, and not started.
 fn only_the_package(guest: &mut Guest) -> Result<()> {
     let package = paths::target().join("dist/governor.deb");

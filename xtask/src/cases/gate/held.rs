@@ -106,6 +106,16 @@ pub(super) fn pre_content(guest: &mut Guest) -> Result<()> {
         expect(guest, &["hello"], 0, "work")?;
         let held = guest.run(&[ways::PROBE, "write", AGENT])?.code;
         ensure!(held == BUSY, "the workload's program: {held}");
+        // The daemon's own program is the kernel's to guard: where it does not, nobody says that it does.
+        let doctor = guest.run(&["governor", "doctor"])?.text();
+        let missing = status::of(guest)?
+            .missing()
+            .contains(&"text-busy".to_owned());
+        let said = doctor.contains("MISSING  text-busy");
+        ensure!(
+            missing == (lifted == 0) && said == missing,
+            "status: {missing}, doctor: {doctor}"
+        );
         let copy = "/opt/agent/own/agent";
         guest.sh(&format!("cp {AGENT} {copy}"))?.ok()?;
         let job = guest.spawn(&[WRITER, "hold", copy])?;
