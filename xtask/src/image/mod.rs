@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub(crate) use initramfs::MARKER;
-pub(crate) use kernel::{Kernel, Source, Wanted};
+pub(crate) use kernel::{Kernel, Source, Wanted, unpacked};
 
 /// Everything QEMU needs for one kernel.
 #[derive(Clone, Debug)]

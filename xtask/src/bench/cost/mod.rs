@@ -7,6 +7,7 @@
 //! contention, and string instructions are replaced by loops (see `accelerator`).
 
 mod files;
+mod peers;
 mod programs;
 
 use super::figures::median;
@@ -141,35 +142,38 @@ pub(super) fn measure(kernel: Kernel, rounds: u32) -> Result<Vec<String>> {
         kit.load(&mut guest, &spec("enforce", entries))?;
         let ratio = one(&mut guest, &EXECS, rounds)? / few;
         sizes.push(format!(
-            "| {}, {entries} entries beside {FEW} | {few:.0} | | | | {ratio:.4} | {FLAT} | {} |",
+            "| {}, {entries} entries beside {FEW} | {few:.0} | | | | | | {ratio:.4} | {FLAT} | {} |",
             EXECS.name,
             judged(ratio, FLAT),
         ));
     }
     drop(guest);
     let (mut guest, _) = prepared(kernel, "ima_policy=tcb")?;
-    let measuring = all(&mut guest, rounds)?;
+    let mut others = vec![all(&mut guest, rounds)?];
     drop(guest);
-    let columns = none.iter().zip(again).zip(measuring).zip(observing);
-    let columns = columns.zip(enforcing).zip(&WORKS);
-    let rows = columns.map(
-        |(((((none, again), measuring), observing), enforcing), work)| {
-            format!(
-                "| {} | {none:.0} | {:.4} | {:.4} | {:.4} | {:.4} | {} | {} |",
-                work.name,
-                again / none,
-                measuring / none,
-                observing / none,
-                enforcing / none,
-                work.bound,
-                judged(enforcing / none, work.bound),
-            )
-        },
-    );
+    let (mut guest, _) = prepared(kernel, "")?;
+    peers::install(&mut guest)?;
+    for integrity in ["none", "sha256"] {
+        peers::start(&mut guest, integrity)?;
+        others.push(all(&mut guest, rounds)?);
+    }
+    let rows = WORKS.iter().enumerate().map(|(at, work)| {
+        let ratio = |counts: &Vec<f64>| counts[at] / none[at];
+        let mut row = format!("| {} | {:.0} |", work.name, none[at]);
+        for counts in [&again]
+            .into_iter()
+            .chain(&others)
+            .chain([&observing, &enforcing])
+        {
+            let _infallible = write!(row, " {:.4} |", ratio(counts));
+        }
+        let verdict = judged(ratio(&enforcing), work.bound);
+        format!("{row} {} | {verdict} |", work.bound)
+    });
     let heading = [
         "",
-        "| work | instructions | same again | IMA | observing | enforcing | at most | |",
-        "|---|---|---|---|---|---|---|---|",
+        "| work | instructions | same again | IMA | fapolicyd | fapolicyd, sha256 | observing | enforcing | at most | |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ];
     let heading = heading.map(str::to_owned);
     Ok(heading
