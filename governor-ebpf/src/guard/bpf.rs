@@ -8,7 +8,7 @@ use governor_common::{
     guard::{Mark, PROTECTED_LINK, PROTECTED_MAP, PROTECTED_PROGRAM},
 };
 
-use super::{Init, is_armed, refuse};
+use super::{Init, is_administrator, is_armed, refuse};
 use crate::{
     label::{self, Own},
     maps,
@@ -94,7 +94,9 @@ pub fn bpf(ctx: LsmContext) -> i32 {
     // SAFETY: the third word of `bpf_attr`; the verifier checks it.
     let third = unsafe { attr.add(2).read_volatile() };
     let (signal, init) = match ctx.arg::<i32>(0) {
-        BPF_LINK_GET_FD_BY_ID if maps::protected(PROTECTED_LINK, 0, first.into()) => {
+        BPF_LINK_GET_FD_BY_ID
+            if maps::protected(PROTECTED_LINK, 0, first.into()) && is_administrator() =>
+        {
             (Signal::LinkTouched, Init::MayNot)
         }
         // The service manager loads programs of its own before it starts anything.

@@ -18,6 +18,7 @@ mod sysctl;
 
 use core::ffi::c_void;
 
+use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 use governor_common::{
     Actor, Operation, Signal, Verdict, decide,
     guard::{ARMED, GuardWord, Mark},
@@ -34,6 +35,8 @@ use crate::{
     offsets::{self, load},
     report, zone,
 };
+
+const CAP_SYS_ADMIN: u32 = 1 << 21;
 
 /// Whether a policy that lists a daemon was put in force since boot.
 #[inline(always)]
@@ -52,6 +55,23 @@ pub(crate) fn is_init() -> bool {
 pub(crate) enum Init {
     May,
     MayNot,
+}
+
+/// Whether the task administers the whole host. Some hooks are asked before the kernel finds out: what
+/// it is about to refuse to an ordinary user may not cost the host its trust.
+#[inline(always)]
+pub(crate) fn is_administrator() -> bool {
+    // SAFETY: the helper returns the running task.
+    let task: *const c_void = unsafe { bpf_get_current_task_btf() }.cast();
+    // SAFETY: a field of `task_struct`.
+    let credentials: *const c_void = unsafe { load(task, &offsets::OFF_TASK_CRED) };
+    // SAFETY: the first half of a field of `cred`, whatever halves it is made of.
+    let capabilities: u32 = unsafe { load(credentials, &offsets::OFF_CRED_EFFECTIVE) };
+    // SAFETY: a field of `cred`.
+    let users: *const c_void = unsafe { load(credentials, &offsets::OFF_CRED_USERS) };
+    // SAFETY: a field of `user_namespace`; that of the host is at the top.
+    let level: u32 = unsafe { load(users, &offsets::OFF_USERS_LEVEL) };
+    capabilities & CAP_SYS_ADMIN != 0 && level == 0
 }
 
 /// Refuses, unless the asking task is the daemon. To be called when the guard is armed and the

@@ -9,7 +9,7 @@ use governor_common::{
     guard::{GuardWord, PROTECTED_PINS, PROTECTED_TREE, PROTECTED_WAY},
 };
 
-use super::{Init, identity, inode_of, is_armed, refuse};
+use super::{Init, identity, inode_of, is_administrator, is_armed, refuse};
 use crate::{
     maps,
     offsets::{self, load},
@@ -51,7 +51,7 @@ pub fn sb_mount(ctx: LsmContext) -> i32 {
     let flags: u64 = ctx.arg(3);
     // The kernel looks at these in this order: what binds is bound, whatever else is asked for.
     let changes_only = flags & MS_REMOUNT != 0 || flags & MS_BIND == 0 && flags & PROPAGATION != 0;
-    if changes_only || !is_watched() {
+    if changes_only || !is_watched() || !is_administrator() {
         return 0;
     }
     let over = mounted_over(entry_of(ctx.arg(1)));

@@ -36,6 +36,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: gate::mounts,
         },
         Case {
+            name: "what_an_ordinary_user_asks_for_alarms_nobody",
+            run: gate::ordinary,
+        },
+        Case {
             name: "tracing_programs_stay_switched_on",
             run: gate::settings,
         },
