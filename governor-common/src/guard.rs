@@ -70,6 +70,9 @@ pub const PROTECTED_CGROUP: u32 = 0x66;
 /// The root of the tree of cgroups, and the directory that it covers: nothing may be mounted there and
 /// nothing unmounted.
 pub const PROTECTED_TREE: u32 = 0x88;
+/// A mount that the pins or the cgroups are found by: it stays where it is, and nothing is mounted over
+/// that way on it.
+pub const PROTECTED_MOUNT: u32 = 0x99;
 /// A block device that holds a mounted file system.
 pub const PROTECTED_DEVICE: u32 = 0x77;
 

@@ -15,10 +15,15 @@ mod kernel;
 mod mounts;
 mod pins;
 mod sysctl;
+mod tree;
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::generated::{bpf_get_current_task_btf, bpf_get_func_arg},
+    programs::LsmContext,
+};
 use governor_common::{
     Actor, Operation, Signal, Verdict, decide,
     guard::{ARMED, GuardWord, Mark},
@@ -148,4 +153,13 @@ pub(crate) fn identity(inode: *const c_void) -> (u32, u64) {
 pub(crate) fn inode_of(dentry: *const c_void) -> *const c_void {
     // SAFETY: a field of `dentry`.
     unsafe { load(dentry, &offsets::OFF_DENTRY_INODE) }
+}
+
+/// An argument as the bare number: the verifier would have it point only to what it knows.
+#[inline(always)]
+pub(crate) fn argument(ctx: &LsmContext, which: u32) -> u64 {
+    let mut value = 0;
+    // SAFETY: the program's own context, and one word of our stack.
+    unsafe { bpf_get_func_arg(ctx.as_ptr(), which, &raw mut value) };
+    value
 }

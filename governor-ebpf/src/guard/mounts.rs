@@ -1,15 +1,17 @@
-//! Mounts: the way to the pins stays what it is, in the mount namespace of the first process. What
-//! others do in namespaces of their own changes copies.
+//! Mounts: what the first process finds the pins and the cgroups by stays what it is, whichever mount
+//! namespace somebody acts in. What others do to copies of their own is their business.
+//!
+//! Not even the first process may: whoever is root may ask it. While the host goes down it has no need to.
 
 use core::ffi::c_void;
 
 use aya_ebpf::{helpers::generated::bpf_get_current_task_btf, macros::lsm, programs::LsmContext};
-use governor_common::{
-    Signal,
-    guard::{GuardWord, PROTECTED_PINS, PROTECTED_TREE, PROTECTED_WAY},
-};
+use governor_common::{Signal, guard::GuardWord};
 
-use super::{Init, identity, inode_of, is_administrator, is_armed, refuse};
+use super::{
+    Init, argument, is_administrator, is_armed, refuse,
+    tree::{self, Hit},
+};
 use crate::{
     maps,
     offsets::{self, load},
@@ -21,6 +23,7 @@ const MS_REMOUNT: u64 = 32;
 const MS_MOVE: u64 = 8192;
 /// Shared, private, slave, unbindable: what happens to a mount's copies.
 const PROPAGATION: u64 = 1 << 20 | 1 << 18 | 1 << 19 | 1 << 17;
+const MNT_DETACH: i32 = 2;
 
 /// A mount goes.
 #[lsm(hook = "sb_umount")]
@@ -28,18 +31,14 @@ pub fn sb_umount(ctx: LsmContext) -> i32 {
     if ctx.arg::<i32>(2) != 0 {
         return report::refused();
     }
-    if !is_watched() {
+    if !is_armed() {
         return 0;
     }
-    let root = root_of(ctx.arg(0));
-    if is_way(root) {
-        return refuse(Signal::MountTouched, Init::May);
-    }
-    let (device, number) = identity(root);
-    if maps::protected(PROTECTED_TREE, device, number) {
-        return refuse(Signal::MountRefused, Init::May);
-    }
-    0
+    let with_all_below = ctx.arg::<i32>(1) & MNT_DETACH != 0;
+    judge(tree::removed(
+        tree::around(argument(&ctx, 0)),
+        with_all_below,
+    ))
 }
 
 /// Something is mounted here, by the old call.
@@ -51,41 +50,40 @@ pub fn sb_mount(ctx: LsmContext) -> i32 {
     let flags: u64 = ctx.arg(3);
     // The kernel looks at these in this order: what binds is bound, whatever else is asked for.
     let changes_only = flags & MS_REMOUNT != 0 || flags & MS_BIND == 0 && flags & PROPAGATION != 0;
-    if changes_only || !is_watched() || !is_administrator() {
+    if changes_only || !is_armed() || !is_administrator() {
         return 0;
     }
-    let over = mounted_over(entry_of(ctx.arg(1)));
+    let over = judge(mounted_over(argument(&ctx, 1)));
     if over != 0 {
         return over;
     }
-    if flags & MS_MOVE != 0 {
+    if flags & MS_MOVE != 0 && is_watched() {
         // What it would move is a name here, and names say nothing. The newer call says it.
-        return refuse(Signal::MountRefused, Init::May);
+        return refuse(Signal::MountRefused, Init::MayNot);
     }
     0
 }
 
-/// A mount is put in place, or from one place to another.
+/// A mount is put in place, or from one place to another, or takes part in what happens to another.
 #[lsm(hook = "move_mount")]
 pub fn move_mount(ctx: LsmContext) -> i32 {
     if ctx.arg::<i32>(2) != 0 {
         return report::refused();
     }
-    if !is_watched() {
+    if !is_armed() {
         return 0;
     }
-    let from: *const c_void = ctx.arg(0);
-    // SAFETY: a field of `path`.
-    let mount: *const c_void = unsafe { load(from, &offsets::OFF_PATH_MNT) };
-    let root = root_of(mount);
-    if is_pins(root) {
-        return refuse(Signal::MountTouched, Init::May);
+    let (from, to) = (argument(&ctx, 0), argument(&ctx, 1));
+    let moved = tree::mount_of(from);
+    if tree::is_protected(moved) {
+        return judge(tree::root_of(moved));
     }
-    let (device, number) = identity(root);
-    if maps::protected(PROTECTED_TREE, device, number) {
-        return refuse(Signal::MountRefused, Init::May);
+    let over = judge(mounted_over(to));
+    if over != 0 {
+        return over;
     }
-    mounted_over(entry_of(ctx.arg(1)))
+    // Who takes part in what happens to one of ours is one that reaches it, from then on.
+    judge(tree::covered(moved, tree::entry_of(to), 0))
 }
 
 /// Another root for everybody.
@@ -94,18 +92,35 @@ pub fn sb_pivotroot(ctx: LsmContext) -> i32 {
     if ctx.arg::<i32>(2) != 0 {
         return report::refused();
     }
-    if !is_watched() {
+    if !is_armed() || !is_watched() {
         return 0;
     }
-    refuse(Signal::MountTouched, Init::May)
+    refuse(Signal::MountTouched, Init::MayNot)
 }
 
-/// Whether the guard is armed and the task sees the mounts that the first process sees.
+#[inline(always)]
+fn judge(hit: Hit) -> i32 {
+    match hit {
+        Hit::Nothing => 0,
+        Hit::Way => refuse(Signal::MountTouched, Init::MayNot),
+        Hit::Tree => refuse(Signal::MountRefused, Init::MayNot),
+    }
+}
+
+/// What comes of mounting over this directory: the way to the pins stays clear, and so does the tree of
+/// cgroups, or the first process would start what is governed where nothing is.
+#[inline(always)]
+fn mounted_over(path: u64) -> Hit {
+    tree::covered(
+        tree::mount_of(path),
+        tree::entry_of(path),
+        maps::guard(GuardWord::CgroupDevice),
+    )
+}
+
+/// Whether the task sees the mounts that the first process sees.
 #[inline(always)]
 fn is_watched() -> bool {
-    if !is_armed() {
-        return false;
-    }
     // SAFETY: the helper returns the running task.
     let task: *const c_void = unsafe { bpf_get_current_task_btf() }.cast();
     // SAFETY: a field of `task_struct`.
@@ -115,46 +130,4 @@ fn is_watched() -> bool {
     // SAFETY: a field of `mnt_namespace`.
     let number: u32 = unsafe { load(namespace, &offsets::OFF_MNTNS_NUMBER) };
     u64::from(number) == maps::guard(GuardWord::MountNamespace)
-}
-
-/// What comes of mounting over this directory: the way to the pins stays clear, and so does the tree of
-/// cgroups, or the first process would start what is governed where nothing is.
-#[inline(always)]
-fn mounted_over(inode: *const c_void) -> i32 {
-    if is_way(inode) {
-        return refuse(Signal::MountTouched, Init::May);
-    }
-    let (device, number) = identity(inode);
-    if u64::from(device) == maps::guard(GuardWord::CgroupDevice)
-        || maps::protected(PROTECTED_TREE, device, number)
-    {
-        return refuse(Signal::MountRefused, Init::May);
-    }
-    0
-}
-
-#[inline(always)]
-fn is_way(inode: *const c_void) -> bool {
-    let (device, number) = identity(inode);
-    maps::protected(PROTECTED_WAY, device, number)
-        || maps::protected(PROTECTED_PINS, device, number)
-}
-
-#[inline(always)]
-fn is_pins(inode: *const c_void) -> bool {
-    u64::from(identity(inode).0) == maps::guard(GuardWord::PinDevice)
-}
-
-/// The inode at the root of a mount.
-#[inline(always)]
-fn root_of(mount: *const c_void) -> *const c_void {
-    // SAFETY: a field of `vfsmount`.
-    inode_of(unsafe { load(mount, &offsets::OFF_MNT_ROOT) })
-}
-
-/// The inode a path leads to.
-#[inline(always)]
-fn entry_of(path: *const c_void) -> *const c_void {
-    // SAFETY: a field of `path`.
-    inode_of(unsafe { load(path, &offsets::OFF_PATH_DENTRY) })
 }

@@ -1,5 +1,6 @@
 //! The directory of pins: what is in it comes and goes by the daemon alone. And the cgroups of
-//! zones, which only the first process removes.
+//! zones, which only the first process removes. And the directory that the way to the pins is mounted
+//! on.
 
 use core::ffi::c_void;
 
@@ -10,7 +11,10 @@ use governor_common::{
     names::ZONE_SELF,
 };
 
-use super::{Init, identity, inode_of, is_armed, refuse};
+use super::{
+    Init, argument, cgroup, identity, inode_of, is_armed, refuse,
+    tree::{self, Hit},
+};
 use crate::{maps, report};
 
 #[inline(always)]
@@ -18,6 +22,17 @@ fn in_pins(dir: *const c_void) -> bool {
     let (device, number) = identity(dir);
     u64::from(device) == maps::guard(GuardWord::PinDevice)
         && maps::protected(PROTECTED_PINS, device, number)
+}
+
+/// Whether the way to the pins is mounted on what this argument names. Who sees nothing mounted on a
+/// directory may remove or replace it, and then the kernel takes away what others have mounted there, and
+/// asks nobody. The name is asked for besides the number because subvolumes of btrfs use numbers again.
+///
+/// What a name leads to is nothing yet where something is renamed to it, so it is not followed by type.
+#[inline(always)]
+fn carries_way(ctx: &LsmContext, which: usize) -> bool {
+    cgroup::is_named(ctx.arg(which), b"sys\0")
+        && tree::place(argument(ctx, which as u32), 0) == Hit::Way
 }
 
 #[inline(always)]
@@ -64,6 +79,9 @@ pub fn inode_rename(ctx: LsmContext) -> i32 {
     if in_pins(ctx.arg(0)) || in_pins(ctx.arg(2)) || in_pins(inode_of(ctx.arg(1))) {
         return refuse(Signal::PinTouched, Init::MayNot);
     }
+    if carries_way(&ctx, 1) || carries_way(&ctx, 3) {
+        return refuse(Signal::MountTouched, Init::MayNot);
+    }
     0
 }
 
@@ -79,6 +97,9 @@ pub fn inode_rmdir(ctx: LsmContext) -> i32 {
     let inode = inode_of(ctx.arg(1));
     if in_pins(ctx.arg(0)) || in_pins(inode) {
         return refuse(Signal::PinTouched, Init::MayNot);
+    }
+    if carries_way(&ctx, 1) {
+        return refuse(Signal::MountTouched, Init::MayNot);
     }
     let (device, number) = identity(inode);
     if u64::from(device) == maps::guard(GuardWord::CgroupDevice) {

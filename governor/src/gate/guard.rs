@@ -7,10 +7,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::MetadataExt as _,
-    },
+    os::fd::{AsFd, OwnedFd},
     path::Path,
 };
 
@@ -22,9 +19,8 @@ use governor_common::{
     Label, Plain,
     guard::{
         ARMED, GuardWord, LISTED_DAEMON, LISTED_FIRST, LISTED_GLASS, LISTED_KEXEC, LISTED_KEY,
-        LISTED_LIBRARY, LISTED_MODULE, ListedKey, Mark, PROTECTED_CGROUP, PROTECTED_DEVICE,
-        PROTECTED_LINK, PROTECTED_MAP, PROTECTED_PINS, PROTECTED_PROGRAM, PROTECTED_TREE,
-        PROTECTED_WAY, ProtectedKey,
+        LISTED_LIBRARY, LISTED_MODULE, ListedKey, Mark, PROTECTED_DEVICE, PROTECTED_LINK,
+        PROTECTED_MAP, PROTECTED_PINS, PROTECTED_PROGRAM, ProtectedKey,
     },
     names::{self, LISTED_ROWS, PROTECTED_ROWS, WORKLOAD_NONE, ZONE_CANARY},
 };
@@ -252,50 +248,6 @@ impl Gate {
         Ok(objects)
     }
 
-    fn directories_of_pins(&self) -> Result<BTreeSet<ProtectedKey>, GateError> {
-        let root = self.ready.parent().unwrap_or(Path::new("/"));
-        let device = hosts::device_of_mount(root.parent().unwrap_or(Path::new("/")))?;
-        let directories = hosts::directories_below(root)?;
-        let keys = directories
-            .iter()
-            .map(|dir| Ok(key(PROTECTED_PINS, device, inode(dir)?)));
-        keys.collect()
-    }
-
-    /// The pins' own directories, and every directory that something mounted over would hide them.
-    fn protect_way(&mut self) -> Result<(), GateError> {
-        let root = self.ready.parent().unwrap_or(Path::new("/")).to_owned();
-        let bpffs = root.parent().unwrap_or(Path::new("/")).to_owned();
-        let device = hosts::device_of_mount(&bpffs)?;
-        self.set_guard_word(GuardWord::PinDevice, device.into())?;
-        for directory in self.directories_of_pins()? {
-            self.protect(directory)?;
-        }
-        for step in hosts::way_to(&bpffs)? {
-            self.protect(key(PROTECTED_WAY, step.device, step.inode))?;
-        }
-        Ok(())
-    }
-
-    fn protect_cgroups(&mut self, own: &str) -> Result<(), GateError> {
-        let root = Path::new(cgroups::ROOT);
-        let device = hosts::device_of_mount(root)?;
-        self.set_guard_word(GuardWord::CgroupDevice, device.into())?;
-        // The directory that the tree covers, and its root.
-        for step in hosts::way_to(root)?.iter().rev().take(2) {
-            self.protect(key(PROTECTED_TREE, step.device, step.inode))?;
-        }
-        for above in Path::new(own).ancestors().skip(1) {
-            let below = above.strip_prefix("/").unwrap_or(above);
-            // The root can be neither frozen nor killed.
-            if !below.as_os_str().is_empty() {
-                let inode = inode(&root.join(below))?;
-                self.protect(key(PROTECTED_CGROUP, device, inode))?;
-            }
-        }
-        Ok(())
-    }
-
     fn list(&mut self, listed: &Listed) -> Result<(), GateError> {
         // Once: what is mapped later had to be listed, and an upgrade takes names away from files that
         // stay mapped.
@@ -364,7 +316,7 @@ impl Gate {
         self.set_zone_paths(&zones)
     }
 
-    fn protect(&mut self, key: ProtectedKey) -> Result<(), GateError> {
+    pub(super) fn protect(&mut self, key: ProtectedKey) -> Result<(), GateError> {
         protect(&mut self.maps.protected, key)
     }
 
@@ -378,7 +330,7 @@ impl Gate {
         }
     }
 
-    fn protect_exactly(
+    pub(super) fn protect_exactly(
         &mut self,
         kind: u32,
         wanted: &BTreeSet<ProtectedKey>,
@@ -465,16 +417,8 @@ fn protect(store: &mut Protected, key: ProtectedKey) -> Result<(), GateError> {
         })
 }
 
-const fn key(kind: u32, dev: u32, id: u64) -> ProtectedKey {
+pub(super) const fn key(kind: u32, dev: u32, id: u64) -> ProtectedKey {
     ProtectedKey { kind, dev, id }
-}
-
-fn inode(path: &Path) -> Result<u64, GateError> {
-    let metadata = fs::metadata(path).map_err(|error| GateError::Read {
-        path: path.into(),
-        error,
-    })?;
-    Ok(metadata.ino())
 }
 
 fn invalid(doing: &'static str) -> impl FnOnce(std::io::Error) -> GateError {

@@ -91,6 +91,23 @@ pub(super) fn way_to(path: &Path) -> Result<Vec<Step>, GateError> {
     Ok(steps)
 }
 
+/// Mounts that stand on the way to any of these directories, or did before something was mounted over
+/// them: those that the first process sees, and our own copies of them.
+pub(super) fn mounts_above(paths: &[&Path]) -> Result<BTreeSet<u64>, GateError> {
+    let mut found = BTreeSet::new();
+    for table in [MOUNTS_OF_INIT, MOUNTS] {
+        found.extend(above(&read(Path::new(table))?, paths));
+    }
+    Ok(found)
+}
+
+fn above(text: &str, paths: &[&Path]) -> Vec<u64> {
+    mounts(text)
+        .filter(|mount| paths.iter().any(|path| path.starts_with(&mount.point)))
+        .map(|mount| mount.id)
+        .collect()
+}
+
 /// The number that the directory above knows `path` by: that of the covered one, if it is a mount.
 fn entry_inode(path: &Path) -> Result<Option<u64>, GateError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -212,18 +229,20 @@ fn range(line: &str) -> Option<(u64, u64)> {
 }
 
 pub(super) struct Mount {
+    id: u64,
     pub(super) device: u32,
     pub(super) point: String,
 }
 
-/// `mountinfo`: id, parent, device, root, mount point, and more that is not needed. Spaces in names
+/// `mountinfo`: number, parent, device, root, mount point, and more that is not needed. Spaces in names
 /// are written `\040`; no name that is looked for has one.
 pub(super) fn mounts(text: &str) -> impl Iterator<Item = Mount> + '_ {
     text.lines().filter_map(|line| {
-        let mut fields = line.split(' ').skip(2);
-        let device = device(fields.next()?)?;
+        let mut fields = line.split(' ');
+        let id = fields.next()?.parse().ok()?;
+        let device = device(fields.nth(1)?)?;
         let point = fields.nth(1)?.to_owned();
-        Some(Mount { device, point })
+        Some(Mount { id, device, point })
     })
 }
 
@@ -267,6 +286,18 @@ mod tests {
         assert_eq!(device("4095:1048575"), Some(u32::MAX));
         assert_eq!(device("0:1048576"), None, "the number of 1:0");
         assert_eq!(device("4096:0"), None, "the number of 0:0");
+    }
+
+    #[test]
+    fn mounts_on_a_way_are_told_from_those_beside_it() {
+        let text = format!(
+            "{TEXT}31 25 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n\
+             32 25 0:28 / /sys/fs/b rw - tmpfs none rw\n\
+             33 30 0:31 / /sys/fs/bpf rw - bpf bpf rw\n"
+        );
+        let paths = [Path::new("/sys/fs/bpf"), Path::new("/sys/fs/cgroup")];
+        assert_eq!(above(&text, &paths), [22, 25, 30, 31, 33]);
+        assert_eq!(above(&text, &paths[1..]), [22, 25, 31]);
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod table;
 mod taken;
 mod tasks;
 mod trial;
+mod way;
 mod zones;
 
 use std::{

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         ["kexec"] => kexec(),
         ["kexec-file", path] => kexec_file(path),
         ["ports"] => ports(),
+        ["join-group", group, mount] => join_group(group, mount),
         ["bind-private", what, over] => bind_private(what, over),
         _ => {
             eprintln!("probe_root: what is `{}`?", args.join(" "));
@@ -233,6 +234,23 @@ fn bind_private(what: &str, over: &str) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// A mount takes part in what happens to another from then on.
+fn join_group(group: &str, mount: &str) -> io::Result<()> {
+    const SET_GROUP: libc::c_long = 0x100;
+    let (group, mount) = (CString::new(group)?, CString::new(mount)?);
+    // SAFETY: strings that outlive the call, and integers.
+    checked(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            libc::AT_FDCWD,
+            group.as_ptr(),
+            libc::AT_FDCWD,
+            mount.as_ptr(),
+            SET_GROUP,
+        )
+    })
 }
 
 fn ports() -> io::Result<()> {

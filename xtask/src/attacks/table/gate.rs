@@ -80,6 +80,28 @@ pub(super) const ALL: &[Attack] = &[
     refused(Pins, "sys-unmounted-lazily", "umount -l /sys").guarded(),
     refused(
         Pins,
+        "bpffs-unmounted-where-it-propagates-from",
+        "unshare -m --propagation unchanged umount -l /sys/fs/bpf",
+    )
+    .guarded(),
+    refused(
+        Pins,
+        "bpffs-unmounted-with-a-tree",
+        "mkdir -p /tmp/tree && mount -t tmpfs none /tmp/tree && mkdir /tmp/tree/sys && \
+         mount --rbind /sys /tmp/tree/sys && umount -l /tmp/tree",
+    )
+    .undone_by(
+        "while mountpoint -q /tmp/tree; do mount --make-rslave /tmp/tree; umount -l /tmp/tree; done",
+    )
+    .guarded(),
+    refused(
+        Pins,
+        "directory-below-removed",
+        "unshare -m sh -c 'umount -l /sys && rmdir /sys'",
+    )
+    .guarded(),
+    refused(
+        Pins,
         "bpffs-mounted-over",
         "mount -t tmpfs none /sys/fs/bpf",
     )

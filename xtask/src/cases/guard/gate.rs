@@ -86,33 +86,6 @@ pub(super) fn pins(guest: &mut Guest) -> Result<()> {
         .map(drop)
 }
 
-pub(super) fn mounts(guest: &mut Guest) -> Result<()> {
-    armed(guest)?;
-    for what in [
-        "umount /sys/fs/bpf",
-        "umount -l /sys/fs/bpf",
-        "umount -l /sys",
-        "mount -t tmpfs none /sys/fs/bpf",
-        "mount -t tmpfs none /sys/fs/bpf/governor",
-        "mount -t tmpfs none /sys/fs",
-        "mount -t tmpfs none /sys",
-        "mount --bind /tmp /sys/fs/bpf",
-    ] {
-        refused(guest, what, Costs::Trust)?;
-    }
-    let both = format!("{ROOT} bind-private /tmp /sys/fs/bpf");
-    refused(guest, &both, Costs::Trust)?;
-    // Elsewhere, and in namespaces of their own, people mount as they like.
-    guest
-        .sh(
-            "mkdir -p /tmp/m && mount -t tmpfs none /tmp/m && umount /tmp/m && \
-             unshare -m sh -c 'umount /sys/fs/bpf && mount -t tmpfs none /sys/fs/bpf' && \
-             mount -o remount,rw /",
-        )?
-        .ok()?;
-    works(guest)
-}
-
 /// Some hooks are asked before the kernel looks at who asks.
 pub(super) fn ordinary(guest: &mut Guest) -> Result<()> {
     armed(guest)?;

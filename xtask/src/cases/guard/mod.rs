@@ -2,6 +2,7 @@
 
 mod around;
 mod gate;
+mod mounts;
 mod process;
 
 use super::{Case, Suite, gate as zone};
@@ -33,7 +34,23 @@ pub(crate) const SUITE: Suite = Suite {
         },
         Case {
             name: "nothing_is_mounted_over_or_off_the_pins",
-            run: gate::mounts,
+            run: mounts::over_and_off,
+        },
+        Case {
+            name: "nor_by_way_of_copies_and_other_namespaces",
+            run: mounts::propagated,
+        },
+        Case {
+            name: "the_directory_below_the_way_is_not_removed_elsewhere",
+            run: mounts::directory,
+        },
+        Case {
+            name: "mounts_that_are_not_the_gates_are_nobodys_business",
+            run: mounts::others,
+        },
+        Case {
+            name: "the_first_process_mounts_nothing_over_it_either",
+            run: mounts::first_process,
         },
         Case {
             name: "what_an_ordinary_user_asks_for_alarms_nobody",
@@ -86,6 +103,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "a_governed_root_is_refused_and_alarms_nobody",
             run: around::governed_root,
+        },
+        Case {
+            name: "a_host_that_goes_down_armed_comes_up_trusted",
+            run: mounts::down,
         },
         Case {
             name: "taking_the_gate_down_costs_trust_until_a_reboot",
