@@ -20,6 +20,8 @@ pub enum GuardWord {
     /// [`CHANGED`] while the first process is not what it was when the guard was armed. The kernel
     /// programs alone write it.
     FirstProcess = 5,
+    /// Number of the cgroup that the first process was in when that was first asked. Zero: it was not.
+    FirstCgroup = 6,
 }
 
 /// How many words the array has.

@@ -82,6 +82,9 @@ signals! {
     /// Something was to be mounted over the tree of cgroups or taken from below it, or a mount was to be
     /// moved by a call that does not say which.
     MountRefused = 19, "mount-refused", false;
+    /// The first process executed itself again in another cgroup: from then on it starts everything below
+    /// that, where no zone is.
+    FirstProcessMoved = 20, "first-process-moved", true;
 }
 
 /// Where all signals are counted together, so that one look tells whether there is a new one.

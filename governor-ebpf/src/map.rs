@@ -39,7 +39,9 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
     let anonymous = ctx.arg::<u64>(3) & MAP_ANONYMOUS != 0 || is_null(&ctx, 0);
     let prot: u64 = ctx.arg(2);
     let writable = prot & PROT_WRITE != 0;
-    if !anonymous {
+    if anonymous {
+        guard::makes_code();
+    } else {
         guard::maps_another(file, !writable);
     }
     match marked(file, !anonymous && !writable) {
@@ -119,6 +121,7 @@ pub fn file_mprotect(ctx: LsmContext) -> i32 {
     if flags & VM_EXEC != 0 && prot & PROT_WRITE == 0 {
         return 0;
     }
+    guard::makes_code();
     match marked(core::ptr::null_mut(), false) {
         guard::Maps::Other => {}
         guard::Maps::Allowed => return 0,

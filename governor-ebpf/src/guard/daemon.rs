@@ -32,6 +32,10 @@ const PTRACE_MODE_ATTACH: u32 = 2;
 /// the daemon is simply not marked. Whether it may be.
 #[inline(always)]
 pub(crate) fn admit(bprm: *const c_void, state: *mut TaskState, script: bool) -> bool {
+    if super::first::is_first() {
+        // Whatever cgroup somebody put it into. What it becomes is noted in the same place.
+        return false;
+    }
     let mut digest = Digest::NONE;
     // SAFETY: a field of `linux_binprm`.
     let file: *mut c_void = unsafe { load(bprm, &offsets::OFF_BPRM_FILE) };
@@ -170,7 +174,7 @@ fn is_started_by_init() -> bool {
     let parent: *const c_void = unsafe { load(task, &offsets::OFF_TASK_PARENT) };
     // SAFETY: a field of `task_struct`.
     let tgid: i32 = unsafe { load(parent, &offsets::OFF_TASK_TGID) };
-    tgid == 1 && !super::first::is_first()
+    tgid == 1
 }
 
 /// Whether somebody traces the current task.

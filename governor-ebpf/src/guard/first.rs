@@ -8,7 +8,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
+use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_task_btf};
 use governor_common::{
     Signal,
     guard::{CHANGED, GuardWord, LISTED_FIRST, LISTED_LIBRARY, Mark},
@@ -38,11 +38,23 @@ pub(super) fn is_changed() -> bool {
     maps::guard(GuardWord::FirstProcess) == CHANGED
 }
 
+/// Whether the first process, which is the current task, was put into another cgroup. Nobody is asked about
+/// that, and it matters when it executes itself: it takes the cgroup it finds itself in for the root of all.
+#[inline(always)]
+fn is_moved() -> bool {
+    let home = maps::guard(GuardWord::FirstCgroup);
+    // SAFETY: takes nothing, returns a number.
+    home != 0 && unsafe { bpf_get_current_cgroup_id() } != home
+}
+
 /// The first process executes a file of a chain: what it becomes is noted until the commit.
 #[inline(always)]
 pub(crate) fn becomes(bprm: *const c_void) {
     if !is_armed() || !is_first() {
         return;
+    }
+    if is_moved() {
+        raise(Signal::FirstProcessMoved);
     }
     // SAFETY: a field of `linux_binprm`.
     let file: *mut c_void = unsafe { load(bprm, &offsets::OFF_BPRM_FILE) };
@@ -78,6 +90,15 @@ pub(crate) fn changes(state: &TaskState) {
 #[inline(always)]
 pub(crate) fn maps_another(file: *mut c_void, plain: bool) {
     if is_armed() && is_first() && !is_changed() && !(plain && is_known(file)) {
+        change();
+    }
+}
+
+/// The first process makes memory executable that holds no file, or more than one holds. It never does
+/// of itself.
+#[inline(always)]
+pub(crate) fn makes_code() {
+    if is_armed() && is_first() && !is_changed() {
         change();
     }
 }

@@ -31,7 +31,7 @@ use governor_common::{
 
 pub(crate) use cgroup::is_named;
 pub(crate) use daemon::{Maps, admit, committed, mapped};
-pub(crate) use first::{becomes, changes, maps_another};
+pub(crate) use first::{becomes, changes, makes_code, maps_another};
 
 use crate::{
     facts,

@@ -114,6 +114,7 @@ impl Gate {
         self.protect_way()?;
         self.protect_cgroups(&own)?;
         self.protect_devices()?;
+        self.remember_first()?;
         self.list(listed)?;
         let first = !self.is_armed()?;
         if first {
@@ -268,10 +269,15 @@ impl Gate {
         add(LISTED_LIBRARY, &mapped);
         add(LISTED_MODULE, &listed.modules);
         add(LISTED_KEXEC, &listed.kexec);
-        // What an armed guard knows of the first process stays: it may be another by now.
-        match self.is_armed()? {
-            true => add(LISTED_FIRST, &self.listed_as(LISTED_FIRST)?),
-            false => add(LISTED_FIRST, &hosts::mapped_by_first()?),
+        // What an armed guard knows of the first process stays: it may be another by now. One that was
+        // armed before anybody asked knows nothing, and let it become whatever it is.
+        let first = match self.is_armed()? {
+            true => self.listed_as(LISTED_FIRST)?,
+            false => BTreeSet::new(),
+        };
+        match first.is_empty() {
+            true => add(LISTED_FIRST, &hosts::mapped_by_first()?),
+            false => add(LISTED_FIRST, &first),
         }
         match self.pinned_keys()? {
             Some((keys, _)) => add(LISTED_KEY, &keys),
@@ -352,7 +358,7 @@ impl Gate {
         Ok(())
     }
 
-    fn guard_word(&self, word: GuardWord) -> Result<u64, GateError> {
+    pub(super) fn guard_word(&self, word: GuardWord) -> Result<u64, GateError> {
         self.maps
             .guard
             .get(&(word as u32), 0)

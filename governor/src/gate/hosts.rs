@@ -25,20 +25,23 @@ pub(super) struct Step {
 
 /// The cgroup of our own service below the root, like `/system.slice/governor.service`.
 pub(super) fn own_cgroup() -> Result<String, GateError> {
-    let text = read(Path::new("/proc/self/cgroup"))?;
-    let path = text
-        .lines()
-        .find_map(|line| line.strip_prefix("0::"))
-        .unwrap_or_default();
+    let path = cgroup_of(Path::new("/proc/self/cgroup"))?;
     let is_service = path.ends_with(".service") && nix::unistd::getppid().as_raw() == 1;
     if is_service {
-        Ok(path.to_owned())
+        Ok(path)
     } else {
         Err(GateError::Invalid(format!(
             "the gate guards a daemon that the first process starts in a cgroup of its own, and this \
              one runs in `{path}`: start it as a systemd service"
         )))
     }
+}
+
+/// The cgroup in the unified hierarchy that one of these files tells.
+pub(super) fn cgroup_of(path: &Path) -> Result<String, GateError> {
+    let text = read(path)?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+    Ok(path.unwrap_or_default().to_owned())
 }
 
 /// Which mounts the first process sees, as a number.

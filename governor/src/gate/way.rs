@@ -48,6 +48,17 @@ impl Gate {
         Ok(())
     }
 
+    /// Where the first process is. Once: whoever is root may have moved it since.
+    pub(super) fn remember_first(&mut self) -> Result<(), GateError> {
+        if self.guard_word(GuardWord::FirstCgroup)? != 0 {
+            return Ok(());
+        }
+        let path = hosts::cgroup_of(Path::new("/proc/1/cgroup"))?;
+        let below = path.strip_prefix('/').unwrap_or(&path);
+        let home = inode(&Path::new(cgroups::ROOT).join(below))?;
+        self.set_guard_word(GuardWord::FirstCgroup, home)
+    }
+
     pub(super) fn directories_of_pins(&self) -> Result<BTreeSet<ProtectedKey>, GateError> {
         let root = self.ready.parent().unwrap_or(Path::new("/"));
         let device = hosts::device_of_mount(root.parent().unwrap_or(Path::new("/")))?;

@@ -77,6 +77,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: process::two_daemons,
         },
         Case {
+            name: "memory_that_it_makes_executable_is_something_in_it",
+            run: process::first_process_without_a_file,
+        },
+        Case {
             name: "a_library_that_is_replaced_keeps_nobody_from_loading",
             run: process::library_replaced,
         },
@@ -103,6 +107,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "a_governed_root_is_refused_and_alarms_nobody",
             run: around::governed_root,
+        },
+        Case {
+            name: "a_first_process_that_was_moved_costs_trust",
+            run: process::first_process_moved,
         },
         Case {
             name: "a_host_that_goes_down_armed_comes_up_trusted",

@@ -108,40 +108,92 @@ pub(super) fn restarted(guest: &mut Guest) -> Result<()> {
 pub(super) fn first_process(guest: &mut Guest) -> Result<()> {
     armed(guest)?;
     let kit = guest.kept::<crate::kit::Kit>()?;
-    let again = |guest: &mut Guest| guest.run(&["systemctl", "daemon-reexec"])?.ok();
-    let kill = ["systemctl", "kill", "-s", "KILL", "governor"];
     // As it was: it executes what it did, and keeps its exceptions.
-    again(guest)?;
+    guest.run(&REEXEC)?.ok()?;
     let before = daemon(guest)?;
-    guest.run(&kill)?.ok()?;
+    guest.run(&KILL)?.ok()?;
     let other = format!(
         "now=$(systemctl show governor --value -p MainPID); test $now != {before} && test $now != 0 \
          && systemctl is-active --quiet governor"
     );
     super::super::daemon::wait_until(guest, &other).context("waiting for another daemon")?;
     kit.trusted(guest)?;
+    loses_its_exceptions_with(guest, LIBRARY)?;
+    ensure!(hello(guest)? == 0, "work does not go on");
+    works(guest)
+}
+
+/// Nothing of it is mapped as a program: it only has the loader make the stack executable.
+pub(super) fn first_process_without_a_file(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    let library = guest.get(LIBRARY)?;
+    guest.put("/root/libstack.so", 0o755, &without_code(&library)?)?;
+    loses_its_exceptions_with(guest, "/root/libstack.so")?;
+    works(guest)
+}
+
+/// It has none while this is in it, and has them again when it executes what it did before.
+fn loses_its_exceptions_with(guest: &mut Guest, library: &str) -> Result<()> {
+    let kit = guest.kept::<crate::kit::Kit>()?;
     let before = daemon(guest)?;
     guest
-        .sh("echo /usr/lib/x86_64-linux-gnu/libutil.so.1 > /etc/ld.so.preload")?
+        .sh(&format!("echo {library} > /etc/ld.so.preload"))?
         .ok()?;
-    let changed = again(guest).and_then(|_| {
-        let maps = guest.sh("grep -c libutil /proc/1/maps")?.text();
-        let killed = guest.run(&kill)?;
+    let changed = guest.run(&REEXEC).and_then(|_| {
+        let maps = guest.sh(&format!("grep -c {library} /proc/1/maps"))?.text();
+        let killed = guest.run(&KILL)?;
         Ok((maps, killed.code, daemon(guest)?))
     });
     guest.run(&["rm", "-f", "/etc/ld.so.preload"])?.ok()?;
-    again(guest)?;
+    guest.run(&REEXEC)?.ok()?;
     let (maps, code, after) = changed?;
     ensure!(maps != "0", "nothing was put into the first process");
     ensure!(
         code != 0 && after == before,
         "a first process with something in it ended the daemon: {code}, {before} {after}"
     );
-    // And it has them again.
     guest.run(&["systemctl", "restart", "governor"])?.ok()?;
     ensure!(daemon(guest)? != before, "it may not restart the daemon");
+    kit.trusted(guest)
+}
+
+/// It takes the cgroup that it finds itself in for the root of all, and would start below it what is to be
+/// governed. In the daemon's own it is no more the daemon than elsewhere, and no less itself.
+pub(super) fn first_process_moved(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    let kit = guest.kept::<crate::kit::Kit>()?;
+    let before = trips(guest)?;
+    let harmless = "systemctl kill --kill-who=main -s WINCH governor";
+    guest
+        .sh(&format!("echo {LIBRARY} > /etc/ld.so.preload"))?
+        .ok()?;
+    guest.run(&REEXEC)?.ok()?;
+    let changed = guest.sh(harmless)?.code;
+    guest.run(&["rm", "-f", "/etc/ld.so.preload"])?.ok()?;
+    let counted = trips(guest)?;
+    guest
+        .sh("echo 1 > /sys/fs/cgroup/system.slice/governor.service/cgroup.procs")?
+        .ok()?;
+    guest.run(&REEXEC)?.ok()?;
+    let again = guest.sh(harmless)?.code;
+    let after = trips(guest)?;
+    let asked = guest.run(&["governor", "attest", "now"])?.code;
+    guest
+        .sh(
+            "mkdir -p /sys/fs/cgroup/init.scope && echo 1 > /sys/fs/cgroup/init.scope/cgroup.procs && \
+             systemctl daemon-reexec",
+        )?
+        .ok()
+        .context("putting the first process back")?;
+    ensure!(changed != 0, "it kept its exceptions with something in it");
+    ensure!(again == 0, "it did not get them again: {again}");
+    ensure!(
+        counted == before && after > counted && asked == 3,
+        "nobody noticed that it was moved: {before} {counted} {after} {asked}"
+    );
+    guest.run(&["systemctl", "restart", "governor"])?.ok()?;
+    crate::kit::unlock(guest)?;
     kit.trusted(guest)?;
-    ensure!(hello(guest)? == 0, "work does not go on");
     works(guest)
 }
 
@@ -180,6 +232,54 @@ pub(super) fn two_daemons(guest: &mut Guest) -> Result<()> {
     kit.trusted(guest)?;
     works(guest)
 }
+
+/// A library that nothing is executed from, and that says it needs an executable stack.
+fn without_code(library: &[u8]) -> Result<Vec<u8>> {
+    let mut bytes = library.to_vec();
+    let word = |at: usize, size: usize| {
+        let mut word = [0u8; 8];
+        let found = library.get(at..at + size)?;
+        word.get_mut(..size)?.copy_from_slice(found);
+        usize::try_from(u64::from_le_bytes(word)).ok()
+    };
+    let mut set = |at: usize, to: u32| {
+        let place = bytes.get_mut(at..at + 4)?;
+        place.copy_from_slice(&to.to_le_bytes());
+        Some(())
+    };
+    let mut change = || {
+        let (first, size, count) = (word(0x20, 8)?, word(0x36, 2)?, word(0x38, 2)?);
+        for segment in (0..count).map(|index| first + index * size) {
+            match word(segment, 4)? {
+                PT_LOAD => set(segment + 4, u32::try_from(word(segment + 4, 4)? & !1).ok()?)?,
+                PT_GNU_STACK => set(segment + 4, 7)?,
+                PT_DYNAMIC => {
+                    let (start, bytes) = (word(segment + 8, 8)?, word(segment + 32, 8)?);
+                    for entry in (start..start + bytes).step_by(16) {
+                        if CALLED.contains(&word(entry, 4)?) {
+                            set(entry, UNKNOWN)?;
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Some(())
+    };
+    change().context("the library is cut short")?;
+    Ok(bytes)
+}
+
+const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/libutil.so.1";
+const REEXEC: [&str; 2] = ["systemctl", "daemon-reexec"];
+const KILL: [&str; 5] = ["systemctl", "kill", "-s", "KILL", "governor"];
+const PT_LOAD: usize = 1;
+const PT_DYNAMIC: usize = 2;
+const PT_GNU_STACK: usize = 0x6474_e551;
+/// What the loader calls when it loads or unloads: functions and tables of them.
+const CALLED: [usize; 6] = [12, 13, 25, 26, 27, 28];
+/// No loader knows this entry.
+const UNKNOWN: u32 = 0x6000_0100;
 
 /// What an upgrade of a library does to a daemon that runs: its file has no name any more.
 pub(super) fn library_replaced(guest: &mut Guest) -> Result<()> {
