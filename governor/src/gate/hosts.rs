@@ -15,6 +15,7 @@ use crate::bundle;
 
 const MOUNTS: &str = "/proc/self/mountinfo";
 const MOUNTS_OF_INIT: &str = "/proc/1/mountinfo";
+const BTRFS: &str = "/sys/fs/btrfs";
 
 /// A directory that something could be mounted over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +149,13 @@ pub(super) fn mounted_devices() -> Result<BTreeSet<u32>, GateError> {
         .map(|mount| mount.device)
         .filter(|device| device >> 20 != 0)
         .collect();
+    let members = members(Path::new(BTRFS))?;
+    if members.is_empty() && mounts(&text).any(|mount| mount.kind == "btrfs") {
+        return Err(GateError::Invalid(format!(
+            "btrfs is mounted, and `{BTRFS}` names none of its devices: they cannot be guarded"
+        )));
+    }
+    open.extend(members);
     let mut found = BTreeSet::new();
     while let Some(device) = open.pop() {
         if found.insert(device) {
@@ -155,6 +163,34 @@ pub(super) fn mounted_devices() -> Result<BTreeSet<u32>, GateError> {
         }
     }
     Ok(found)
+}
+
+/// Devices of every btrfs that is mounted anywhere: mounts of it show a number that is no device's.
+fn members(dir: &Path) -> Result<Vec<u32>, GateError> {
+    let mut found = Vec::new();
+    for system in entries(dir)? {
+        for member in entries(&system.join("devices"))? {
+            let number = member.join("dev");
+            let text = read(&number)?;
+            let device = device(text.trim()).ok_or_else(|| {
+                let (text, path) = (text.trim(), number.display());
+                GateError::Invalid(format!("`{path}` says `{text}`, which is no device"))
+            })?;
+            found.push(device);
+        }
+    }
+    Ok(found)
+}
+
+/// What is in a directory; nothing, where there is no such directory.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, GateError> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed(dir))?,
+    };
+    entries
+        .map(|entry| Ok(entry.map_err(failed(dir))?.path()))
+        .collect()
 }
 
 /// The whole disk of a partition, and the parts of a mapped device.
@@ -235,6 +271,7 @@ pub(super) struct Mount {
     id: u64,
     pub(super) device: u32,
     pub(super) point: String,
+    kind: String,
 }
 
 /// `mountinfo`: number, parent, device, root, mount point, and more that is not needed. Spaces in names
@@ -245,7 +282,13 @@ pub(super) fn mounts(text: &str) -> impl Iterator<Item = Mount> + '_ {
         let id = fields.next()?.parse().ok()?;
         let device = device(fields.nth(1)?)?;
         let point = fields.nth(1)?.to_owned();
-        Some(Mount { id, device, point })
+        let kind = fields.skip_while(|field| *field != "-").nth(1)?.to_owned();
+        Some(Mount {
+            id,
+            device,
+            point,
+            kind,
+        })
     })
 }
 
@@ -301,6 +344,21 @@ mod tests {
         let paths = [Path::new("/sys/fs/bpf"), Path::new("/sys/fs/cgroup")];
         assert_eq!(above(&text, &paths), [22, 25, 30, 31, 33]);
         assert_eq!(above(&text, &paths[1..]), [22, 25, 31]);
+    }
+
+    #[test]
+    fn devices_of_btrfs_are_found_or_it_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(members(&dir.path().join("none")).unwrap().is_empty());
+        // As the kernel has it: what it can do, and a directory for each file system.
+        fs::create_dir_all(dir.path().join("features")).unwrap();
+        let member = dir.path().join("0b5f/devices/vdc");
+        fs::create_dir_all(&member).unwrap();
+        members(dir.path()).unwrap_err();
+        fs::write(member.join("dev"), "254:32\n").unwrap();
+        assert_eq!(members(dir.path()).unwrap(), [254 << 20 | 32]);
+        fs::write(member.join("dev"), "vdc\n").unwrap();
+        members(dir.path()).unwrap_err();
     }
 
     #[test]

@@ -161,6 +161,7 @@ const PACKAGES: &[&str] = &[
     "libcap2-bin",
     "strace",
     "e2fsprogs",
+    "btrfs-progs",
     "fsverity",
 ];
 

@@ -1,6 +1,6 @@
 //! What the gate leans on: cgroups, the kernel, the disk. And who asks from inside a zone.
 
-use super::*;
+use super::{super::daemon::wait_until, *};
 
 const SERVICE: &str = "/sys/fs/cgroup/system.slice/governor.service";
 
@@ -66,6 +66,37 @@ pub(super) fn devices(guest: &mut Guest) -> Result<()> {
     // Reading is nobody's business.
     guest
         .sh(&format!("dd if={disk} of=/dev/null bs=512 count=1"))?
+        .ok()
+        .map(drop)
+}
+
+/// Its mounts show a number that is no device's, and only one name of those that it lies on.
+pub(super) fn btrfs(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    let made = guest
+        .sh(
+            "for i in 1 2; do truncate -s 128M /root/btrfs$i && losetup -f --show /root/btrfs$i; done && \
+             set -- $(losetup -n -O NAME -j /root/btrfs1) $(losetup -n -O NAME -j /root/btrfs2) && \
+             mkfs.btrfs -q -f -d single -m single $1 $2 >&2 && mkdir -p /tmp/btrfs && mount $1 /tmp/btrfs",
+        )?
+        .ok()
+        .context("mounting a btrfs")?
+        .text();
+    let disks: Vec<&str> = made.split_whitespace().collect();
+    ensure!(disks.len() == 2, "its devices: `{made}`");
+    let writes = |disk: &&str| format!("dd if=/dev/zero of={disk} bs=1 count=0 status=none");
+    for disk in &disks {
+        // The daemon looks once a second.
+        wait_until(guest, &format!("! {}", writes(disk))).context("waiting for the guard")?;
+        refused(guest, &writes(disk), Costs::Nothing)?;
+    }
+    guest.run(&["umount", "/tmp/btrfs"])?.ok()?;
+    for disk in &disks {
+        wait_until(guest, &writes(disk)).context("waiting for it to let go")?;
+    }
+    let disks = disks.join(" ");
+    guest
+        .sh(&format!("losetup -d {disks} && rm /root/btrfs?"))?
         .ok()
         .map(drop)
 }

@@ -105,6 +105,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: around::devices,
         },
         Case {
+            name: "nor_is_any_device_of_a_btrfs",
+            run: around::btrfs,
+        },
+        Case {
             name: "a_governed_root_is_refused_and_alarms_nobody",
             run: around::governed_root,
         },
@@ -128,6 +132,8 @@ const ROOT: &str = "/root/probe_root";
 
 fn prepare(guest: &mut Guest) -> Result<()> {
     zone::prepare(guest)?;
+    // Once armed it takes no module that is not listed.
+    guest.run(&["modprobe", "-a", "loop", "btrfs"])?.ok()?;
     guest.put_file(&compile::probe("probe_root")?, ROOT)?;
     guest.run(&["chmod", "755", ROOT])?.ok().map(drop)
 }
