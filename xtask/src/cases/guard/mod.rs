@@ -117,10 +117,6 @@ pub(crate) const SUITE: Suite = Suite {
             run: process::first_process_moved,
         },
         Case {
-            name: "a_host_that_goes_down_armed_comes_up_trusted",
-            run: mounts::down,
-        },
-        Case {
             name: "taking_the_gate_down_costs_trust_until_a_reboot",
             run: gate::disarm,
         },

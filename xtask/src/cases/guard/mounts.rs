@@ -133,33 +133,3 @@ pub(super) fn first_process(guest: &mut Guest) -> Result<()> {
         .ok()?;
     asked
 }
-
-/// At the end the first process would go on from another root, where the host has one for that. It is
-/// refused, ends the host all the same, and nobody takes it for an attack afterwards.
-pub(super) fn down(guest: &mut Guest) -> Result<()> {
-    armed(guest)?;
-    let kit = guest.kept::<crate::kit::Kit>()?;
-    crate::kit::unlock(guest)?;
-    kit.trusted(guest)?;
-    let before = serial(guest)?.len();
-    guest
-        .sh(
-            "mkdir -p /run/initramfs/etc && touch /run/initramfs/etc/os-release && \
-             cp /bin/true /run/initramfs/shutdown",
-        )?
-        .ok()?;
-    guest.reboot()?;
-    let said = serial(guest)?.split_off(before);
-    ensure!(
-        said.contains("Failed to switch root"),
-        "the first process did not try"
-    );
-    kit.trusted(guest)?;
-    ensure!(hello(guest)? == 0, "work does not go on");
-    works(guest)
-}
-
-fn serial(guest: &Guest) -> Result<String> {
-    let log = std::fs::read(guest.serial_log()).context("reading what the console said")?;
-    Ok(String::from_utf8_lossy(&log).into_owned())
-}
