@@ -306,9 +306,15 @@ fn promises(
     };
     gone_is_stopped(&adopted)?;
     // Whatever the whole decision would have stopped is stopped, at the latest when nobody quotes.
+    let began = adopted.engine.broken_glass().is_some();
     adopted.wait_in_vain();
     if took(&host.kernel, &cut.kernel) {
-        let running: Vec<_> = adopted.copies.difference(&whole.copies).collect();
+        // What an earlier break-glass left where policy said so goes at the end of the next, if that
+        // ever began.
+        let left_over =
+            |copy: &&Copied| copy.workload == WORKLOAD_NONE && host.copies.contains(copy) && !began;
+        let running = adopted.copies.difference(&whole.copies);
+        let running: Vec<_> = running.filter(|copy| !left_over(copy)).collect();
         prop_assert!(running.is_empty(), "still running: {:?}", running);
     }
     gone_is_stopped(&adopted)?;
@@ -437,6 +443,23 @@ fn input(host: &mut Host, step: &Move) -> Option<Input> {
             uid,
         },
     })
+}
+
+#[test]
+fn what_an_earlier_break_glass_left_may_stay_when_the_next_is_cut_short() {
+    let mut host = Host::new();
+    for step in [
+        Move::Load(1, false),
+        Move::Break(1),
+        Move::RevokeAll,
+        Move::Load(6, false),
+        Move::Break(1),
+    ] {
+        let input = input(&mut host, &step).unwrap();
+        walk(&host, &input).unwrap();
+        drop(host.feed(input));
+        host.populate();
+    }
 }
 
 #[test]
