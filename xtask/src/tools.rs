@@ -45,7 +45,8 @@ impl Group {
                 "zlib1g-dev",
                 "g++",
             ],
-            Self::Oracles => &["openssh-client", "tpm2-tools", "openssl"],
+            // A software TPM for the tests of the attester.
+            Self::Oracles => &["openssh-client", "tpm2-tools", "openssl", "swtpm"],
             Self::Dist => &["dpkg-dev"],
         }
     }
