@@ -50,7 +50,7 @@ pub fn sb_mount(ctx: LsmContext) -> i32 {
     let flags: u64 = ctx.arg(3);
     // The kernel looks at these in this order: what binds is bound, whatever else is asked for.
     let changes_only = flags & MS_REMOUNT != 0 || flags & MS_BIND == 0 && flags & PROPAGATION != 0;
-    if changes_only || !is_armed() || !is_administrator() {
+    if changes_only || !is_armed() {
         return 0;
     }
     let over = judge(mounted_over(argument(&ctx, 1)));
@@ -82,6 +82,14 @@ pub fn move_mount(ctx: LsmContext) -> i32 {
     if over != 0 {
         return over;
     }
+    let onto = tree::mount_of(to);
+    if tree::is_root(onto, tree::entry_of(to)) {
+        // Perhaps beneath it, which is on what that is mounted on; the hook is not told.
+        let beneath = judge(tree::removed(onto, false));
+        if beneath != 0 {
+            return beneath;
+        }
+    }
     // Who takes part in what happens to one of ours is one that reaches it, from then on.
     judge(tree::covered(moved, tree::entry_of(to), 0))
 }
@@ -98,12 +106,14 @@ pub fn sb_pivotroot(ctx: LsmContext) -> i32 {
     refuse(Signal::MountTouched, Init::MayNot)
 }
 
+/// The kernel asks here before it knows who may mount at all, and whoever has a user namespace may in
+/// mount namespaces of its own. They are refused like everybody; the host's trust is not theirs to take.
 #[inline(always)]
 fn judge(hit: Hit) -> i32 {
     match hit {
         Hit::Nothing => 0,
-        Hit::Way => refuse(Signal::MountTouched, Init::MayNot),
-        Hit::Tree => refuse(Signal::MountRefused, Init::MayNot),
+        Hit::Way if is_administrator() => refuse(Signal::MountTouched, Init::MayNot),
+        Hit::Way | Hit::Tree => refuse(Signal::MountRefused, Init::MayNot),
     }
 }
 

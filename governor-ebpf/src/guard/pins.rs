@@ -12,7 +12,7 @@ use governor_common::{
 };
 
 use super::{
-    Init, argument, cgroup, identity, inode_of, is_armed, refuse,
+    Init, argument, cgroup, identity, inode_of, is_administrator, is_armed, refuse,
     tree::{self, Hit},
 };
 use crate::{maps, report};
@@ -33,6 +33,17 @@ fn in_pins(dir: *const c_void) -> bool {
 fn carries_way(ctx: &LsmContext, which: usize) -> bool {
     cgroup::is_named(ctx.arg(which), b"sys\0")
         && tree::place(argument(ctx, which as u32), 0) == Hit::Way
+}
+
+/// Who does not administer the host does not see it without what is mounted there: something of the same
+/// name and number.
+#[inline(always)]
+fn touched() -> Signal {
+    if is_administrator() {
+        Signal::MountTouched
+    } else {
+        Signal::MountRefused
+    }
 }
 
 #[inline(always)]
@@ -80,7 +91,7 @@ pub fn inode_rename(ctx: LsmContext) -> i32 {
         return refuse(Signal::PinTouched, Init::MayNot);
     }
     if carries_way(&ctx, 1) || carries_way(&ctx, 3) {
-        return refuse(Signal::MountTouched, Init::MayNot);
+        return refuse(touched(), Init::MayNot);
     }
     0
 }
@@ -99,7 +110,7 @@ pub fn inode_rmdir(ctx: LsmContext) -> i32 {
         return refuse(Signal::PinTouched, Init::MayNot);
     }
     if carries_way(&ctx, 1) {
-        return refuse(Signal::MountTouched, Init::MayNot);
+        return refuse(touched(), Init::MayNot);
     }
     let (device, number) = identity(inode);
     if u64::from(device) == maps::guard(GuardWord::CgroupDevice) {

@@ -13,8 +13,9 @@ use governor_common::guard::{PROTECTED_MOUNT, PROTECTED_PINS, PROTECTED_TREE, PR
 
 use crate::{maps, offsets};
 
-/// Steps of a walk, of which each mount takes two at most.
-const STEPS: u32 = 8_192;
+/// Steps of all walks for one question together; each mount takes two at most of each. Some
+/// milliseconds, for whoever asks with a tree of its own making.
+const STEPS: u32 = 1 << 16;
 
 /// What would be hit.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub(super) fn entry_of(path: u64) -> u64 {
 #[inline(always)]
 pub(super) fn removed(mount: u64, with_all_below: bool) -> Hit {
     if !with_all_below {
-        return goes_with(mount);
+        return goes_with(mount, &mut 0);
     }
     let mut walk = Walk::from(mount);
     // SAFETY: a function that takes what is passed to it, and lives as long as the call.
@@ -63,11 +64,28 @@ pub(super) fn removed(mount: u64, with_all_below: bool) -> Hit {
 /// What is covered when something is mounted over this directory of this mount.
 #[inline(always)]
 pub(super) fn covered(mount: u64, entry: u64, cgroups: u64) -> Hit {
+    covered_within(mount, entry, cgroups, &mut 0)
+}
+
+#[inline(always)]
+fn covered_within(mount: u64, entry: u64, cgroups: u64, taken: &mut u64) -> Hit {
     let hit = place(entry, cgroups);
-    if hit == Hit::Nothing || !reaches(mount) {
+    if hit == Hit::Nothing {
         return Hit::Nothing;
     }
-    hit
+    match reaches(mount, taken) {
+        Reach::Nothing => Hit::Nothing,
+        Reach::Ours => hit,
+        // Refused; but that the walk found no end is nobody's attack yet.
+        Reach::Lost => Hit::Tree,
+    }
+}
+
+/// Whether this directory is the one at the root of this mount.
+#[inline(always)]
+pub(super) fn is_root(mount: u64, entry: u64) -> bool {
+    let part = mount + offsets::OFF_MOUNT_PART.load();
+    entry == word(part + offsets::OFF_MNT_ROOT.load())
 }
 
 /// Whether this very mount is one that the gate is found by.
@@ -92,7 +110,7 @@ pub(super) fn root_of(mount: u64) -> Hit {
 
 /// A mount by itself, and what it takes with it elsewhere: what is mounted there on the same directory.
 #[inline(always)]
-fn goes_with(mount: u64) -> Hit {
+fn goes_with(mount: u64, taken: &mut u64) -> Hit {
     if is_protected(mount) {
         return root_of(mount);
     }
@@ -102,7 +120,7 @@ fn goes_with(mount: u64) -> Hit {
         // No mount is without.
         return Hit::Tree;
     }
-    covered(parent, over, 0)
+    covered_within(parent, over, 0, taken)
 }
 
 /// What a directory is to the gate.
@@ -125,14 +143,28 @@ pub(super) fn place(entry: u64, cgroups: u64) -> Hit {
     Hit::Nothing
 }
 
-/// Whether what happens on this mount happens on one of ours.
+/// Where else happens what happens on a mount.
+enum Reach {
+    Nothing,
+    /// On one of ours.
+    Ours,
+    /// That could not be found out.
+    Lost,
+}
+
+/// Adds the steps of the walk to those `taken`.
 #[inline(always)]
-fn reaches(mount: u64) -> bool {
+fn reaches(mount: u64, taken: &mut u64) -> Reach {
     let mut walk = Walk::from(mount);
     walk.master = word(mount + offsets::OFF_MOUNT_MASTER.load());
     // SAFETY: a function that takes what is passed to it, and lives as long as the call.
-    unsafe { bpf_loop(STEPS, beside as *mut c_void, (&raw mut walk).cast(), 0) };
-    walk.state != NOTHING
+    let steps = unsafe { bpf_loop(STEPS, beside as *mut c_void, (&raw mut walk).cast(), 0) };
+    *taken = taken.wrapping_add(steps as u64);
+    match walk.state {
+        NOTHING => Reach::Nothing,
+        WAY => Reach::Ours,
+        _ => Reach::Lost,
+    }
 }
 
 /// Where a walk is.
@@ -145,6 +177,8 @@ struct Walk {
     /// Back from below: what is below was seen.
     back: u64,
     state: u64,
+    /// Steps that walks from here took.
+    taken: u64,
 }
 
 const WALKING: u64 = 0;
@@ -161,6 +195,7 @@ impl Walk {
             master: 0,
             back: 0,
             state: WALKING,
+            taken: 0,
         }
     }
 
@@ -184,7 +219,10 @@ extern "C" fn below(_step: u32, walk: *mut c_void) -> i64 {
     let walk = unsafe { &mut *walk.cast::<Walk>() };
     let at = walk.at;
     if walk.back == 0 {
-        match goes_with(at) {
+        if walk.taken > STEPS.into() {
+            return walk.end(TREE);
+        }
+        match goes_with(at, &mut walk.taken) {
             Hit::Nothing => {}
             Hit::Way => return walk.end(WAY),
             Hit::Tree => return walk.end(TREE),

@@ -15,6 +15,7 @@ use crate::bundle;
 
 const MOUNTS: &str = "/proc/self/mountinfo";
 const MOUNTS_OF_INIT: &str = "/proc/1/mountinfo";
+const KIND_BTRFS: &str = "btrfs";
 const BTRFS: &str = "/sys/fs/btrfs";
 
 /// A directory that something could be mounted over.
@@ -62,47 +63,41 @@ pub(super) fn device_of_mount(point: &Path) -> Result<u32, GateError> {
         .ok_or_else(|| GateError::Invalid(format!("nothing is mounted at `{}`", point.display())))
 }
 
-/// From the root to `path`: at each mount the directory that it covers, and what stands there now.
+/// From the root to `path`: at each mount the directory that it covers, and what stands there now. Not
+/// what is on btrfs: subvolumes share a device and use numbers again, each for its root the same.
 pub(super) fn way_to(path: &Path) -> Result<Vec<Step>, GateError> {
     let text = read(Path::new(MOUNTS))?;
     let all: Vec<Mount> = mounts(&text).collect();
     let mounted = |at: &Path| all.iter().rfind(|mount| Path::new(&mount.point) == at);
-    let mut steps = Vec::new();
-    let mut device = None;
+    let mut steps: Vec<Step> = Vec::new();
+    let mut add = |mount: &Mount, inode: u64| {
+        let device = mount.device;
+        let step = Step { device, inode };
+        if mount.kind != KIND_BTRFS && steps.last() != Some(&step) {
+            steps.push(step);
+        }
+    };
+    let mut on = None;
     let ways: Vec<&Path> = path.ancestors().collect();
     for at in ways.into_iter().rev() {
-        if let (Some(device), Some(covered)) = (device, entry_inode(at)?) {
-            steps.push(Step {
-                device,
-                inode: covered,
-            });
+        if let (Some(mount), Some(covered)) = (on, entry_inode(at)?) {
+            add(mount, covered);
         }
-        if let Some(mount) = mounted(at) {
-            device = Some(mount.device);
-        }
-        let Some(device) = device else {
+        on = mounted(at).or(on);
+        let Some(mount) = on else {
             return Err(GateError::Invalid("nothing is mounted at `/`".to_owned()));
         };
-        let metadata = fs::metadata(at).map_err(failed(at))?;
-        let stands = Step {
-            device,
-            inode: metadata.ino(),
-        };
-        if steps.last() != Some(&stands) {
-            steps.push(stands);
-        }
+        add(mount, fs::metadata(at).map_err(failed(at))?.ino());
     }
     Ok(steps)
 }
 
 /// Mounts that stand on the way to any of these directories, or did before something was mounted over
-/// them: those that the first process sees, and our own copies of them.
+/// them: those that the first process sees. Not our own copies of them: their numbers are given to
+/// others as soon as we end.
 pub(super) fn mounts_above(paths: &[&Path]) -> Result<BTreeSet<u64>, GateError> {
-    let mut found = BTreeSet::new();
-    for table in [MOUNTS_OF_INIT, MOUNTS] {
-        found.extend(above(&read(Path::new(table))?, paths));
-    }
-    Ok(found)
+    let text = read(Path::new(MOUNTS_OF_INIT))?;
+    Ok(above(&text, paths).into_iter().collect())
 }
 
 fn above(text: &str, paths: &[&Path]) -> Vec<u64> {
@@ -150,7 +145,7 @@ pub(super) fn mounted_devices() -> Result<BTreeSet<u32>, GateError> {
         .filter(|device| device >> 20 != 0)
         .collect();
     let members = members(Path::new(BTRFS))?;
-    if members.is_empty() && mounts(&text).any(|mount| mount.kind == "btrfs") {
+    if members.is_empty() && mounts(&text).any(|mount| mount.kind == KIND_BTRFS) {
         return Err(GateError::Invalid(format!(
             "btrfs is mounted, and `{BTRFS}` names none of its devices: they cannot be guarded"
         )));

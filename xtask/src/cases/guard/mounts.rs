@@ -31,12 +31,6 @@ pub(super) fn propagated(guest: &mut Guest) -> Result<()> {
     ] {
         refused(guest, what, Costs::Trust)?;
     }
-    // What the daemon sees is a copy that takes no part, and it goes by that.
-    let there = format!("nsenter -t {} -m", daemon(guest)?);
-    let pins = format!("{there} umount -l /sys/fs/bpf");
-    refused(guest, &pins, Costs::Trust)?;
-    let zones = format!("{there} mount -t tmpfs none /sys/fs/cgroup/governed.slice");
-    refused(guest, &zones, Costs::Nothing)?;
     // What the first process sees follows the copy from then on, and is followed by nothing.
     let master = "unshare -m --propagation unchanged sh -c \
                   'nsenter -t 1 -m mount --make-slave /sys && umount -l /sys/fs/bpf'";
