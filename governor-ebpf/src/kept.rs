@@ -81,6 +81,11 @@ pub(crate) fn of(file: *const c_void) -> *mut Kept {
     // SAFETY: every file has an inode, and the verifier trusts the pointer.
     unsafe {
         let inode: *mut inode = load(file, &offsets::OFF_FILE_INODE);
+        let kept = DIGESTS.get_or_insert_ptr_mut(inode, None);
+        if !kept.is_null() {
+            return kept;
+        }
+        // Who comes second of two that make it at once gets none, and finds what the first one made.
         DIGESTS.get_or_insert_ptr_mut(inode, None)
     }
 }
@@ -176,7 +181,7 @@ pub(crate) enum Hold {
 #[inline(always)]
 pub(crate) fn hold(file: *const c_void, generation: u64) -> Hold {
     let kept = of(file);
-    if kept.is_null() {
+    if kept.is_null() || generation == UNKNOWN {
         return Hold::Broken;
     }
     // SAFETY: a field of the storage. A full barrier, as all of these.
@@ -243,6 +248,10 @@ fn is_written_by_root_only(file: *const c_void) -> bool {
     owner == 0 && mode & OTHERS_WRITE == 0
 }
 
+/// No generation: there was nothing to count it in. It is counted in fewer bits.
+pub(crate) const UNKNOWN: u64 = u64::MAX;
+/// No generation: somebody wrote when it was to be read.
+pub(crate) const WRITTEN: u64 = u64::MAX - 1;
 /// In the generation: writers are turned away.
 const HELD: u64 = 1 << 63;
 const OTHERS_WRITE: u16 = 0o022;

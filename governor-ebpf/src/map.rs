@@ -12,9 +12,9 @@ use governor_common::{Measured, Operation, decide};
 
 use crate::{
     facts, guard,
-    kept::{self, Digest, Hold},
+    kept::{self, Digest, Hold, UNKNOWN},
     label::{self, Own, TaskState},
-    measure::{self, HASH_ALGO_SHA256, UNKNOWN},
+    measure::{self, HASH_ALGO_SHA256},
     offsets::{self, load},
     report,
     zone::{self, Place},

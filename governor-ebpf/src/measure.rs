@@ -10,7 +10,7 @@ use governor_common::{
 };
 
 use crate::{
-    kept::{self, Digest},
+    kept::{self, Digest, UNKNOWN, WRITTEN},
     maps,
     offsets::{self, load},
 };
@@ -20,8 +20,8 @@ pub(crate) struct Measurement {
     pub(crate) measured: Measured,
     /// The helper's return value.
     pub(crate) raw: i64,
-    /// How often somebody had come to write when it began; [`UNKNOWN`] if that could not be known, or
-    /// somebody wrote.
+    /// How often somebody had come to write when it began; [`UNKNOWN`] if that could not be known,
+    /// [`WRITTEN`] if somebody wrote.
     pub(crate) generation: u64,
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn file(file: *mut c_void, digest: &mut Digest) -> Measurement {
         kept::store(kept, file, era, generation, digest);
     }
     Measurement {
-        generation: if written { UNKNOWN } else { generation },
+        generation: if written { WRITTEN } else { generation },
         ..measurement
     }
 }
@@ -109,8 +109,6 @@ fn is_stable(file: *const c_void) -> bool {
     links != 0 && flags & SB_KERNMOUNT == 0
 }
 
-/// No generation: it is counted in fewer bits.
-pub(crate) const UNKNOWN: u64 = u64::MAX;
 /// `HASH_ALGO_SHA256` of the kernel's list of hashes.
 pub(crate) const HASH_ALGO_SHA256: i64 = 4;
 /// A mount internal to the kernel: memfd, SysV shared memory.
