@@ -60,7 +60,8 @@ reasons! {
     UnknownZone = 16, "unknown-zone";
     /// The content could not be measured, or not with SHA-256.
     NotMeasured = 20, "not-measured";
-    /// The file has no name any more, or never had one (memfd).
+    /// The file has no name any more, or never had one (memfd), or is on a file system whose content is up to
+    /// who mounted it.
     NoStableFile = 21, "no-stable-file";
     /// Somebody has the file open for writing, or came to write while it was measured.
     BeingWritten = 22, "being-written";

@@ -32,7 +32,7 @@ impl Measurement {
         self.raw >= 0
     }
 
-    /// The digest is one, of a file that has a name.
+    /// The digest is one, of a file that has a name on a file system that can be relied on.
     #[inline(always)]
     pub(crate) fn is_stable(&self) -> bool {
         self.measured as u32 == Measured::Sha256 as u32
@@ -95,7 +95,10 @@ pub(crate) fn read(file: *mut c_void, digest: &mut Digest) -> Measurement {
     }
 }
 
-/// Whether the file, which is one, has a name somewhere.
+/// Whether the file, which is one, has a name somewhere, on a file system that whoever mounted it does not
+/// answer for: below an overlay that a task mounted in a user namespace of its own it changes what the
+/// inode says nothing of, and a file system in user space says what it likes, whoever mounted it (its
+/// helper does so as root for anybody).
 #[inline(always)]
 fn is_stable(file: *const c_void) -> bool {
     // SAFETY: every file has an inode.
@@ -106,10 +109,18 @@ fn is_stable(file: *const c_void) -> bool {
     let superblock: *const c_void = unsafe { load(inode, &offsets::OFF_INODE_SB) };
     // SAFETY: a field of `super_block`.
     let flags: u64 = unsafe { load(superblock, &offsets::OFF_SB_FLAGS) };
-    links != 0 && flags & SB_KERNMOUNT == 0
+    // SAFETY: every superblock has a user namespace.
+    let users: *const c_void = unsafe { load(superblock, &offsets::OFF_SB_USERS) };
+    // SAFETY: a field of `user_namespace`; that of the host is at the top.
+    let level: u32 = unsafe { load(users, &offsets::OFF_USERS_LEVEL) };
+    // SAFETY: a field of `super_block`.
+    let magic: u64 = unsafe { load(superblock, &offsets::OFF_SB_MAGIC) };
+    links != 0 && flags & SB_KERNMOUNT == 0 && level == 0 && magic != FUSE_SUPER_MAGIC
 }
 
 /// `HASH_ALGO_SHA256` of the kernel's list of hashes.
 pub(crate) const HASH_ALGO_SHA256: i64 = 4;
 /// A mount internal to the kernel: memfd, SysV shared memory.
 const SB_KERNMOUNT: u64 = 1 << 22;
+/// A file system in user space, also on a block device, and one that a hypervisor serves (virtiofs).
+const FUSE_SUPER_MAGIC: u64 = 0x6573_5546;

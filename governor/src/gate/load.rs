@@ -285,6 +285,7 @@ const OFFSETS: &[(&str, &str, &str, FieldSize)] = &[
         "s_flags",
         FieldSize::Exactly(8),
     ),
+    ("OFF_SB_USERS", "super_block", "s_user_ns", POINTER),
     (
         "OFF_VMA_FLAGS",
         "vm_area_struct",

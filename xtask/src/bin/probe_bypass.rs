@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         ["shared-memory"] => shared_memory(),
         ["nameless", dir, path] => nameless(dir, path),
         ["removed", path] => removed(path),
+        ["own-overlay", options, path] => own_overlay(options, path),
         _ => {
             eprintln!("probe_bypass: what is `{}`?", args.join(" "));
             return ExitCode::from(2);
@@ -253,6 +254,20 @@ fn removed(path: &str) -> io::Result<()> {
     let file = File::open(path)?;
     std::fs::remove_file(path)?;
     execute(&file)
+}
+
+/// Executes a file of an overlay that it mounts itself, as root of a user namespace of its own.
+fn own_overlay(options: &str, path: &str) -> io::Result<()> {
+    // SAFETY: it takes a number.
+    checked(unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) })?;
+    let path = std::path::Path::new(path);
+    let at = path.parent().unwrap_or(path);
+    let text = |text: &str| CString::new(text).map_err(io::Error::other);
+    let (options, at) = (text(options)?, text(&at.to_string_lossy())?);
+    let (kind, data) = (c"overlay".as_ptr(), options.as_ptr().cast());
+    // SAFETY: strings that end.
+    checked(unsafe { libc::mount(kind, at.as_ptr(), kind, 0, data) })?;
+    execute(&File::open(path)?)
 }
 
 /// The same file, held by nobody who may write it.

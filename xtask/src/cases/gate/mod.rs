@@ -87,6 +87,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: ways::without_a_name,
         },
         Case {
+            name: "file_systems_of_its_own_do_not_execute",
+            run: ways::own_file_systems,
+        },
+        Case {
             name: "loaders_load_only_what_is_listed",
             run: ways::loaders,
         },

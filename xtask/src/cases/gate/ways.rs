@@ -123,6 +123,37 @@ pub(super) fn without_a_name(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+/// An overlay that the workload mounts for itself, over what it may write.
+pub(super) fn own_file_systems(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    let dir = "/opt/agent/own/mounted";
+    guest
+        .sh(&format!(
+            "mkdir -p {dir}/lower {dir}/none {dir}/merged && cp {AGENT} {dir}/lower/ && chown -R {USER} {dir}"
+        ))?
+        .ok()?;
+    let options = format!("lowerdir={dir}/lower:{dir}/none");
+    let merged = format!("{dir}/merged/agent");
+    let argv = ["own-overlay", &options, &merged];
+    let user = guest.run(&["id", "-u", USER])?.ok()?.text();
+    let user = user.parse().context("the user's number")?;
+    let command = [&[PROBE][..], &argv].concat();
+    let outside = guest.run_as(user, &command)?;
+    ensure!(outside.code == 0, "in no zone: {}", outside.text());
+    let unstable = |guest: &mut Guest| -> Result<u64> {
+        let said = status::of(guest)?;
+        Ok(said.counts().get("no-stable-file").copied().unwrap_or(0))
+    };
+    let before = unstable(guest)?;
+    expect(guest, &argv, REFUSED, "an overlay of its own")?;
+    let after = unstable(guest)?;
+    ensure!(
+        after > before,
+        "refused for another reason: {before}, {after}"
+    );
+    guest.run(&["rm", "-r", dir])?.ok().map(drop)
+}
+
 /// The loader as a program, as what a program names for itself, and what the environment has it load.
 pub(super) fn loaders(guest: &mut Guest) -> Result<()> {
     let steered = "/opt/agent/own/steered";
