@@ -28,6 +28,7 @@ pub fn ptrace_traceme(ctx: LsmContext) -> i32 {
 }
 
 /// The current task and another: one of them is to trace the other, or to take or write what is its own.
+/// Each label is judged in its own zone: one that is only observed takes nothing from the other.
 #[inline(always)]
 pub(crate) fn meets(other: *mut task_struct) -> i32 {
     let own = match label::own() {
@@ -36,19 +37,27 @@ pub(crate) fn meets(other: *mut task_struct) -> i32 {
         // SAFETY: this task's storage.
         Own::Found(state) => label_zone(unsafe { &*state }),
     };
-    let zone = if own != 0 {
-        own
-    } else {
-        match label::of_another(other) {
-            Own::Broken => return report::fault(),
-            Own::Nothing => 0,
-            // SAFETY: the task's storage, which lives while the hook runs.
-            Own::Found(state) => label_zone(unsafe { &*state }),
-        }
+    let others = match label::of_another(other) {
+        Own::Broken => return report::fault(),
+        Own::Nothing => 0,
+        // SAFETY: the task's storage, which lives while the hook runs.
+        Own::Found(state) => label_zone(unsafe { &*state }),
     };
-    if zone == 0 {
-        return 0;
+    if own != 0 {
+        let code = judge(own);
+        if code != 0 {
+            return code;
+        }
     }
+    if others != 0 && others != own {
+        return judge(others);
+    }
+    0
+}
+
+/// The current task traces, or is traced, where `zone` has a say.
+#[inline(always)]
+fn judge(zone: u32) -> i32 {
     let Some(state) = label::own_or_new() else {
         return report::fault();
     };

@@ -195,7 +195,7 @@ fn started(guest: &mut Guest, path: &str, allowed: bool, what: &str) -> Result<(
 }
 
 /// A second zone, which measures whatever is started and keeps writers from nothing.
-fn watching() -> Spec {
+pub(super) fn watching() -> Spec {
     Spec {
         tables: "[zone.watched]\ncgroup = \"governed.slice/governed-watched.slice\"\nmode = \"observe\"\n",
         ..Spec::default()
@@ -204,11 +204,12 @@ fn watching() -> Spec {
 
 /// Runs it there.
 fn watched(guest: &mut Guest, path: &str) -> Result<()> {
-    let code = in_zone(guest, "governed-watched.slice", &[path, "hello"])?.code;
+    let code = in_zone(guest, WATCHED_SLICE, &[path, "hello"])?.code;
     ensure!(code == 0, "`{path}` in an observed zone: {code}");
     Ok(())
 }
 
+pub(super) const WATCHED_SLICE: &str = "governed-watched.slice";
 /// Changes files.
 pub(super) const WRITER: &str = "/root/probe_writer";
 const RACED: &str = "/opt/agent/raced";

@@ -34,7 +34,7 @@ pub(super) fn expect(guest: &mut Guest, argv: &[&str], expected: i32, what: &str
 
 /// Nobody writes the memory of work, takes its descriptors or steers it, from outside or inside.
 pub(super) fn tracing(guest: &mut Guest) -> Result<()> {
-    load(guest, &Spec::default())?;
+    load(guest, &kept::watching())?;
     let agent = guest.run(&["id", "-u", USER])?.ok()?.text();
     let agent = agent.parse().context("the user's number")?;
     expect(guest, &["trace-me"], REFUSED, "asking to be traced")?;
@@ -63,6 +63,8 @@ pub(super) fn tracing(guest: &mut Guest) -> Result<()> {
             let root = guest.run(&[PROBE, way, &worker])?.code;
             ensure!(root == refused, "root, {way}: {root}");
         }
+        let watched = in_zone(guest, kept::WATCHED_SLICE, &[PROBE, "trace", &worker])?.code;
+        ensure!(watched == REFUSED, "from an observed zone: {watched}");
         // What the kernel shows of it, it shows.
         let read = format!("grep -q = /proc/{worker}/environ && readlink /proc/{worker}/exe");
         let shown = guest.sh(&read)?;
@@ -71,6 +73,9 @@ pub(super) fn tracing(guest: &mut Guest) -> Result<()> {
     })();
     guest.run(&["systemctl", "stop", "worker"])?;
     seen?;
+    let child = [PROBE, "with-child", "trace"];
+    let watched = in_zone(guest, kept::WATCHED_SLICE, &child)?.code;
+    ensure!(watched == 0, "within an observed zone: {watched}");
     let procs = "/sys/fs/cgroup/governed.slice/governed-agents.slice/traced";
     guest.sh(&format!("mkdir -p {procs}"))?.ok()?;
     let traced = [
