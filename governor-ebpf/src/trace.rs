@@ -15,7 +15,6 @@ use crate::{
     label::{self, Own, TaskState},
     offsets::{self, load},
     report,
-    zone::{self, Place},
 };
 
 /// A task asks to be traced by the one that started it.
@@ -94,13 +93,17 @@ pub(crate) fn opens_memory(file: *const c_void) -> i32 {
     if !guard::is_named(dentry, b"mem\0") {
         return 0;
     }
-    let (zone, state) = match zone::mapping_place() {
-        Place::Outside => return 0,
-        Place::Inside(zone, state) => (zone, state),
-        Place::Broken => return report::fault(),
+    // Also where the whole host is a zone: who has no label may trace what has none.
+    let state = match label::own() {
+        Own::Broken => return report::fault(),
+        Own::Nothing => return 0,
+        // SAFETY: this task's storage. No helper below sleeps.
+        Own::Found(state) => unsafe { &mut *state },
     };
-    // SAFETY: this task's storage. No helper below sleeps.
-    let state = unsafe { &mut *state };
+    let zone = label_zone(state);
+    if zone == 0 {
+        return 0;
+    }
     let label = state.label;
     let facts = &mut state.facts;
     // What is written so was never asked for as code: as making a file's memory executable.
