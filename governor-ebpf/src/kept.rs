@@ -177,12 +177,17 @@ pub(crate) enum Hold {
 }
 
 /// Turns writers away from the file from now on. `generation` was read before it was measured, with nobody
-/// writing. Noted first and looked for writers then, for they do it the other way round.
+/// writing. Noted first and looked for writers then, for they do it the other way round; looked for before
+/// that only so as not to hold what is being written.
 #[inline(always)]
 pub(crate) fn hold(file: *const c_void, generation: u64) -> Hold {
     let kept = of(file);
     if kept.is_null() || generation == UNKNOWN {
         return Hold::Broken;
+    }
+    // Who writes now is refused nothing more for a try that is refused in any case.
+    if self::generation(kept) != generation || is_written(file) {
+        return Hold::Written;
     }
     // SAFETY: a field of the storage. A full barrier, as all of these.
     let before = fetch_or(unsafe { &raw mut (*kept).generation }, HELD);
