@@ -73,9 +73,17 @@ pub(super) fn tracing(guest: &mut Guest) -> Result<()> {
     })();
     guest.run(&["systemctl", "stop", "worker"])?;
     seen?;
-    let child = [PROBE, "with-child", "trace"];
-    let watched = in_zone(guest, kept::WATCHED_SLICE, &child)?.code;
-    ensure!(watched == 0, "within an observed zone: {watched}");
+    // The same, of what no zone has a say in.
+    guest
+        .sh(&format!(
+            "systemd-run --quiet --collect --unit=free --uid={USER} --property=Type=exec {AGENT} hold"
+        ))?
+        .ok()?;
+    let show = ["systemctl", "show", "-p", "MainPID", "--value", "free"];
+    let free = guest.run(&show)?.ok()?.text();
+    let watched = in_zone(guest, kept::WATCHED_SLICE, &[PROBE, "trace", &free])?.code;
+    guest.run(&["systemctl", "stop", "free"])?.ok()?;
+    ensure!(watched == 0, "from an observed zone, elsewhere: {watched}");
     let procs = "/sys/fs/cgroup/governed.slice/governed-agents.slice/traced";
     guest.sh(&format!("mkdir -p {procs}"))?.ok()?;
     let traced = [
