@@ -281,12 +281,7 @@ pub(super) fn refuses_to_pretend(guest: &mut Guest) -> Result<()> {
         "doctor does not say how: {}",
         doctor.text()
     );
-    let start = guest.run(&["systemctl", "start", "governor"])?;
-    ensure!(start.code != 0, "the service started");
-    guest.run(&["systemctl", "stop", "governor"])?;
-    let log = guest
-        .run(&["journalctl", "-u", "governor", "-o", "cat"])?
-        .text();
+    let log = does_not_start(guest)?;
     ensure!(log.contains("bpf"), "the journal does not say why: {log}");
     Ok(())
 }
@@ -297,12 +292,7 @@ pub(super) fn names_the_hook(guest: &mut Guest) -> Result<()> {
         String::from_utf8_lossy(&lockdown).contains("[confidentiality]"),
         "the kernel is not locked down"
     );
-    let start = guest.run(&["systemctl", "start", "governor"])?;
-    ensure!(start.code != 0, "the service started");
-    guest.run(&["systemctl", "stop", "governor"])?;
-    let log = guest
-        .run(&["journalctl", "-u", "governor", "-o", "cat"])?
-        .text();
+    let log = does_not_start(guest)?;
     ensure!(
         log.contains("hook `file_open` cannot be attached"),
         "the journal does not name the hook: {log}"
@@ -364,14 +354,18 @@ fn wrong(guest: &mut Guest) -> Result<String> {
     Ok(words.text())
 }
 
-/// Whether it does not start, and says why.
-fn refuses(guest: &mut Guest, why: &str) -> Result<()> {
+/// What the journal says of a service that must not start.
+fn does_not_start(guest: &mut Guest) -> Result<String> {
     let start = guest.run(&["systemctl", "start", "governor"])?;
     ensure!(start.code != 0, "the service started");
     guest.run(&["systemctl", "stop", "governor"])?;
-    let log = guest
-        .run(&["journalctl", "-u", "governor", "-o", "cat"])?
-        .text();
+    let log = guest.run(&["journalctl", "-u", "governor", "-o", "cat"])?;
+    Ok(log.text())
+}
+
+/// Whether it does not start, and says why.
+fn refuses(guest: &mut Guest, why: &str) -> Result<()> {
+    let log = does_not_start(guest)?;
     ensure!(log.contains(why), "the journal does not say why: {log}");
     let left = guest.sh("ls -A /sys/fs/bpf/governor /var/lib/governor/trial 2>/dev/null")?;
     ensure!(left.text().is_empty(), "something is left: {}", left.text());
