@@ -1,7 +1,11 @@
 //! What runs stays what was measured: whoever comes to write it is turned away, and what is being written
 //! does not run.
 
-use super::{kept::WRITER, *};
+use super::{
+    super::{break_glass, daemon},
+    kept::WRITER,
+    *,
+};
 
 /// A copy of a listed library that the workload's own user may write, in two kinds of file systems.
 const COPIES: [&str; 2] = ["/opt/agent/own/lib.so", "/dev/shm/lib.so"];
@@ -40,6 +44,51 @@ pub(super) fn libraries(guest: &mut Guest) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Nothing that somebody says lets go of a file. The kernel does, when nobody uses it and it needs the memory.
+pub(super) fn outlasting(guest: &mut Guest) -> Result<()> {
+    break_glass::make_key(guest)?;
+    let kit = ways::load(guest, &Spec::default())?;
+    kit.trusted(guest)?;
+    let copy = COPIES[0];
+    anew(guest, copy)?;
+    ways::expect(guest, &["load", copy], 0, "loading the copy")?;
+    let written = |guest: &mut Guest, expected: i32, when: &str| -> Result<()> {
+        let code = guest.run(&[ways::PROBE, "write", copy])?.code;
+        ensure!(
+            code == expected,
+            "{when}: expected {expected}, a writer ended with {code}"
+        );
+        Ok(())
+    };
+    written(guest, BUSY, "after it was loaded")?;
+    guest
+        .run(&["governor", "revoke", "--all", "--reason", "drill"])?
+        .ok()?;
+    written(guest, BUSY, "with nothing authorized")?;
+    // Neither policy lists the programs that loaded it.
+    for mode in ["enforce", "observe"] {
+        let other = Spec {
+            mode,
+            ..Spec::default()
+        };
+        load(guest, &other)?;
+        written(guest, BUSY, &format!("another policy, zones {mode}"))?;
+    }
+    guest.run(&["systemctl", "restart", "governor"])?.ok()?;
+    written(guest, BUSY, "another daemon")?;
+    break_glass::break_it(guest, "drill", "1h")?.ok()?;
+    let broken = written(guest, BUSY, "while the glass is broken");
+    break_glass::mend(guest)?;
+    broken?;
+    written(guest, BUSY, "after that")?;
+    let forgotten = format!(
+        "sync && echo 3 > /proc/sys/vm/drop_caches && {} write {copy}",
+        ways::PROBE
+    );
+    daemon::wait_until(guest, &forgotten).context("waiting until the kernel forgets the file")?;
+    guest.run(&["rm", copy])?.ok().map(drop)
 }
 
 /// The kernel lifts its own guard before the interpreter opens the script.

@@ -63,6 +63,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: held::libraries,
         },
         Case {
+            name: "a_hold_outlasts_whatever_is_said",
+            run: held::outlasting,
+        },
+        Case {
             name: "a_script_stays_what_was_checked",
             run: held::scripts,
         },
