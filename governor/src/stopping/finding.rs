@@ -7,7 +7,7 @@
 //! outside.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
 };
 
@@ -16,7 +16,7 @@ use governor_common::{Carrier, Label, Line};
 use super::{Action, Order, Stopping, networks, process, process::Process, tree};
 
 /// A task, and no other that ever has its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Task {
     pub(super) process: i32,
     thread: u32,
@@ -34,6 +34,15 @@ impl Task {
     }
 }
 
+/// What is meant of somebody.
+#[derive(Clone, Copy)]
+enum Place {
+    NotMeant,
+    /// Inside, at this place of the list.
+    Here(usize),
+    Astray,
+}
+
 /// A zone's cgroup with everything below it, by number.
 pub(super) struct Zone {
     zone: u32,
@@ -42,8 +51,11 @@ pub(super) struct Zone {
 }
 
 /// What is to be done in one cgroup.
-pub(super) struct Here {
+pub(super) struct Here<'z> {
     pub(super) zone: u32,
+    /// The zone's cgroup.
+    pub(super) root: &'z Path,
+    pub(super) cgroup: &'z Path,
     /// The cgroup's number.
     pub(super) id: u64,
     pub(super) action: Action,
@@ -57,7 +69,9 @@ pub(super) type Strays = BTreeMap<i32, Vec<(u64, Task)>>;
 #[derive(Default)]
 pub(super) struct Sorted<'z> {
     /// By the zone's cgroup and their own.
-    pub(super) inside: BTreeMap<(&'z Path, &'z Path), Here>,
+    pub(super) inside: Vec<Here<'z>>,
+    /// Where in it each cgroup is, until it is put in order.
+    places: HashMap<(u64, &'z Path), usize>,
     pub(super) strays: Strays,
 }
 
@@ -102,6 +116,7 @@ impl Stopping<'_> {
     /// What is meant of these, and where it is.
     pub(super) fn sort<'z>(&mut self, carriers: &[Carrier], zones: &'z [Zone]) -> Sorted<'z> {
         let mut sorted = Sorted::default();
+        let mut last = None;
         for carrier in carriers {
             let Ok(process) = i32::try_from(carrier.tgid) else {
                 continue;
@@ -122,18 +137,20 @@ impl Stopping<'_> {
             match label {
                 Ok(None) => {}
                 Ok(Some(label)) => {
-                    let Some(action) = self.wanted(&label).map(|order| order.action) else {
-                        continue;
+                    // A crowd is of one kind, and in one place.
+                    let kind = (label, carrier.cgroup);
+                    let place = match last {
+                        Some((known, place)) if known == kind => place,
+                        _ => self.place(&mut sorted, zones, &label, carrier.cgroup),
                     };
-                    let own = zones.iter().find(|zone| {
-                        zone.zone == label.zone && zone.cgroups.contains_key(&carrier.cgroup)
-                    });
-                    match own {
-                        Some(zone) => sorted.add(zone, carrier.cgroup, action, task),
-                        None => {
+                    last = Some((kind, place));
+                    match place {
+                        Place::Here(at) => sorted.inside[at].tasks.push(task),
+                        Place::Astray => {
                             let places = sorted.strays.entry(process).or_default();
                             places.push((carrier.cgroup, task));
                         }
+                        Place::NotMeant => {}
                     }
                 }
                 Err(why) => {
@@ -142,8 +159,10 @@ impl Stopping<'_> {
                     for zone in zones.iter().filter(here) {
                         known = true;
                         let orders = self.orders.iter().filter(|order| order.zone == zone.zone);
-                        if let Some(action) = orders.map(|order| order.action).max() {
-                            sorted.add(zone, carrier.cgroup, action, task);
+                        if let Some(action) = orders.map(|order| order.action).max()
+                            && let Some(at) = sorted.here(zone, carrier.cgroup, action)
+                        {
+                            sorted.inside[at].tasks.push(task);
                         }
                     }
                     if !known {
@@ -153,7 +172,24 @@ impl Stopping<'_> {
                 }
             }
         }
+        sorted.inside.sort_by_key(|here| (here.root, here.cgroup));
         sorted
+    }
+
+    /// Where whoever carries this label in this cgroup belongs.
+    fn place<'z>(
+        &self,
+        sorted: &mut Sorted<'z>,
+        zones: &'z [Zone],
+        label: &Label,
+        cgroup: u64,
+    ) -> Place {
+        let Some(action) = self.wanted(label).map(|order| order.action) else {
+            return Place::NotMeant;
+        };
+        let mut own = zones.iter().filter(|zone| zone.zone == label.zone);
+        own.find_map(|zone| sorted.here(zone, cgroup, action))
+            .map_or(Place::Astray, Place::Here)
     }
 
     /// The strictest order that means this label.
@@ -234,20 +270,23 @@ fn is_spared(process: i32) -> bool {
 }
 
 impl<'z> Sorted<'z> {
-    fn add(&mut self, zone: &'z Zone, id: u64, action: Action, task: Task) {
-        let Some(cgroup) = zone.cgroups.get(&id) else {
-            return;
-        };
-        let here = self
-            .inside
-            .entry((&zone.root, cgroup))
-            .or_insert_with(|| Here {
+    /// Where tasks of this cgroup of the zone are listed; `None`: it is not the zone's.
+    fn here(&mut self, zone: &'z Zone, id: u64, action: Action) -> Option<usize> {
+        let cgroup = zone.cgroups.get(&id)?;
+        let root = zone.root.as_path();
+        let at = *self.places.entry((id, root)).or_insert_with(|| {
+            self.inside.push(Here {
                 zone: zone.zone,
+                root,
+                cgroup,
                 id,
                 action,
                 tasks: Vec::new(),
             });
+            self.inside.len() - 1
+        });
+        let here = &mut self.inside[at];
         here.action = here.action.max(action);
-        here.tasks.push(task);
+        Some(at)
     }
 }

@@ -26,7 +26,7 @@ mod thaw;
 pub(crate) mod tree;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     io,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
@@ -229,7 +229,7 @@ struct Stopping<'a> {
     scene: &'a Scene<'a>,
     orders: &'a [Order],
     /// Who was found, and where.
-    seen: BTreeSet<(u64, Task)>,
+    seen: HashSet<(u64, Task)>,
     reached: BTreeMap<PathBuf, Action>,
     /// Stragglers that were sent SIGKILL. While the handle lives on its process, the number is its.
     killed: BTreeMap<i32, Process>,
@@ -244,7 +244,7 @@ impl<'a> Stopping<'a> {
         Self {
             scene,
             orders,
-            seen: BTreeSet::new(),
+            seen: HashSet::new(),
             reached: BTreeMap::new(),
             killed: BTreeMap::new(),
             doomed: Doomed::default(),
@@ -260,19 +260,19 @@ impl<'a> Stopping<'a> {
         self.reach_networks(network, &carriers);
         // Behind the tasks: a cgroup that a task is in exists.
         let zones = self.zones();
-        let Sorted { inside, strays } = self.sort(&carriers, &zones);
+        let Sorted { inside, strays, .. } = self.sort(&carriers, &zones);
         let mut found = false;
-        for ((root, cgroup), here) in &inside {
+        for here in &inside {
             let mut new = false;
             for task in &here.tasks {
                 new |= self.seen.insert((here.id, *task));
             }
             found |= new;
             // Whoever was there before has it coming already.
-            if !new && self.reached.get(*cgroup) >= Some(&here.action) {
+            if !new && self.reached.get(here.cgroup) >= Some(&here.action) {
                 continue;
             }
-            match self.act(root, cgroup, here) {
+            match self.act(here) {
                 Ok(Some(stopped)) => {
                     let done = self.reached.entry(stopped).or_insert(here.action);
                     *done = here.action.max(*done);
@@ -280,14 +280,15 @@ impl<'a> Stopping<'a> {
                 // Gone meanwhile: what was in it has ended or is found elsewhere.
                 Ok(None) => {}
                 // One that will not be reached must not keep the others running.
-                Err(error) => self.fail(here.zone, cgroup, &error),
+                Err(error) => self.fail(here.zone, here.cgroup, &error),
             }
         }
         found | self.go_after(network, &strays)
     }
 
     /// Stops one cgroup and what is below it; the cgroup that was stopped. `None`: it is gone.
-    fn act(&mut self, root: &Path, cgroup: &Path, here: &Here) -> io::Result<Option<PathBuf>> {
+    fn act(&mut self, here: &Here<'_>) -> io::Result<Option<PathBuf>> {
+        let cgroup = here.cgroup;
         if here.action.closes() {
             self.doomed.cgroups.insert(here.id);
         }
@@ -295,9 +296,7 @@ impl<'a> Stopping<'a> {
         let result = match here.action.mark() {
             Some(mark) => self.freeze(cgroup, mark).map(whole),
             None => match tree::write(&cgroup.join("cgroup.kill"), "1") {
-                Err(error) if is(&error, Errno::OPNOTSUPP) => {
-                    self.kill_threaded(root, cgroup, here)
-                }
+                Err(error) if is(&error, Errno::OPNOTSUPP) => self.kill_threaded(here),
                 result => result.map(whole),
             },
         };
@@ -311,9 +310,9 @@ impl<'a> Stopping<'a> {
     /// A threaded cgroup holds threads, and only a domain can be killed: the nearest one above it that
     /// is still inside the zone. The zone itself holds other work too, so there its processes are
     /// killed one by one.
-    fn kill_threaded(&self, root: &Path, cgroup: &Path, here: &Here) -> io::Result<PathBuf> {
-        let inside = |dir: &&Path| dir.starts_with(root) && *dir != root;
-        for domain in cgroup.ancestors().skip(1).take_while(inside) {
+    fn kill_threaded(&self, here: &Here<'_>) -> io::Result<PathBuf> {
+        let inside = |dir: &&Path| dir.starts_with(here.root) && *dir != here.root;
+        for domain in here.cgroup.ancestors().skip(1).take_while(inside) {
             match tree::write(&domain.join("cgroup.kill"), "1") {
                 Err(error) if is(&error, Errno::OPNOTSUPP) => {}
                 result => return result.map(|()| domain.to_owned()),
@@ -330,7 +329,7 @@ impl<'a> Stopping<'a> {
                 failed = Some(error);
             }
         }
-        failed.map_or(Ok(cgroup.to_owned()), Err)
+        failed.map_or(Ok(here.cgroup.to_owned()), Err)
     }
 
     /// Who has the number now may be another. One whose label cannot be read is not let off.

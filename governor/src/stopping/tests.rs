@@ -335,18 +335,20 @@ fn a_threaded_cgroup_is_killed_at_its_domain_or_process_by_process() {
     let marks = InMemory::default();
     with_scene(root.path(), &marks, &labels, |scene| {
         let stopping = Stopping::new(scene, &orders);
-        let here = |pids: &[i32]| Here {
+        let threads = leaf.join("threads");
+        let here = |cgroup, pids: &[i32]| Here {
             zone: ZONE,
+            root: root.path(),
+            cgroup,
             id: 0,
             action: Action::Kill,
             tasks: pids.iter().map(|pid| Task::numbered(*pid)).collect(),
         };
-        let threads = leaf.join("threads");
-        let stopped = stopping.kill_threaded(root.path(), &threads, &here(&[]));
+        let stopped = stopping.kill_threaded(&here(&threads, &[]));
         assert_eq!(stopped.unwrap(), leaf);
         // Directly below the zone: its own domain is the zone's, where other work runs too.
-        let here = here(&[one.pid(), other.pid(), i32::MAX]);
-        let stopped = stopping.kill_threaded(root.path(), &own, &here);
+        let here = here(&own, &[one.pid(), other.pid(), i32::MAX]);
+        let stopped = stopping.kill_threaded(&here);
         assert_eq!(stopped.unwrap(), own);
     });
     one.0.wait().unwrap();

@@ -29,8 +29,9 @@ pub(super) fn measure(guest: &mut Guest, kit: &Kit, rounds: u32) -> Result<Vec<R
         by_hand(guest, &mut bare)?;
         by_governor(guest, &mut ours, &mut whole)?;
     }
-    let mut loops = Vec::new();
+    let (mut told, mut loops) = (Vec::new(), Vec::new());
     for line in scene::said(guest, "stops took")? {
+        told.push(field(&line, "TOLD_US")? / 1e3);
         loops.push(field(&line, "HALTED_US")? / 1e3);
     }
     let ratios = |ours: &[f64], bare: &[f64]| {
@@ -86,6 +87,12 @@ pub(super) fn measure(guest: &mut Guest, kit: &Kit, rounds: u32) -> Result<Vec<R
             "1,000 tasks killed, whole command",
             "ms",
             whole.killed,
+            Wanted::Shown,
+        )?,
+        Row::new(
+            "a stop: looking for everybody and telling them",
+            "ms",
+            told,
             Wanted::Shown,
         )?,
         Row::new("a stop keeps the daemon's loop", "ms", loops, Wanted::Shown)?,
