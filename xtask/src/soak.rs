@@ -1,11 +1,12 @@
-//! `cargo xtask soak`: what takes hours. Every attack, every ordered pair of them, and storms at their full
-//! count, in guests. The parts that fit into minutes are in the suite `attacks`.
+//! `cargo xtask soak`: what takes hours. Every attack, every ordered pair of them, storms at their full
+//! count, and many at once who start programs and change files, in guests. The parts that fit into minutes
+//! are in the suite `attacks`.
 //!
 //! Rounds are numbered, so that a run can go on where another stopped (`--from`); what a number stands for
 //! changes only with the table of attacks. The last line is always `N passed, N failed`.
 
 use crate::{
-    attacks::{self, Attack, judge, scene},
+    attacks::{self, Attack, Load, judge, scene},
     compile, dist,
     guest::{BootOptions, Guest},
     image::{self, Kernel, Wanted},
@@ -22,7 +23,7 @@ pub(crate) struct Args {
     /// Only this kernel; otherwise one after the other.
     #[arg(long, value_enum)]
     kernel: Option<Kernel>,
-    /// Only the attacks, or only the storms.
+    /// Only the attacks, only the storms, or only the load.
     #[arg(long, value_enum)]
     part: Option<Part>,
     /// The round of attacks to begin with.
@@ -37,12 +38,22 @@ pub(crate) struct Args {
     /// How often each kind of work is tried in a storm.
     #[arg(long, default_value_t = 80_000, value_parser = clap::value_parser!(u64).range(500..))]
     tries: u64,
+    /// How long programs are started and files changed by many at once.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    minutes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
     Attacks,
     Storms,
+    Load,
+}
+
+impl Args {
+    fn wants(&self, part: Part) -> bool {
+        self.part.is_none_or(|only| only == part)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,11 +72,26 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut tally = Tally::default();
     for kernel in kernels {
         image::prepare(&Wanted::Debian(kernel))?;
-        if args.part != Some(Part::Storms) {
+        if args.wants(Part::Attacks) {
             walk(kernel, args, &mut tally);
         }
-        if args.part != Some(Part::Attacks) {
-            storm(kernel, args.tries, &mut tally);
+        if args.wants(Part::Storms) {
+            let name = format!("{} storms of {}", kernel.name(), args.tries);
+            tally.add(&name, || {
+                let mut guest = patient(kernel)?;
+                scene::set(&mut guest)?.storm(&mut guest, args.tries)
+            });
+        }
+        if args.wants(Part::Load) {
+            let name = format!("{} load of {} min", kernel.name(), args.minutes);
+            tally.add(&name, || {
+                let mut guest = patient(kernel)?;
+                let load = Load {
+                    seconds: args.minutes * 60,
+                    ..LOAD
+                };
+                scene::set(&mut guest)?.load(&mut guest, &load)
+            });
         }
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
@@ -152,33 +178,37 @@ fn one(kernel: Kernel, round: &[&Attack], slot: &mut Option<Guest>) -> Result<ju
     }
 }
 
-fn storm(kernel: Kernel, tries: u64, tally: &mut Tally) {
-    let since = Instant::now();
-    let outcome = (|| {
-        let mut options = BootOptions::new(kernel);
-        options.timeout = STORM_BOUND;
-        let mut guest = Guest::boot(&options)?;
-        scene::set(&mut guest)?.storm(&mut guest, tries)
-    })();
-    let took = since.elapsed().as_secs();
-    match outcome {
-        Ok(said) => {
-            println!(
-                "ok {} storms of {tries} ({took} s)\n    {said}",
-                kernel.name()
-            );
-            tally.passed += 1;
-        }
-        Err(error) => {
-            println!(
-                "FAILED {} storms of {tries} ({took} s)\n    {error:#}",
-                kernel.name()
-            );
-            tally.failed += 1;
+impl Tally {
+    fn add(&mut self, name: &str, run: impl FnOnce() -> Result<String>) {
+        let since = Instant::now();
+        let outcome = run();
+        let took = since.elapsed().as_secs();
+        match outcome {
+            Ok(said) => {
+                println!("ok {name} ({took} s)\n    {said}");
+                self.passed += 1;
+            }
+            Err(error) => {
+                println!("FAILED {name} ({took} s)\n    {error:#}");
+                self.failed += 1;
+            }
         }
     }
 }
 
+/// A guest whose processors have other things to do than to answer.
+fn patient(kernel: Kernel) -> Result<Guest> {
+    let mut options = BootOptions::new(kernel);
+    options.timeout = STORM_BOUND;
+    Guest::boot(&options)
+}
+
+/// How many start programs and work on files in full.
+const LOAD: Load = Load {
+    starters: 64,
+    workers: 10,
+    seconds: 0,
+};
 /// A ledger only grows, and a daemon reads all of it when it starts.
 const ROUNDS_PER_GUEST: usize = 150;
 /// How often is said how much is left.

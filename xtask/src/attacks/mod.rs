@@ -9,6 +9,8 @@ pub(crate) mod scene;
 mod storms;
 mod table;
 
+pub(crate) use self::storms::Load;
+
 /// What an attack reaches for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Row {

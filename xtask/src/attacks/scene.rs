@@ -4,7 +4,7 @@
 use super::{
     Attack, Leaves,
     judge::{self, Seen},
-    storms,
+    storms::{self, Load},
 };
 use crate::{
     cases::daemon,
@@ -82,8 +82,21 @@ pub(crate) fn leaf(name: &str) -> String {
 impl Scene {
     /// A storm, which nobody else's tries are counted into; see [`storms::rage`].
     pub(crate) fn storm(&self, guest: &mut Guest, tries: u64) -> Result<String> {
+        self.undisturbed(guest, |guest, kit| storms::rage(guest, kit, tries))
+    }
+
+    /// Many who start programs and change files, in the same way; see [`storms::load`].
+    pub(crate) fn load(&self, guest: &mut Guest, load: &Load) -> Result<String> {
+        self.undisturbed(guest, |guest, kit| storms::load(guest, kit, load))
+    }
+
+    fn undisturbed(
+        &self,
+        guest: &mut Guest,
+        run: impl FnOnce(&mut Guest, &Kit) -> Result<String>,
+    ) -> Result<String> {
         self.unwatch(guest);
-        let said = storms::rage(guest, &self.kit, tries)?;
+        let said = run(guest, &self.kit)?;
         let short = spec(guest)?;
         self.kit.load(guest, &short)?;
         self.watch(guest)?;

@@ -70,20 +70,108 @@ pub(super) fn rage(guest: &mut Guest, kit: &Kit, tries: u64) -> Result<String> {
         allowed == Counts::of(&[tries, tries, 0, 0]),
         "what policy lists, on a lease that holds: {said}"
     );
-    let reasons: Vec<&String> = of_allowed.keys().chain(of_denied.keys()).collect();
-    for reason in reasons {
-        let at = |counts: &BTreeMap<String, u64>| counts.get(reason).copied().unwrap_or(0);
-        let (seen, expected) = (
-            at(&after) - at(&before),
-            tries * (at(&of_allowed) + at(&of_denied)),
-        );
-        ensure!(
-            seen == expected,
-            "{said}, and `{reason}` should be {expected}"
-        );
-    }
+    agree(
+        &before,
+        &after,
+        &[(&of_allowed, tries), (&of_denied, tries)],
+    )
+    .with_context(|| said.clone())?;
     kit.trusted(guest)?;
     Ok(said)
+}
+
+/// Has so many start programs at once, and so many make, change and start files, for so long. Whoever gets an
+/// answer that is not the right one says so, and the kernel's counts agree with theirs.
+pub(super) fn load(guest: &mut Guest, kit: &Kit, load: &Load) -> Result<String> {
+    let spec = lasting(guest)?;
+    kit.load(guest, &spec)?;
+    let of_allowed = counted(guest, LISTED, "allowed")?;
+    let of_denied = counted(guest, UNLISTED, "denied")?;
+    let turned_away = |guest: &mut Guest| -> Result<u64> {
+        Ok(status::of(guest)?.number(&["measurements", "turned_away"]))
+    };
+    let (before, away) = (counts(guest)?, turned_away(guest)?);
+    let (starters, workers) = (load.starters.to_string(), load.workers.to_string());
+    let (seconds, dir) = (load.seconds.to_string(), leaf("load"));
+    let argv = [
+        STORM,
+        "load",
+        &dir,
+        LISTED,
+        UNLISTED,
+        &starters,
+        &workers,
+        &seconds,
+        "/opt/agent",
+        "/dev/shm",
+    ];
+    let job = guest.spawn(&argv)?;
+    let said = guest
+        .wait(job, BOUND + Duration::from_secs(load.seconds))?
+        .ok()?;
+    let (after, away) = (counts(guest)?, turned_away(guest)? - away);
+    let lost = status::of(guest)?.number(&["losses", "denials"]);
+    let said = said.text();
+    let mut sum = Counts::of(&[0; 4]);
+    let mut all = 0;
+    for line in said.lines() {
+        if line.strip_prefix("told ") == Some(&all.to_string()) {
+            break;
+        }
+        ensure!(!line.contains("failed"), "under load: {line}");
+        sum = sum.and(&Counts::read(line)?);
+        all += 1;
+    }
+    ensure!(
+        all == load.starters + load.workers,
+        "not all of them said what they saw: {said}"
+    );
+    let told = format!(
+        "{} starting and {} working on files: {sum:?}, {away} writers turned away, {lost} denials told by \
+         number only",
+        load.starters, load.workers
+    );
+    ensure!(
+        sum.void == 0 && sum.allowed + sum.denied == sum.tries,
+        "{told}"
+    );
+    // Each round of who works on files has one writer that comes too late.
+    ensure!(away >= load.workers, "nobody was turned away: {told}");
+    agree(
+        &before,
+        &after,
+        &[(&of_allowed, sum.allowed), (&of_denied, sum.denied)],
+    )
+    .with_context(|| told.clone())?;
+    kit.trusted(guest)?;
+    Ok(told)
+}
+
+/// How many do what, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) starters: u64,
+    pub(crate) workers: u64,
+    pub(crate) seconds: u64,
+}
+
+/// Whether the kernel counted what so many tries of each kind raise.
+fn agree(
+    before: &BTreeMap<String, u64>,
+    after: &BTreeMap<String, u64>,
+    tries: &[(&BTreeMap<String, u64>, u64)],
+) -> Result<()> {
+    let reasons = tries.iter().flat_map(|(each, _)| each.keys());
+    for reason in reasons {
+        let at = |counts: &BTreeMap<String, u64>| counts.get(reason).copied().unwrap_or(0);
+        let expected: u64 = tries.iter().map(|(each, times)| at(each) * times).sum();
+        let seen = at(after) - at(before);
+        ensure!(
+            seen == expected,
+            "`{reason}` was counted {seen} times and should be {expected}"
+        );
+    }
+    Ok(())
 }
 
 /// What one who makes tries counted.
@@ -102,6 +190,27 @@ impl Counts {
             allowed,
             denied,
             void,
+        }
+    }
+
+    /// As whoever counts says it.
+    fn read(line: &str) -> Result<Self> {
+        let numbers: Vec<u64> = line
+            .split_whitespace()
+            .filter_map(|word| word.split_once('=')?.1.parse().ok())
+            .collect();
+        let numbers: Option<&[u64; 4]> = numbers.as_slice().try_into().ok();
+        Ok(Self::of(
+            numbers.with_context(|| format!("reading `{line}`"))?,
+        ))
+    }
+
+    const fn and(&self, other: &Self) -> Self {
+        Self {
+            tries: self.tries + other.tries,
+            allowed: self.allowed + other.allowed,
+            denied: self.denied + other.denied,
+            void: self.void + other.void,
         }
     }
 }
@@ -152,13 +261,7 @@ fn end(guest: &mut Guest, job: JobId) -> Result<Counts> {
         .lines()
         .find_map(|line| line.strip_prefix("over "))
         .with_context(|| format!("a storm that did not end: {said}"))?;
-    let numbers: Vec<u64> = over
-        .split_whitespace()
-        .filter_map(|word| word.split_once('=')?.1.parse().ok())
-        .collect();
-    let numbers: Option<&[u64; 4]> = numbers.as_slice().try_into().ok();
-    let numbers = numbers.with_context(|| format!("reading `{over}`"))?;
-    Ok(Counts::of(numbers))
+    Counts::read(over)
 }
 
 /// Ends the daemon and waits for another.

@@ -3,11 +3,11 @@
 
 use std::{
     ffi::CString,
-    fs::{self, File},
-    io::{self, Write as _},
-    os::unix::fs::FileExt as _,
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{FileExt as _, PermissionsExt as _},
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 fn main() -> ExitCode {
@@ -17,6 +17,18 @@ fn main() -> ExitCode {
         ["once", leaf, programs @ ..] => enter(leaf).and_then(|()| once(programs)),
         ["watch", leaf, program, file] => enter(leaf).and_then(|()| watch(program, file)),
         ["storm", leaf, program, tries] => enter(leaf).and_then(|()| storm(program, tries)),
+        [
+            "load",
+            leaf,
+            listed,
+            unlisted,
+            starters,
+            workers,
+            seconds,
+            dirs @ ..,
+        ] => {
+            enter(leaf).and_then(|()| load([listed, unlisted], [starters, workers, seconds], dirs))
+        }
         _ => {
             eprintln!("probe_storm: what is `{}`?", args.join(" "));
             return ExitCode::from(2);
@@ -125,6 +137,105 @@ fn storm(program: &str, tries: &str) -> io::Result<()> {
     }
     println!("over {counts}");
     Ok(())
+}
+
+/// So many processes that start programs, and so many that make, change and start files in these
+/// directories, all at once. What is not answered as it has to be is said.
+fn load(programs: [&str; 2], numbers: [&str; 3], dirs: &[&str]) -> io::Result<()> {
+    let [starters, workers, seconds] = numbers.map(|number| number.parse::<u64>());
+    let number = |parsed: Result<u64, _>| parsed.map_err(io::Error::other);
+    let (starters, workers) = (number(starters)?, number(workers)?);
+    let until = Instant::now() + Duration::from_secs(number(seconds)?);
+    let (mut said, say) = io::pipe()?;
+    for who in 0..starters + workers {
+        // SAFETY: there is one thread, so the child may do what it likes.
+        match unsafe { libc::fork() } {
+            0 => {}
+            child if child > 0 => continue,
+            _ => return Err(io::Error::last_os_error()),
+        }
+        let mut counts = Counts::default();
+        // Each is waited for at least once, however busy the machine is.
+        let done = loop {
+            let round = if who < starters {
+                start_both(programs, &mut counts)
+            } else {
+                let dir = dirs[who as usize % dirs.len()];
+                work(programs[0], &format!("{dir}/work-{who}"), &mut counts)
+            };
+            if round.is_err() || Instant::now() >= until {
+                break round;
+            }
+        };
+        let line = match done {
+            Ok(()) => format!("{counts}\n"),
+            Err(error) => format!("{counts} failed: {error}\n"),
+        };
+        // One write is one line.
+        let written = (&say).write_all(line.as_bytes());
+        std::process::exit(i32::from(written.is_err()));
+    }
+    drop(say);
+    let mut lines = String::new();
+    said.read_to_string(&mut lines)?;
+    print!("{lines}");
+    println!("told {}", lines.lines().count());
+    Ok(())
+}
+
+fn start_both([listed, unlisted]: [&str; 2], counts: &mut Counts) -> io::Result<()> {
+    counts.expect(listed, "what is listed", "allowed")?;
+    counts.expect(unlisted, "what is not", "denied")
+}
+
+/// Makes a file of listed content, changes it in every way there is, and starts it each time.
+fn work(listed: &str, path: &str, counts: &mut Counts) -> io::Result<()> {
+    let content = fs::read(listed)?;
+    replace(path, &content)?;
+    counts.expect(path, "a file just made", "allowed")?;
+    match OpenOptions::new().write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {}
+        other => {
+            let why = format!("it ran, and was opened for writing: {other:?}");
+            return Err(io::Error::other(why));
+        }
+    }
+    replace(path, &[&content[..], b"x"].concat())?;
+    counts.expect(path, "a changed file in its place", "denied")?;
+    let file = OpenOptions::new().write(true).open(path)?;
+    let writing = start(&name(path)?);
+    if !matches!(&writing, Answer::Void(_)) {
+        return Err(io::Error::other("it was started while somebody wrote it"));
+    }
+    file.set_len(u64::try_from(content.len()).map_err(io::Error::other)?)?;
+    drop(file);
+    counts.expect(path, "the same file, changed back", "allowed")?;
+    fs::remove_file(path)
+}
+
+/// As files are replaced.
+fn replace(path: &str, content: &[u8]) -> io::Result<()> {
+    let new = format!("{path}.new");
+    fs::write(&new, content)?;
+    fs::set_permissions(&new, Permissions::from_mode(0o755))?;
+    fs::rename(&new, path)
+}
+
+impl Counts {
+    fn expect(&mut self, path: &str, what: &str, expected: &str) -> io::Result<()> {
+        let answer = start(&name(path)?);
+        self.add(&answer);
+        let seen = match answer {
+            Answer::Allowed => "allowed",
+            Answer::Denied => "denied",
+            Answer::Void(ref why) => why,
+        };
+        if seen == expected {
+            return Ok(());
+        }
+        let why = format!("{what}, `{path}`: expected {expected}, seen {seen}");
+        Err(io::Error::other(why))
+    }
 }
 
 /// Starts a program in a child that shares this process's memory until it executes, and waits for it.

@@ -4,7 +4,7 @@
 
 use super::{Case, Suite};
 use crate::{
-    attacks::{self, Attack, Ends, Leaves, judge, scene},
+    attacks::{self, Attack, Ends, Leaves, Load, judge, scene},
     guest::{BootOptions, Guest},
     image::Kernel,
 };
@@ -41,6 +41,14 @@ pub(crate) const SUITE: Suite = Suite {
             run: |guest| {
                 let scene = guest.kept::<scene::Scene>()?;
                 println!("    {}", scene.storm(guest, TRIES)?);
+                Ok(())
+            },
+        },
+        Case {
+            name: "under_load_every_verdict_is_the_right_one",
+            run: |guest| {
+                let scene = guest.kept::<scene::Scene>()?;
+                println!("    {}", scene.load(guest, &LOAD)?);
                 Ok(())
             },
         },
@@ -117,6 +125,12 @@ fn no_fault(guest: &mut Guest) -> Result<()> {
 
 /// How many tries of each kind make a storm here.
 const TRIES: u64 = 3_000;
+/// How many start programs and work on files here.
+const LOAD: Load = Load {
+    starters: 16,
+    workers: 6,
+    seconds: 10,
+};
 /// How many pairs fit.
 const PAIRS: usize = 4;
 const ALL_PAIRS: usize = 60;
