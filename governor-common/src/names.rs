@@ -53,18 +53,26 @@ pub const DIGESTS: &str = "DIGESTS";
 pub const DENIALS: &str = "DENIALS";
 /// Ring of everything that was allowed inside a zone.
 pub const EVENTS: &str = "EVENTS";
-/// Array of words for trying how the kernel measures; pinned by nobody.
-pub const TRIAL: &str = "TRIAL";
-/// Index in [`TRIAL`] of the task whose files are measured: process and task, as the kernel packs them.
-pub const TRIAL_WHO: u32 = 0;
-/// Index in [`TRIAL`] of how many were measured.
-pub const TRIAL_COUNT: u32 = 1;
-/// Index in [`TRIAL`] of what the helper answered last.
-pub const TRIAL_RESULT: u32 = 2;
-/// Index in [`TRIAL`] of the first of the four words of the last digest.
-pub const TRIAL_DIGEST: u32 = 3;
-/// Length of [`TRIAL`].
-pub const TRIAL_WORDS: u32 = 8;
+/// Array of words for measuring what the daemon asks for; pinned by nobody.
+pub const ASKED: &str = "ASKED";
+/// Index in [`ASKED`] of the task whose files are measured: process and task, as the kernel packs them.
+pub const ASKED_WHO: u32 = 0;
+/// Index in [`ASKED`] of how: [`HOW_AGAIN`] or [`HOW_ONCE`].
+pub const ASKED_HOW: u32 = 1;
+/// Index in [`ASKED`] of how many were measured.
+pub const ASKED_COUNT: u32 = 2;
+/// Index in [`ASKED`] of what the helper answered last.
+pub const ASKED_RESULT: u32 = 3;
+/// Index in [`ASKED`] of whether the last digest is kept with its file: zero or one.
+pub const ASKED_KEPT: u32 = 4;
+/// Index in [`ASKED`] of the first of the four words of the last digest.
+pub const ASKED_DIGEST: u32 = 5;
+/// Length of [`ASKED`].
+pub const ASKED_WORDS: u32 = 9;
+/// In [`ASKED_HOW`]: the file is read, whatever was kept, and nothing is kept.
+pub const HOW_AGAIN: u64 = 1;
+/// In [`ASKED_HOW`]: the file is read if its digest is not kept, and then it is.
+pub const HOW_ONCE: u64 = 2;
 /// Counters, one per [`crate::Reason`] and per ring loss, per CPU.
 pub const COUNTS: &str = "COUNTS";
 

@@ -10,6 +10,7 @@
 #![feature(asm_experimental_arch)]
 
 mod address;
+mod asked;
 mod cgroup;
 mod connect;
 mod exec;
@@ -25,7 +26,6 @@ mod report;
 mod socket;
 mod tasks;
 mod trace;
-mod trial;
 mod zone;
 
 #[unsafe(no_mangle)]

@@ -48,30 +48,61 @@ impl Measurement {
 /// Measures `file`, which is not null, or recalls what was measured before.
 #[inline(always)]
 pub(crate) fn file(file: *mut c_void, digest: &mut Digest) -> Measurement {
+    let (measurement, recalled) = once(file, digest);
+    maps::count(if recalled {
+        COUNT_RECALLED
+    } else {
+        COUNT_HASHED
+    });
+    measurement
+}
+
+/// The same for a file that nobody executes yet. Counted by whoever asks for it.
+#[inline(always)]
+pub(crate) fn ahead(file: *mut c_void, digest: &mut Digest) -> Measurement {
+    once(file, digest).0
+}
+
+/// Whether whoever executes it next need not read it.
+#[inline(always)]
+pub(crate) fn is_known(file: *mut c_void) -> bool {
+    let (kept, era) = (kept::of(file), kept::era());
+    let mut digest = Digest::NONE;
+    !kept.is_null()
+        && era != 0
+        && is_stable(file)
+        && kept::may_keep(file)
+        && kept::recall(kept, file, era, &mut digest)
+}
+
+/// With whether it was recalled.
+#[inline(always)]
+fn once(file: *mut c_void, digest: &mut Digest) -> (Measurement, bool) {
     let kept = kept::of(file);
     if kept.is_null() {
-        return read(file, digest);
+        return (hash(file, digest), false);
     }
     let era = kept::era();
     let keeps = era != 0 && is_stable(file) && kept::may_keep(file);
     let generation = kept::generation(kept);
     let written = kept::is_written(file);
     if keeps && kept::recall(kept, file, era, digest) {
-        maps::count(COUNT_RECALLED);
-        return Measurement {
+        let recalled = Measurement {
             measured: Measured::Sha256,
             raw: HASH_ALGO_SHA256,
             generation,
         };
+        return (recalled, true);
     }
-    let measurement = read(file, digest);
+    let measurement = hash(file, digest);
     if keeps && measurement.is_stable() && !written {
         kept::store(kept, file, era, generation, digest);
     }
-    Measurement {
+    let measurement = Measurement {
         generation: if written { WRITTEN } else { generation },
         ..measurement
-    }
+    };
+    (measurement, false)
 }
 
 /// Reads and measures `file`, which may be null where the verifier says it is not: the helper tests
@@ -79,6 +110,11 @@ pub(crate) fn file(file: *mut c_void, digest: &mut Digest) -> Measurement {
 #[inline(always)]
 pub(crate) fn read(file: *mut c_void, digest: &mut Digest) -> Measurement {
     maps::count(COUNT_HASHED);
+    hash(file, digest)
+}
+
+#[inline(always)]
+fn hash(file: *mut c_void, digest: &mut Digest) -> Measurement {
     // SAFETY: a file the verifier trusts, and 32 bytes of our stack.
     let raw = unsafe { bpf_ima_file_hash(file.cast(), digest.0.as_mut_ptr().cast(), 32) } as i64;
     let measured = if raw != HASH_ALGO_SHA256 {

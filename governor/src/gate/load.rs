@@ -8,7 +8,7 @@ use std::path::Path;
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{Array, MapData},
-    programs::{CgroupSysctl, Iter, Program, ProgramError, links::FdLink},
+    programs::{CgroupSysctl, Iter, Program, ProgramError, ProgramFd, links::FdLink},
 };
 
 use super::{
@@ -217,6 +217,26 @@ impl Loaded {
         let map = self.programs.take_map(name);
         let map = map.ok_or_else(|| GateError::Invalid(format!("there is no map `{name}`")))?;
         Array::try_from(map).map_err(GateError::map(name, "taking hold of it"))
+    }
+
+    /// Loads a program that is attached later, and again and again.
+    pub(super) fn program(&mut self, hook: &Hook) -> Result<ProgramFd, String> {
+        if let Some(reason) = hook.unsupported(&self.types) {
+            return Err(reason);
+        }
+        let program = self
+            .programs
+            .program_mut(hook.name)
+            .ok_or("the object has no such program")?;
+        let Program::Lsm(program) = program else {
+            return Err("the object's program is of another kind".to_owned());
+        };
+        program
+            .load(hook.name, &self.btf)
+            .map_err(|error| describe(&error))?;
+        let fd = program.fd().map_err(|error| describe(&error))?;
+        fd.try_clone()
+            .map_err(|error| format!("it cannot be held: {error}"))
     }
 
     /// Loads and attaches one hook's program.

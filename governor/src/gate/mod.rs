@@ -6,6 +6,7 @@
 //!
 //! Refuses to detach. Decides nothing: verdicts are made in the kernel, by `governor_common`.
 
+mod asked;
 mod btf;
 mod error;
 #[cfg(feature = "fuzzing")]
@@ -46,6 +47,7 @@ use aya::{
 use governor_common::names;
 use governor_core::digest::Digest;
 
+pub use asked::{Answer, Asker, Asking, How};
 pub use error::GateError;
 use error::whole;
 pub use guard::{CanaryLabel, Listed};
@@ -93,6 +95,8 @@ pub struct Gate {
     previous: Vec<PathBuf>,
     /// Events of another layout met so far: denials, others.
     unreadable: (u64, u64),
+    /// What has files measured that nobody executes.
+    asker: Option<Asker>,
 }
 
 /// How the gate came to be.
@@ -150,6 +154,7 @@ impl Gate {
             loaded: None,
             made: Vec::new(),
             scratch,
+            asker: None,
         };
         let (mut gate, took_over) = match attach.beside() {
             Ok(attached) => attached,
@@ -194,6 +199,11 @@ impl Gate {
         pins::make(&self.ready)
     }
 
+    /// What has files measured that nobody executes, for whoever asks first.
+    pub fn take_asker(&mut self) -> Option<Asker> {
+        self.asker.take()
+    }
+
     /// Every hook.
     pub fn hooks(&self) -> &[HookStatus] {
         &self.hooks
@@ -225,6 +235,7 @@ struct Attach<'a> {
     made: Vec<PathBuf>,
     /// Where files may be made for a trial.
     scratch: &'a [PathBuf],
+    asker: Option<Asker>,
 }
 
 impl Attach<'_> {
@@ -240,8 +251,9 @@ impl Attach<'_> {
         }
         #[cfg(feature = "fault-points")]
         crate::fault::at("taken-over");
-        let scratch = self.scratch;
-        trial::of_measuring(self.loaded()?, scratch)?;
+        let mut asker = Asker::load(self.loaded()?)?;
+        trial::of_measuring(&mut asker, self.scratch)?;
+        self.asker = Some(asker);
         Ok((self.all()?, took_over))
     }
 
@@ -290,6 +302,7 @@ impl Attach<'_> {
             ready: self.pins.ready.clone(),
             previous: Vec::new(),
             unreadable: (0, 0),
+            asker: self.asker.take(),
         })
     }
 

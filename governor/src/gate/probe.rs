@@ -10,7 +10,7 @@ use std::{
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, FsType, statfs};
 
-use super::{GateError, btf::Types, load::HOOKS, trial};
+use super::{GateError, asked, btf::Types, load::HOOKS};
 
 /// One thing the gate needs.
 #[derive(Clone, Debug)]
@@ -129,7 +129,7 @@ fn every_program(types: &Types) -> Requirement {
 fn hooks(types: &Types) -> Vec<Requirement> {
     HOOKS
         .iter()
-        .chain([&trial::HOOK])
+        .chain([&asked::HOOK])
         .map(|hook| match hook.unsupported(types) {
             None => requirement(hook.name, true, "present".to_owned(), ""),
             Some(reason) => requirement(

@@ -16,6 +16,7 @@ const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_MAP_FREEZE: libc::c_long = 22;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_ITER_CREATE: libc::c_long = 33;
+const BPF_LSM_MAC: u32 = 27;
 const BPF_TRACE_ITER: u32 = 28;
 const BPF_CGROUP_SYSCTL: u32 = 18;
 const BPF_F_ALLOW_MULTI: u32 = 2;
@@ -102,6 +103,13 @@ pub(super) fn detach_sysctl(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> 
     attr[0] = number(cgroup) | number(program) << 32;
     attr[1] = u64::from(BPF_CGROUP_SYSCTL);
     bpf(BPF_PROG_DETACH, &mut attr)
+}
+
+/// Attaches a program to the hook that it was loaded for, until the descriptor is closed.
+pub(super) fn link_lsm(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut attr: Attr = [0; 16];
+    [attr[0], attr[1]] = [number(program), u64::from(BPF_LSM_MAC)];
+    descriptor_from(BPF_LINK_CREATE, &mut attr)
 }
 
 /// A link to a program that lists something. The kernel forgets it with its descriptor.
