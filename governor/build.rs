@@ -31,6 +31,7 @@ fn control_protocol() -> Result<(), Box<dyn std::error::Error>> {
         "Judgement",
         "Ledger",
         "Losses",
+        "Ahead",
         "Measurements",
         "Unlabelled",
         "ObserveReply",

@@ -41,6 +41,17 @@ pub const fn is_era(word: u64) -> bool {
     word != 0 && word & DIGESTS_OFF == 0
 }
 
+/// The era that kept digests are of: the word, the attested epoch and the alarm counter, which only grow.
+/// Zero: none is kept, and none counts.
+#[inline(always)]
+pub const fn era(word: u64, attested: u64, trips: u64) -> u64 {
+    if is_era(word) {
+        word.wrapping_add(attested).wrapping_add(trips)
+    } else {
+        0
+    }
+}
+
 /// Where the array keeps how many records the ledger had and, in the four words after it, its head.
 /// Two places, of which one is always whole. A size of zero: nothing is kept there.
 pub const LEDGER_PLACES: [u32; 2] = [6, 11];

@@ -22,7 +22,7 @@ use core::{ffi::c_void, ptr};
 use aya_ebpf::{bindings::inode, btf_maps::InodeStorage, macros::btf_map};
 use governor_common::{
     names::COUNT_TURNED_AWAY,
-    state::{Word, is_era},
+    state::{self, Word},
 };
 
 use crate::{
@@ -68,10 +68,7 @@ pub(crate) fn era() -> u64 {
     ) else {
         return 0;
     };
-    if !is_era(era) {
-        return 0;
-    }
-    era + epoch + trips
+    state::era(era, epoch, trips)
 }
 
 /// Storage of this file's inode, made if need be; null: none can be had. Made before writers are looked

@@ -174,6 +174,7 @@ impl Daemon {
             if let Ok(now) = clock::now() {
                 self.tell_unlabelled(now);
             }
+            self.have_files_measured();
             proto::ReloadReply {
                 policy: status::policy(self),
                 changes: vec![change],

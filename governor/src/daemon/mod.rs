@@ -5,6 +5,7 @@
 //! record is durable. The loop never waits for the TPM, and no verdict ever waits for the loop.
 
 mod advice;
+mod ahead;
 mod alone;
 mod answer;
 mod break_glass;
@@ -49,6 +50,7 @@ use crate::{
     config::Config,
     control::{Refusal, proto},
     gate::{Gate, Opened},
+    seeding::Seeder,
 };
 
 /// Events taken out of a ring at a time, so that a storm does not keep commands waiting.
@@ -86,6 +88,7 @@ pub struct Daemon {
     looked: mpsc::Sender<loading::FromHost>,
     /// Why the kept policy could not be put in force yet; tried again until it is.
     owed_policy: Option<String>,
+    seeder: Seeder,
 }
 
 /// What the TPM's thread answers.
@@ -186,6 +189,7 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
                 daemon.guard_devices();
                 daemon.miss_canary()?;
                 daemon.resume_if_owed()?;
+                daemon.have_files_measured();
                 // Fed by a loop that went round, not by a timer of its own.
                 notify(&[sd_notify::NotifyState::Watchdog]);
             }
@@ -234,8 +238,7 @@ impl Daemon {
         while let Some(input) = queue.pop_front() {
             rounds += 1;
             if rounds > ROUNDS {
-                // Each failure asks for less than the one before, so this is a defect. The kernel
-                // denies on; a daemon that starts again adopts.
+                // Each failure asks for less, so a defect: the kernel denies on, and a new daemon adopts.
                 bail!("effects kept failing: {input:?}");
             }
             let (now, began) = (clock::now()?, Instant::now());

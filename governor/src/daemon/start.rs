@@ -24,12 +24,13 @@ use crate::{
     control::proto,
     gate::{self, Gate, Opened},
     ledger::Ledger,
+    seeding::Seeder,
 };
 
 /// Everything up to the loop.
 pub(super) fn start(
     config: Config,
-    (gate, opened): (Gate, Opened),
+    (mut gate, opened): (Gate, Opened),
     tpm: mpsc::Sender<FromTpm>,
     looked: mpsc::Sender<FromHost>,
     feed: broadcast::Sender<Arc<proto::GateEvent>>,
@@ -100,6 +101,8 @@ pub(super) fn start(
         survivors: survivors(&table),
     };
     let step = Engine::start(now, host, recovered, &kernel);
+    let asker = gate.take_asker();
+    let seeder = Seeder::start(asker.context("nothing measures files ahead")?)?;
     let mut daemon = Daemon {
         config,
         engine: step.next,
@@ -136,6 +139,7 @@ pub(super) fn start(
         looked,
         canary: super::watch::Heard::now(now.boot),
         owed_policy: None,
+        seeder,
     };
     // Losses of an earlier daemon's time were its to report.
     let drained = daemon.hands.gate.drain(0);

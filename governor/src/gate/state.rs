@@ -10,7 +10,7 @@ use governor_common::{
     Plain, Reason, StateWords,
     names::{self, TOMBSTONE_ROWS},
     row::{CLASS_ATTESTED, CLASS_POLICY, TombstoneKey},
-    state::{DIGESTS_OFF, Word, is_era},
+    state::{self, DIGESTS_OFF, Word, is_era},
 };
 
 use super::{
@@ -158,6 +158,17 @@ impl Gate {
             }
         }
         Ok(all)
+    }
+
+    /// The era of kept digests; `None`: none counts.
+    pub fn digest_era(&self) -> Result<Option<u64>, GateError> {
+        let words = self.state()?;
+        let era = state::era(
+            self.word(Word::DigestEra)?,
+            words.epoch_attested,
+            words.trips,
+        );
+        Ok((era != 0).then_some(era))
     }
 
     /// Whether kept digests count.

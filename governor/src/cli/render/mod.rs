@@ -8,7 +8,7 @@ mod glass;
 
 use crate::{
     control::proto::{
-        EnforcementLevel, Hook, HookState, ReattestReply, Requires, StatusReply, Trust,
+        Ahead, EnforcementLevel, Hook, HookState, ReattestReply, Requires, StatusReply, Trust,
         TrustReason, TrustState, Zone, ZoneMode,
     },
     text,
@@ -359,6 +359,9 @@ fn numbers(out: &mut String, status: &StatusReply) {
             measured.hashed, measured.recalled, measured.turned_away
         );
         field(out, "measured", &line);
+        if let Some(ahead) = measured.ahead {
+            field(out, "known ahead", &known_ahead(ahead));
+        }
     }
     if let Some(losses) = &status.losses {
         let line = format!("{} denials, {} events", losses.denials, losses.events);
@@ -392,6 +395,29 @@ fn numbers(out: &mut String, status: &StatusReply) {
         );
         field(out, "daemon", &line);
     }
+}
+
+fn known_ahead(ahead: Ahead) -> String {
+    let Ahead {
+        known,
+        others,
+        absent,
+        passed_over,
+        left,
+    } = ahead;
+    let all = known + others + absent + passed_over + left;
+    let mut line = format!("{known} of {all} files that policy lists by path");
+    for (count, what) in [
+        (others, "with other content"),
+        (absent, "not there"),
+        (passed_over, "read at each exec"),
+        (left, "to go"),
+    ] {
+        if count != 0 {
+            line.push_str(&format!(", {count} {what}"));
+        }
+    }
+    line
 }
 
 fn field(out: &mut String, name: &str, value: &str) {

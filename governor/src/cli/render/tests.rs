@@ -313,6 +313,13 @@ fn trusted() -> StatusReply {
             hashed: 21,
             recalled: 340,
             turned_away: 2,
+            ahead: Some(proto::Ahead {
+                known: 12,
+                others: 1,
+                absent: 0,
+                passed_over: 2,
+                left: 3,
+            }),
         }),
         losses: Some(proto::Losses {
             denials: 0,
@@ -333,6 +340,13 @@ fn trusted() -> StatusReply {
             started: "2026-11-20T09:00:00Z".into(),
         }),
     }
+}
+
+#[test]
+fn what_is_known_ahead_is_said_and_what_is_not() {
+    let line = "12 of 18 files that policy lists by path, 1 with other content, 2 read at each exec, 3 to go\n";
+    let all = super::status(&trusted());
+    assert!(all.contains(line), "{all}");
 }
 
 #[test]

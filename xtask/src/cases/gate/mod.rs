@@ -1,6 +1,7 @@
 //! What the kernel programs refuse, asked by programs that try it. Each case loads a policy of its
 //! own, so each can run alone.
 
+mod ahead;
 mod code;
 mod held;
 mod kept;
@@ -41,6 +42,14 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "a_file_is_read_once",
             run: kept::read_once,
+        },
+        Case {
+            name: "the_first_exec_of_a_listed_file_reads_nothing",
+            run: ahead::first_exec_reads_nothing,
+        },
+        Case {
+            name: "listed_files_are_measured_again_when_trust_was_lost",
+            run: ahead::it_is_done_again_when_trust_was_lost,
         },
         Case {
             name: "changed_files_are_measured_again",
