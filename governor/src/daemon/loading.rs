@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Result;
-use governor_common::Label;
+use governor_common::{Carrier, Label, Line};
 use governor_core::{
     digest::Digest,
     engine::Input,
@@ -221,11 +221,12 @@ impl Daemon {
                 "whether it stops workloads of the whole host is not known ({error}): try again"
             )
         })?;
-        // Once for each process.
-        let labels: BTreeMap<u32, Label> = carriers
-            .into_iter()
-            .map(|carrier| (carrier.tgid, carrier.label))
-            .collect();
+        let labels = labels(&carriers).map_err(|count| {
+            format!(
+                "whether it stops workloads of the whole host is not known (the labels of {count} tasks could \
+                 not be read): try again"
+            )
+        })?;
         let ends = self.engine.ends_with_host(policy, labels.into_values());
         if ends.is_empty() {
             return Ok(());
@@ -250,6 +251,16 @@ impl Daemon {
     }
 }
 
+/// The label of each process; or of how many tasks it could not be told.
+fn labels(carriers: &[Carrier]) -> Result<BTreeMap<u32, Label>, usize> {
+    let labelled = |one: &&Carrier| Line::from_u32(one.line) == Some(Line::Labelled);
+    let unread = carriers.iter().filter(|one| !labelled(one)).count();
+    if unread > 0 {
+        return Err(unread);
+    }
+    Ok(carriers.iter().map(|one| (one.tgid, one.label)).collect())
+}
+
 #[expect(
     clippy::unnecessary_wraps,
     reason = "the end of whatever handles an offer"
@@ -271,3 +282,22 @@ pub(super) fn shuts_out(policy: &Policy) -> Found {
 
 /// How long looking at a host may take while the daemon starts, in microseconds.
 const LOOKING: u32 = 300_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_that_cannot_be_read_may_be_anybodys() {
+        let carrier = |line: Line, pid, tgid| Carrier {
+            line: line as u32,
+            pid,
+            tgid,
+            ..Carrier::default()
+        };
+        let threads = [carrier(Line::Labelled, 1, 1), carrier(Line::Labelled, 2, 1)];
+        assert_eq!(labels(&threads).unwrap().len(), 1);
+        let unread = carrier(Line::Unread, 3, 3);
+        assert_eq!(labels(&[threads[0], unread]), Err(1));
+    }
+}
