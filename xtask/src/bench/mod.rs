@@ -53,10 +53,12 @@ enum Figure {
     Idle,
     /// What starting programs, opening files and forking takes, beside the same without the gate.
     Cost,
+    /// What the very first exec of a large file takes.
+    First,
 }
 
 impl Figure {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Pcr,
         Self::Appraisal,
         Self::Alarm,
@@ -64,6 +66,7 @@ impl Figure {
         Self::Tpm,
         Self::Idle,
         Self::Cost,
+        Self::First,
     ];
 
     const fn name(self) -> &'static str {
@@ -75,6 +78,7 @@ impl Figure {
             Self::Tpm => "tpm",
             Self::Idle => "idle",
             Self::Cost => "cost",
+            Self::First => "first",
         }
     }
 
@@ -98,6 +102,7 @@ impl Figure {
                 Ok(all)
             }
             Self::Cost => cost::measure(kernel, rounds),
+            Self::First => cost::first::measure(kernel),
         }
     }
 }

@@ -39,18 +39,31 @@ fn run(args: &[&str]) -> io::Result<()> {
             let program = Program::new(argv)?;
             repeat(rounds, || program.spawn())
         }
+        ("each", [dir]) => {
+            let mut paths: Vec<String> = Vec::new();
+            for entry in std::fs::read_dir(dir)? {
+                paths.push(entry?.path().to_string_lossy().into_owned());
+            }
+            let programs: io::Result<Vec<Program>> =
+                paths.iter().map(|path| Program::new(&[path])).collect();
+            each(&programs?, Program::spawn)
+        }
         ("child", []) => repeat(rounds, || forked(|| 0)),
         ("open", [file]) => repeat(rounds, || File::open(file).map(drop)),
         _ => Err(io::Error::other("what is that?")),
     }
 }
 
-/// All that is measured is done before anything is printed.
 fn repeat(rounds: usize, work: impl Fn() -> io::Result<()>) -> io::Result<()> {
-    let mut took = Vec::with_capacity(rounds);
-    for _ in 0..rounds {
+    each(&vec![(); rounds], |()| work())
+}
+
+/// All that is measured is done before anything is printed.
+fn each<T>(things: &[T], work: impl Fn(&T) -> io::Result<()>) -> io::Result<()> {
+    let mut took = Vec::with_capacity(things.len());
+    for thing in things {
         let began = Instant::now();
-        work()?;
+        work(thing)?;
         took.push(began.elapsed().as_nanos());
     }
     let mut out = io::stdout().lock();

@@ -74,6 +74,32 @@ pub(super) fn put(guest: &mut Guest) -> Result<Sets> {
     })
 }
 
+/// Makes programs of 60 MB in a directory of the guest, each another one, and whatever was there is gone. Lines
+/// of sha256sum form, with their paths.
+pub(super) fn make_large(guest: &mut Guest, dir: &str, count: u64) -> Result<String> {
+    guest.sh(&format!("rm -rf {dir} && mkdir {dir}"))?.ok()?;
+    let whole = paths::ensure(paths::target().join("bench"))?.join("large");
+    let mut lines = String::new();
+    for number in 0..count {
+        let path = format!("{dir}/large-{number}");
+        let content = [still(), vec![b'x'; number as usize + 1]].concat();
+        File::create(&whole)
+            .and_then(|mut file| file.write_all(&content).and(file.set_len(SIZES[2].1)))
+            .with_context(|| format!("writing `{}`", whole.display()))?;
+        guest.put(&path, 0o755, &content)?;
+        guest
+            .sh(&format!("truncate -s {} {path}", SIZES[2].1))?
+            .ok()?;
+        let line = line(&whole)?;
+        let digest = line.split_whitespace().next();
+        let digest = digest.context("a sum without a digest")?;
+        lines.push_str(&format!("{digest}  {path}\n"));
+    }
+    // Whoever executes them has none of the work that is left of making them.
+    guest.run(&["sync"])?.ok()?;
+    Ok(lines)
+}
+
 /// What the script starts, and what those are linked with, as the guest has it.
 pub(super) fn of_the_script(guest: &mut Guest) -> Result<Sets> {
     let programs = guest

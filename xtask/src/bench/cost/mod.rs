@@ -7,6 +7,7 @@
 //! contention, and string instructions are replaced by loops (see `accelerator`).
 
 mod files;
+pub(super) mod first;
 mod peers;
 mod programs;
 
