@@ -15,7 +15,7 @@ use crate::{
     reason::{Reason, Verdict},
     row::{
         CLASS_ATTESTED, CLASS_POLICY, MEMORY_ANY, MODE_ENFORCE, MODE_OBSERVE, ROLE_EXECUTABLE,
-        ROLE_LIBRARY, ROLE_SCRIPT, Row,
+        ROLE_INTERPRETER, ROLE_LIBRARY, ROLE_SCRIPT, Row,
     },
     signal::{Actor, Signal},
 };
@@ -171,6 +171,7 @@ fn settle(f: &Facts, reason: Reason) -> Decision {
         | Reason::WrongRole
         | Reason::WrongStarter
         | Reason::WrongUser
+        | Reason::InterpreterOnly
         | Reason::NotYetValid
         | Reason::Expired
         | Reason::EpochRaised
@@ -238,7 +239,12 @@ fn judge_exec(f: &Facts) -> Reason {
         return reason;
     }
     if f.row.roles & role == 0 {
-        return Reason::WrongRole;
+        if f.row.roles & ROLE_INTERPRETER == 0 {
+            return Reason::WrongRole;
+        }
+        if f.script_workload == 0 || !is_path(f.kind) {
+            return Reason::InterpreterOnly;
+        }
     }
     if f.row.workload == 0 || f.row.workload == WORKLOAD_NONE {
         return Reason::BadRow;
@@ -300,7 +306,13 @@ fn judge_map(f: &Facts) -> Reason {
         return reason;
     }
     if f.row.roles & (ROLE_LIBRARY | ROLE_EXECUTABLE) == 0 {
-        return Reason::WrongRole;
+        if f.row.roles & ROLE_INTERPRETER == 0 {
+            return Reason::WrongRole;
+        }
+        // Its own image, and nobody else's: a loader that is a program would run it with any argument.
+        if f.script_workload != f.label.workload {
+            return Reason::InterpreterOnly;
+        }
     }
     Reason::Authorized
 }
@@ -361,6 +373,13 @@ fn judge_host_connect(f: &Facts) -> Reason {
         }
         _ => Reason::BadAddress,
     }
+}
+
+/// Whether a name beginning so is a path to every interpreter. A script is handed over by the name that it
+/// was called by, which may be a link: `-c` would make its first argument the text.
+#[inline(always)]
+const fn is_path(first: u32) -> bool {
+    first == b'/' as u32 || first == b'.' as u32
 }
 
 /// Whether the row found stands at this moment: present, the one asked for, not revoked, its epoch

@@ -124,7 +124,8 @@ pub struct Facts {
     pub digest: [u8; 32],
     /// The zone of the task.
     pub zone: u32,
-    /// Workload of the script whose interpreter is being executed; zero: no script before it.
+    /// Workload of the script whose interpreter is being executed, or whose interpreter the task is since its
+    /// last execution; zero: no script.
     pub script_workload: u32,
     /// The caller's real user id.
     pub uid: u32,
@@ -144,7 +145,8 @@ pub struct Facts {
     pub zone_observe_until: u64,
     /// The row found for what is judged, as copied; all zero: missing.
     pub row: Row,
-    /// The socket's family, type and protocol.
+    /// The socket's family, type and protocol. Where a script's interpreter is executed, the type is the first
+    /// byte of the name that the script was called by.
     pub family: u32,
     pub kind: u32,
     pub protocol: u32,

@@ -73,6 +73,9 @@ reasons! {
     WrongStarter = 26, "wrong-starter";
     /// The user may not run this.
     WrongUser = 27, "wrong-user";
+    /// Listed as an interpreter only, and not about to run a listed script: started by itself, or given the
+    /// script by a name that it might take for an option.
+    InterpreterOnly = 28, "interpreter-only";
     /// The row's validity has not begun.
     NotYetValid = 32, "not-yet-valid";
     /// The row's validity is over.

@@ -27,6 +27,9 @@ pub const ROLE_EXECUTABLE: u32 = 1 << 0;
 pub const ROLE_LIBRARY: u32 = 1 << 1;
 /// May be handed to an interpreter by the kernel (`#!`).
 pub const ROLE_SCRIPT: u32 = 1 << 2;
+/// May be what the kernel hands a script of the same workload to, and nothing else. In a row of what may be
+/// started it grants nothing: it says why that is refused.
+pub const ROLE_INTERPRETER: u32 = 1 << 3;
 
 /// Trust class: allowed while a policy is valid.
 pub const CLASS_POLICY: u32 = 0x2b;

@@ -6,7 +6,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    helpers::generated::{bpf_bprm_opts_set, bpf_send_signal},
+    helpers::generated::{bpf_bprm_opts_set, bpf_probe_read_kernel, bpf_send_signal},
     macros::lsm,
     programs::LsmContext,
 };
@@ -108,6 +108,9 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
         facts.digest = digest.0;
     }
     facts.script_workload = state.pending_script;
+    if facts.script_workload != 0 {
+        facts.kind = first_of_name(bprm);
+    }
     // SAFETY: a field of `linux_binprm`. Nobody attaches between here and the commit.
     let unsafe_how: u32 = unsafe { load(bprm, &offsets::OFF_BPRM_UNSAFE) };
     if unsafe_how & LSM_UNSAFE_PTRACE != 0 {
@@ -221,7 +224,10 @@ pub fn bprm_committed_creds(_ctx: LsmContext) -> i32 {
         }
     }
     state.label = state.pending;
+    let script = state.pending_script;
     forget_pending(state);
+    // Its interpreter is mapped after this. The next exec clears it.
+    state.pending_script = script;
     state.pending_operation = COMMITTED;
     0
 }
@@ -282,6 +288,28 @@ fn is_script(bprm: *const c_void) -> bool {
     // SAFETY: the kernel filled the buffer before this hook.
     let start: [u8; 2] = unsafe { load(bprm, &offsets::OFF_BPRM_BUF) };
     start[0] == b'#' && start[1] == b'!'
+}
+
+/// Workload of the script whose interpreter the task is since its last execution; zero: it is none. An
+/// exec that failed on the way there made nobody one.
+#[inline(always)]
+pub(crate) fn script_of(state: &TaskState) -> u32 {
+    if state.pending_operation == COMMITTED {
+        state.pending_script
+    } else {
+        0
+    }
+}
+
+/// The first byte of the name that the first file of the chain was called by; zero: it cannot be read.
+#[inline(always)]
+fn first_of_name(bprm: *const c_void) -> u32 {
+    // SAFETY: a field of `linux_binprm`.
+    let name: *const c_void = unsafe { load(bprm, &offsets::OFF_BPRM_NAME) };
+    let mut first = 0u8;
+    // SAFETY: one byte of our stack; the helper reads zero where it may not read.
+    unsafe { bpf_probe_read_kernel((&raw mut first).cast(), 1, name) };
+    u32::from(first)
 }
 
 #[inline(always)]

@@ -29,7 +29,7 @@ pub(crate) struct TaskState {
     pub(crate) pending: Label,
     /// The operation that `pending` was judged as; zero: no exec was judged; one: it committed.
     pub(crate) pending_operation: u32,
-    /// Workload of the script whose interpreter comes next; zero: none.
+    /// Workload of the script whose interpreter comes next, or came with the exec that committed; zero: none.
     pub(crate) pending_script: u32,
     /// Room for one verdict: larger than the programs' stack. Used by this task only, and never
     /// across a helper that sleeps.

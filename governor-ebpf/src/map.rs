@@ -11,7 +11,7 @@ use aya_ebpf::{
 use governor_common::{Measured, Operation, decide};
 
 use crate::{
-    facts, guard,
+    exec, facts, guard,
     kept::{self, Digest, Hold, UNKNOWN},
     label::{self, Own, TaskState},
     measure::{self, HASH_ALGO_SHA256},
@@ -72,6 +72,7 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
         )
     };
     let label = state.label;
+    let script = exec::script_of(state);
     let facts = &mut state.facts;
     let operation = if writable && !anonymous {
         Operation::Protect
@@ -79,6 +80,7 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
         Operation::Map
     };
     facts::begin(facts, operation, zone, &label);
+    facts.script_workload = script;
     facts.measured = measured as u32;
     facts.measured_raw = raw;
     if raw == HASH_ALGO_SHA256 {

@@ -18,6 +18,7 @@ macro_rules! offsets {
 offsets! {
     OFF_BPRM_FILE
     OFF_BPRM_BUF
+    OFF_BPRM_NAME
     OFF_FILE_INODE
     OFF_FILE_PATH
     OFF_INODE_NLINK

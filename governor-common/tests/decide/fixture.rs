@@ -4,7 +4,7 @@ use governor_common::{
     Facts, Label, Measured, Operation, Row, RowKey, StateWords,
     names::{SCOPE_START, STARTER_OPERATOR},
     net::{self},
-    row::{CLASS_ATTESTED, MEMORY_WX, MODE_ENFORCE, ROLE_EXECUTABLE},
+    row::{CLASS_ATTESTED, MEMORY_WX, MODE_ENFORCE, ROLE_EXECUTABLE, ROLE_INTERPRETER},
 };
 
 pub(crate) const ZONE: u32 = 3;
@@ -89,5 +89,15 @@ pub(crate) fn good_connect() -> Facts {
         protocol: net::IPPROTO_TCP,
         destination_listed: 1,
         ..labelled(Operation::Connect, ROLE_EXECUTABLE)
+    }
+}
+
+/// What a script of the workload is handed to, called by its path.
+pub(crate) fn interpreter() -> Facts {
+    Facts {
+        script_workload: WORKLOAD,
+        kind: u32::from(b'/'),
+        row: row(WORKLOAD, ROLE_INTERPRETER),
+        ..good_exec()
     }
 }

@@ -6,12 +6,13 @@ mod fixture;
 mod host;
 mod property;
 mod running;
+mod scripts;
 
 use governor_common::{
     Actor, Facts, Label, Measured, Operation, Reason, Row, Signal, Verdict, decide,
     names::{SCOPE_START, SCOPE_ZONE, STARTER_OPERATOR, WORKLOAD_NONE, ZONE_UNKNOWN},
     net::{self, EgressRow, PortRange},
-    row::{CLASS_POLICY, MEMORY_ANY, MODE_OBSERVE, ROLE_EXECUTABLE, ROLE_LIBRARY, ROLE_SCRIPT},
+    row::{CLASS_POLICY, MEMORY_ANY, MODE_OBSERVE, ROLE_LIBRARY, ROLE_SCRIPT},
 };
 
 use fixture::*;
@@ -183,38 +184,6 @@ fn executing() {
 }
 
 #[test]
-fn a_script_and_its_interpreter() {
-    let script = Facts {
-        operation: Operation::Script as u32,
-        row: row(SCOPE_START, ROLE_SCRIPT),
-        ..good_exec()
-    };
-    each_denies(
-        script,
-        decide::decide_exec,
-        &[(
-            "an executable is not a script",
-            |f| f.row.roles = ROLE_EXECUTABLE,
-            Reason::WrongRole,
-        )],
-    );
-    let interpreter = Facts {
-        script_workload: WORKLOAD,
-        row: row(WORKLOAD, ROLE_EXECUTABLE),
-        ..good_exec()
-    };
-    each_denies(
-        interpreter,
-        decide::decide_exec,
-        &[(
-            "another workload's interpreter",
-            |f| f.script_workload = WORKLOAD + 1,
-            Reason::NotAuthorized,
-        )],
-    );
-}
-
-#[test]
 fn mapping() {
     let good = labelled(Operation::Map, ROLE_LIBRARY);
     each_denies(good, decide::decide_map, STANDING);
@@ -359,23 +328,6 @@ fn what_ran_while_observed_is_not_the_operator() {
         decide::decide_exec(&facts),
         (Verdict::Deny, Reason::WrongStarter)
     );
-}
-
-#[test]
-fn a_script_hands_itself_to_its_own_workload_only() {
-    let mut facts = good_exec();
-    facts.operation = Operation::Script as u32;
-    facts.row = row(SCOPE_START, ROLE_SCRIPT);
-    assert_eq!(decide::decide_exec(&facts).0, Verdict::Allow);
-    // A script named by another script: a start of its own no more.
-    facts.script_workload = WORKLOAD + 1;
-    assert_eq!(
-        decide::decide_exec(&facts),
-        (Verdict::Deny, Reason::NotAuthorized)
-    );
-    facts.script_workload = WORKLOAD;
-    facts.row = row(WORKLOAD, ROLE_SCRIPT);
-    assert_eq!(decide::decide_exec(&facts).0, Verdict::Allow);
 }
 
 #[test]

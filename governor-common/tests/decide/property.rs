@@ -3,7 +3,8 @@
 use governor_common::{
     Facts, Measured, Operation, Reason, Verdict, decide,
     row::{
-        CLASS_ATTESTED, CLASS_POLICY, MODE_ENFORCE, MODE_OBSERVE, ROLE_EXECUTABLE, ROLE_LIBRARY,
+        CLASS_ATTESTED, CLASS_POLICY, MODE_ENFORCE, MODE_OBSERVE, ROLE_EXECUTABLE,
+        ROLE_INTERPRETER, ROLE_LIBRARY,
     },
 };
 use proptest::prelude::*;
@@ -18,10 +19,15 @@ pub(crate) fn arbitrary() -> impl Strategy<Value = Facts> {
         Just(good_connect()),
         Just(labelled(Operation::Map, ROLE_LIBRARY)),
         Just(labelled(Operation::Send, ROLE_EXECUTABLE)),
+        Just(interpreter()),
+        Just(Facts {
+            script_workload: WORKLOAD,
+            ..labelled(Operation::Map, ROLE_INTERPRETER)
+        }),
     ];
     (
         base,
-        proptest::collection::vec((0usize..18, 0u64..12), 0..4),
+        proptest::collection::vec((0usize..20, 0u64..12), 0..4),
     )
         .prop_map(|(mut f, changes)| {
             for (what, value) in changes {
@@ -44,6 +50,8 @@ pub(crate) fn arbitrary() -> impl Strategy<Value = Facts> {
                     14 => f.uid = small * 100,
                     15 => f.row.roles = small,
                     16 => f.zone_class = [CLASS_ATTESTED, CLASS_POLICY, 0][small as usize % 3],
+                    17 => f.script_workload = small,
+                    18 => f.kind = [b'/', b'.', b'-', b'+', b'a', 0][small as usize % 6].into(),
                     _ => f.destination_listed = small % 3,
                 }
             }
@@ -99,12 +107,18 @@ proptest! {
             Some(Operation::Execute) => {
                 prop_assert_eq!(f.measured, Measured::Sha256 as u32);
                 prop_assert_eq!(f.row.key.digest, f.digest);
-                prop_assert!(f.row.roles & ROLE_EXECUTABLE != 0);
+                let interprets = f.script_workload != 0
+                    && f.row.key.scope == f.script_workload
+                    && [u32::from(b'/'), u32::from(b'.')].contains(&f.kind)
+                    && f.row.roles & ROLE_INTERPRETER != 0;
+                prop_assert!(f.row.roles & ROLE_EXECUTABLE != 0 || interprets);
                 prop_assert!(f.row.users.contains(&(f.uid + 1)));
             }
             Some(Operation::Map) => {
                 prop_assert_eq!(f.measured, Measured::Sha256 as u32);
-                prop_assert!(f.row.roles & (ROLE_LIBRARY | ROLE_EXECUTABLE) != 0);
+                let itself = f.script_workload == f.label.workload
+                    && f.row.roles & ROLE_INTERPRETER != 0;
+                prop_assert!(f.row.roles & (ROLE_LIBRARY | ROLE_EXECUTABLE) != 0 || itself);
                 prop_assert_eq!(f.row.key.scope, f.label.workload);
             }
             Some(Operation::Connect) => prop_assert_eq!(f.destination_listed, 1),

@@ -12,7 +12,7 @@ use governor_common::{
         WORKLOAD_SURVIVAL,
     },
     net::{AF_INET, AF_INET6, EgressKey, EgressRow},
-    row::{ROLE_EXECUTABLE, ROLE_LIBRARY, ROLE_SCRIPT, Row, RowKey},
+    row::{ROLE_EXECUTABLE, ROLE_INTERPRETER, ROLE_LIBRARY, ROLE_SCRIPT, Row, RowKey},
 };
 use ipnet::IpNet;
 
@@ -133,6 +133,12 @@ pub fn compile(
         workload_rows(workload, &base, &mut rows);
         egress_rows(name, &workload.egress, &base, &mut compiled.egress)?;
     }
+    // After all that is started, which one of them may be in another workload.
+    for workload in policy.workloads().values() {
+        if let Some(zone) = zones.get(workload.zone.as_str()) {
+            unstarted_rows(workload, zone, &mut rows);
+        }
+    }
     compiled.rows = rows.into_values().collect();
     compiled
         .egress
@@ -249,7 +255,25 @@ fn workload_rows(workload: &Workload, base: &Row, rows: &mut BTreeMap<RowKey, Ro
         add(scope, &workload.exec, ROLE_EXECUTABLE);
         add(scope, &workload.scripts, ROLE_SCRIPT);
     }
+    add(base.workload, &workload.interpreters, ROLE_INTERPRETER);
     add(base.workload, &workload.libraries, ROLE_LIBRARY);
+}
+
+/// Interpreters are started by nobody, and whoever tries is told why. Several workloads may share one, so the
+/// row is nobody's.
+fn unstarted_rows(workload: &Workload, zone: &Row, rows: &mut BTreeMap<RowKey, Row>) {
+    for digest in &workload.interpreters {
+        let key = RowKey {
+            zone: zone.key.zone,
+            scope: SCOPE_START,
+            digest: *digest.bytes(),
+        };
+        rows.entry(key).or_insert(Row {
+            key,
+            roles: ROLE_INTERPRETER,
+            ..*zone
+        });
+    }
 }
 
 /// Content that unlabelled tasks of the host execute and map, whatever trust says: a row of it has no

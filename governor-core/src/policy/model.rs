@@ -145,6 +145,8 @@ pub struct Workload {
     pub exec: BTreeSet<Digest>,
     pub libraries: BTreeSet<Digest>,
     pub scripts: BTreeSet<Digest>,
+    /// What its scripts are handed to, and nobody starts.
+    pub interpreters: BTreeSet<Digest>,
     pub started_by: BTreeSet<Starter>,
     /// Names or numbers, as written.
     pub users: BTreeSet<String>,
@@ -161,6 +163,7 @@ impl Workload {
         self.exec
             .iter()
             .chain(&self.scripts)
+            .chain(&self.interpreters)
             .chain(&self.libraries)
             .copied()
             .collect()

@@ -1,7 +1,7 @@
 //! What only shows when the whole policy is known: contents that two workloads claim, and tables
 //! that would not fit into the kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use governor_common::names::{EGRESS_ROWS, PORT_RANGES, TABLE_ROWS};
 
@@ -91,11 +91,15 @@ fn shared_starts(workloads: &Workloads, report: &mut Report<'_>) {
 }
 
 fn rows(zones: &Zones, workloads: &Workloads, survival: &Survival, report: &mut Report<'_>) {
-    let of_workloads = workloads.values().map(|workload| {
-        let starts = workload.value.exec.union(&workload.value.scripts).count();
-        starts + workload.value.digests().len()
-    });
-    let rows = zones.len() + survival.digests().len() + of_workloads.sum::<usize>();
+    let mut starts: BTreeSet<(&str, Digest)> = BTreeSet::new();
+    let mut of_workloads = 0;
+    for workload in workloads.values().map(|found| &found.value) {
+        let started = workload.exec.iter().chain(&workload.scripts);
+        let all = started.chain(&workload.interpreters);
+        starts.extend(all.map(|digest| (workload.zone.as_str(), *digest)));
+        of_workloads += workload.digests().len();
+    }
+    let rows = zones.len() + survival.digests().len() + starts.len() + of_workloads;
     if rows > usize::try_from(TABLE_ROWS).unwrap_or(usize::MAX) {
         let message = format!("policy needs {rows} rows in the kernel, the limit is {TABLE_ROWS}");
         report.error(

@@ -14,6 +14,7 @@ use super::{
     values,
     zones::Zones,
 };
+use crate::digest::Digest;
 
 /// Workloads by name, with the offset of their name.
 pub(super) type Workloads = BTreeMap<String, At<Workload>>;
@@ -91,6 +92,7 @@ fn one(
             Complaint::new(message).hint("so nothing can be started as it"),
         );
     }
+    let interpreters = interpreters(name, table, (&exec, &scripts), sets, report);
     if !table.has("user") {
         let message = format!(
             "workload `{}` has no `user`, so nobody may run it",
@@ -110,6 +112,7 @@ fn one(
         zone: zone.to_owned(),
         exec,
         scripts,
+        interpreters,
         libraries: sets.resolve(table, "libraries", report),
         started_by: BTreeSet::new(),
         users: users(table, report),
@@ -117,6 +120,52 @@ fn one(
         validity: validity(table, context.validity, report),
         on_revoke: in_zone.map_or(own, |zone| own.max(zone.on_revoke)),
     }
+}
+
+/// What scripts are handed to. Nobody starts it, so it cannot be listed to be started as well.
+fn interpreters(
+    name: &At<&str>,
+    table: &Table<'_>,
+    (exec, scripts): (&BTreeSet<Digest>, &BTreeSet<Digest>),
+    sets: &mut Sets,
+    report: &mut Report<'_>,
+) -> BTreeSet<Digest> {
+    let interpreters = sets.resolve(table, "interpreters", report);
+    for (key, started) in [("exec", exec), ("scripts", scripts)] {
+        if let Some(digest) = interpreters.intersection(started).next() {
+            let message = format!(
+                "workload `{}` lists {digest} in `interpreters` and in `{key}`",
+                name.value
+            );
+            let hint = "what is in `interpreters` is never started by itself: list it once";
+            report.error(name.at, Complaint::new(message).hint(hint));
+        }
+    }
+    if scripts.is_empty() && !interpreters.is_empty() {
+        let message = format!(
+            "workload `{}` has `interpreters` and no `scripts`",
+            name.value
+        );
+        let hint = "so they run nothing";
+        report.warn(name.at, Complaint::new(message).hint(hint));
+    } else if !scripts.is_empty() && interpreters.is_empty() {
+        let complaint = if exec.is_empty() {
+            let message = format!(
+                "workload `{}` has `scripts` and nothing that runs them",
+                name.value
+            );
+            Complaint::new(message).hint("list their interpreter in `interpreters`")
+        } else {
+            let message = format!(
+                "workload `{}` has `scripts` and no `interpreters`",
+                name.value
+            );
+            Complaint::new(message)
+                .hint("an interpreter in `exec` runs any text for whoever may start the workload")
+        };
+        report.warn(name.at, complaint);
+    }
+    interpreters
 }
 
 fn started_by(
@@ -213,6 +262,7 @@ const KEYS: &[&str] = &[
     "exec",
     "libraries",
     "scripts",
+    "interpreters",
     "started_by",
     "user",
     "egress",

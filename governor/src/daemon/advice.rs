@@ -28,6 +28,9 @@ pub(super) fn advice(reason: u32) -> String {
         Some(Reason::NotAuthorized) => "list its digest in a set of the workload and reload",
         Some(Reason::WrongRole) => "list it in a set of the role it is used in",
         Some(Reason::WrongStarter) => "add the starting workload (or `operator`) to `started_by`",
+        Some(Reason::InterpreterOnly) => {
+            "it runs the workload's scripts only, called by a path; to have it started by itself list it in `exec`"
+        }
         Some(Reason::WrongUser) => "run it as a user in the workload's `user`",
         Some(Reason::NoLease | Reason::Tripped | Reason::EpochRaised) => {
             "see `governor status`: trust is missing, and the reasons say what clears them"

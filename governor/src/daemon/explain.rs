@@ -11,7 +11,7 @@ use governor_common::{
     decide::{self, Decision},
     names::{SCOPE_START, SCOPE_SURVIVAL, STARTER_OPERATOR},
     net::{AF_INET, AF_INET6, EgressKey, IPPROTO_TCP, IPPROTO_UDP, SOCK_DGRAM, SOCK_STREAM},
-    row::{ROLE_EXECUTABLE, ROLE_LIBRARY, ROLE_SCRIPT},
+    row::{ROLE_EXECUTABLE, ROLE_INTERPRETER, ROLE_LIBRARY, ROLE_SCRIPT},
 };
 use governor_core::{digest::Digest, time::ClockReading};
 
@@ -75,13 +75,17 @@ impl Now<'_> {
         let mut judgements = Vec::new();
         for (name, number) in zones {
             judgements.push(self.judge_start(name, number, digest));
-            let mapped = self.maps.rows().filter(|row| {
-                row.key.zone == number
-                    && row.key.scope != SCOPE_START
-                    && row.key.digest == *digest.bytes()
-                    && row.roles & ROLE_LIBRARY != 0
-            });
-            judgements.extend(mapped.map(|row| self.judge_map(name, number, digest, *row)));
+            let used = |role: u32| {
+                self.maps.rows().filter(move |row| {
+                    row.key.zone == number
+                        && row.key.scope != SCOPE_START
+                        && row.key.digest == *digest.bytes()
+                        && row.roles & role != 0
+                })
+            };
+            judgements.extend(used(ROLE_INTERPRETER).map(|row| self.judge_interpreter(name, *row)));
+            judgements
+                .extend(used(ROLE_LIBRARY).map(|row| self.judge_map(name, number, digest, *row)));
         }
         Ok(reply_of(
             format!("content {digest}"),
@@ -117,6 +121,13 @@ impl Now<'_> {
                 or_nobody(&starters)
             )
         };
+        self.judgement(zone_name, &row, operation, decision, who)
+    }
+
+    /// Being what the kernel hands a script of the row's workload to.
+    fn judge_interpreter(&self, zone_name: &str, row: Row) -> proto::Judgement {
+        let (operation, decision) = self.maps.interpret(row);
+        let who = "as the interpreter of its scripts, and by itself not".to_owned();
         self.judgement(zone_name, &row, operation, decision, who)
     }
 
@@ -353,6 +364,8 @@ impl Now<'_> {
             "exec"
         } else if row.roles & ROLE_SCRIPT != 0 {
             "scripts"
+        } else if row.roles & ROLE_INTERPRETER != 0 {
+            "interpreters"
         } else {
             "libraries"
         };

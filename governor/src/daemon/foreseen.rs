@@ -119,8 +119,29 @@ impl Foreseen {
         } else {
             Operation::Execute
         };
-        let mut facts = Facts {
+        let facts = Facts {
             operation: operation as u32,
+            ..self.by_whom_it_may(zone, digest, row)
+        };
+        (row, operation, decide::decide_exec(&facts))
+    }
+
+    /// Handing a script to what `row` lists as an interpreter, by whom and as whom it allows it.
+    pub(super) fn interpret(&self, row: Row) -> (Operation, Decision) {
+        let digest = Digest::new(row.key.digest);
+        let operation = Operation::Execute;
+        let facts = Facts {
+            operation: operation as u32,
+            script_workload: row.key.scope,
+            // Scripts are called by a path.
+            kind: u32::from(b'/'),
+            ..self.by_whom_it_may(row.key.zone, digest, row)
+        };
+        (operation, decide::decide_exec(&facts))
+    }
+
+    fn by_whom_it_may(&self, zone: u32, digest: Digest, row: Row) -> Facts {
+        let mut facts = Facts {
             measured: Measured::Sha256 as u32,
             digest: *digest.bytes(),
             row,
@@ -145,7 +166,7 @@ impl Foreseen {
                 digest: [0; 32],
             };
         }
-        (row, operation, decide::decide_exec(&facts))
+        facts
     }
 
     /// Connecting, by facts that name the label, the socket and the destination. A socket that may
@@ -202,7 +223,7 @@ mod tests {
     use governor_common::{
         names::ZONE_HOST,
         net::{IPPROTO_TCP, SOCK_STREAM},
-        row::{CLASS_POLICY, MODE_ENFORCE, MODE_OBSERVE},
+        row::{CLASS_POLICY, MODE_ENFORCE, MODE_OBSERVE, ROLE_INTERPRETER},
     };
 
     use super::*;
@@ -313,6 +334,30 @@ mod tests {
         assert_eq!(decision, (Verdict::Allow, Reason::Survival));
         let (_, _, decision) = maps.start(ZONE_HOST, Digest::new([8; 32]));
         assert_eq!(decision, (Verdict::Deny, Reason::NotAuthorized));
+    }
+
+    #[test]
+    fn an_interpreter_runs_scripts_and_is_not_started() {
+        let interpreter = |scope, workload| {
+            let row = maps(zone_row(), 1).find(3, 9, CONTENT).unwrap();
+            let key = RowKey { scope, ..row.key };
+            Row {
+                key,
+                workload,
+                roles: ROLE_INTERPRETER,
+                ..row
+            }
+        };
+        let rows = [zone_row(), interpreter(SCOPE_START, 0), interpreter(9, 9)];
+        let state = StateWords {
+            epoch_policy: 5,
+            ..StateWords::default()
+        };
+        let maps = Foreseen::of(rows, [], state, 1);
+        let (_, _, started) = maps.start(3, CONTENT);
+        assert_eq!(started, (Verdict::Deny, Reason::InterpreterOnly));
+        let (_, handed) = maps.interpret(interpreter(9, 9));
+        assert_eq!(handed, (Verdict::Allow, Reason::Authorized));
     }
 
     #[test]

@@ -292,6 +292,7 @@ fn describe(error: &ProgramError) -> String {
 const OFFSETS: &[(&str, &str, &str, FieldSize)] = &[
     ("OFF_BPRM_FILE", "linux_binprm", "file", POINTER),
     ("OFF_BPRM_BUF", "linux_binprm", "buf", FieldSize::AtLeast(2)),
+    ("OFF_BPRM_NAME", "linux_binprm", "filename", POINTER),
     ("OFF_FILE_INODE", "file", "f_inode", POINTER),
     ("OFF_FILE_PATH", "file", "f_path", FieldSize::Exactly(16)),
     ("OFF_INODE_NLINK", "inode", "i_nlink", FieldSize::Exactly(4)),

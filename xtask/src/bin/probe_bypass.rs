@@ -42,6 +42,8 @@ fn main() -> ExitCode {
         ["shared-memory"] => shared_memory(),
         ["nameless", dir, path] => nameless(dir, path),
         ["removed", path] => removed(path),
+        ["called", dir, name, rest @ ..] => called(dir, name, rest),
+        ["failed-then-mapped", program, path] => failed(program).and_then(|()| mapped(path)),
         ["own-overlay", options, path] => own_overlay(options, path),
         _ => {
             eprintln!("probe_bypass: what is `{}`?", args.join(" "));
@@ -55,6 +57,29 @@ fn main() -> ExitCode {
             let number = error.raw_os_error().unwrap_or(99);
             ExitCode::from(u8::try_from(100 + number).unwrap_or(u8::MAX))
         }
+    }
+}
+
+/// Executes what lies in a directory by that very name, which no path leads to.
+fn called(dir: &str, name: &str, rest: &[&str]) -> io::Result<()> {
+    std::env::set_current_dir(dir)?;
+    let name = CString::new(name)?;
+    let rest = rest.iter().map(|word| CString::new(*word));
+    let rest = rest.collect::<Result<Vec<_>, _>>()?;
+    let words = [&name].into_iter().chain(&rest);
+    let mut argv: Vec<*const libc::c_char> = words.map(|word| word.as_ptr()).collect();
+    argv.push(ptr::null());
+    // SAFETY: strings that end, in a list that ends.
+    checked(unsafe { libc::execv(name.as_ptr(), argv.as_ptr()) }).map(drop)
+}
+
+/// Goes on after an exec that began well and came to nothing.
+fn failed(program: &str) -> io::Result<()> {
+    let error = Command::new(program).exec();
+    if error.kind() == io::ErrorKind::NotFound {
+        Ok(())
+    } else {
+        Err(error)
     }
 }
 

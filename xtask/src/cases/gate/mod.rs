@@ -7,6 +7,7 @@ mod held;
 mod kept;
 mod network;
 mod revoking;
+mod scripts;
 mod ways;
 mod zones;
 
@@ -78,6 +79,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "a_script_stays_what_was_checked",
             run: held::scripts,
+        },
+        Case {
+            name: "an_interpreter_runs_listed_scripts_only",
+            run: scripts::interpreters,
         },
         Case {
             name: "an_observed_zone_holds_no_file",
