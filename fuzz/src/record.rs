@@ -86,6 +86,7 @@ type Judge = fn(&Facts) -> decide::Decision;
 const JUDGES: &[(Judge, &str)] = &[
     (decide::decide_exec, "exec"),
     (decide::decide_map, "map"),
+    (decide::decide_open, "open"),
     (decide::decide_socket, "socket"),
     (decide::decide_connect, "connect"),
     (decide::decide_send, "send"),

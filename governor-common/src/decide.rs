@@ -5,6 +5,7 @@
 //! `WouldDeny` except where an operator revoked the content, and so does break-glass wherever there
 //! is work; neither moves the gate's own protection. No function here reads anything but its argument.
 
+pub use crate::open::decide_open;
 use crate::{
     facts::{Facts, Measured, Operation, same},
     names::{STARTER_OPERATOR, STARTERS, USERS, WORKLOAD_NONE, ZONE_CANARY},
@@ -151,7 +152,7 @@ fn ungoverned(f: &Facts) -> bool {
 
 /// What the zone's mode makes of a reason.
 #[inline(always)]
-fn settle(f: &Facts, reason: Reason) -> Decision {
+pub(crate) fn settle(f: &Facts, reason: Reason) -> Decision {
     match reason {
         Reason::Authorized | Reason::Unlabelled | Reason::Survival => {
             // Without a row of its own a zone grants nothing, whatever was found in it.
@@ -172,6 +173,7 @@ fn settle(f: &Facts, reason: Reason) -> Decision {
         | Reason::WrongStarter
         | Reason::WrongUser
         | Reason::InterpreterOnly
+        | Reason::UnlistedOpen
         | Reason::NotYetValid
         | Reason::Expired
         | Reason::EpochRaised
@@ -385,7 +387,7 @@ const fn is_path(first: u32) -> bool {
 /// Whether the row found stands at this moment: present, the one asked for, not revoked, its epoch
 /// current, its lease alive, its validity begun and not over.
 #[inline(always)]
-fn standing(f: &Facts) -> Reason {
+pub(crate) fn standing(f: &Facts) -> Reason {
     let row = &f.row;
     if f.tombstone != 0 {
         return Reason::Revoked;

@@ -16,7 +16,7 @@ pub struct Label {
     pub zone: u32,
     /// A workload, or `WORKLOAD_NONE`. Zero: no label.
     pub workload: u32,
-    /// Unique for each confirmed execution since boot.
+    /// Unique for each confirmed execution since boot, below [`LABEL_OPENS_LISTED`].
     pub exec_id: u64,
     /// What was measured when it was authorized.
     pub digest: [u8; 32],
@@ -28,7 +28,23 @@ impl Label {
     pub const fn present(&self) -> bool {
         self.workload != 0 && self.zone != 0
     }
+
+    /// The execution's number.
+    #[inline(always)]
+    pub const fn execution(&self) -> u64 {
+        self.exec_id & !LABEL_OPENS_LISTED
+    }
+
+    /// Whether the task opens only what is listed. Said with the label, so that whoever may open anything is
+    /// told from the label alone; its workload may have another rule for what it starts from now on.
+    #[inline(always)]
+    pub const fn opens_listed(&self) -> bool {
+        self.present() && self.exec_id & LABEL_OPENS_LISTED != 0
+    }
 }
+
+/// In [`Label::exec_id`]: the task opens only what is listed.
+pub const LABEL_OPENS_LISTED: u64 = 1 << 63;
 
 /// What is asked for.
 #[repr(u32)]
@@ -54,6 +70,8 @@ pub enum Operation {
     Guard = 0x88,
     /// Trace a task, write its memory, or take what it has open.
     Trace = 0x99,
+    /// Open a file for reading.
+    Open = 0xaa,
 }
 
 impl Operation {
@@ -70,6 +88,7 @@ impl Operation {
             0x77 => Some(Self::Fork),
             0x88 => Some(Self::Guard),
             0x99 => Some(Self::Trace),
+            0xaa => Some(Self::Open),
             _ => None,
         }
     }
@@ -87,6 +106,7 @@ impl Operation {
             Self::Fork => "fork",
             Self::Guard => "guard",
             Self::Trace => "trace",
+            Self::Open => "open",
         }
     }
 }
@@ -146,7 +166,8 @@ pub struct Facts {
     /// The row found for what is judged, as copied; all zero: missing.
     pub row: Row,
     /// The socket's family, type and protocol. Where a script's interpreter is executed, the type is the first
-    /// byte of the name that the script was called by.
+    /// byte of the name that the script was called by. Where a file is opened, the type is the file's, as in
+    /// its mode, and the protocol the number of the device that it stands for.
     pub family: u32,
     pub kind: u32,
     pub protocol: u32,

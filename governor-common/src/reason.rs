@@ -76,6 +76,8 @@ reasons! {
     /// Listed as an interpreter only, and not about to run a listed script: started by itself, or given the
     /// script by a name that it might take for an option.
     InterpreterOnly = 28, "interpreter-only";
+    /// Opened for reading where only listed files may be, and not one of those.
+    UnlistedOpen = 29, "unlisted-open";
     /// The row's validity has not begun.
     NotYetValid = 32, "not-yet-valid";
     /// The row's validity is over.

@@ -30,6 +30,12 @@ pub const ROLE_SCRIPT: u32 = 1 << 2;
 /// May be what the kernel hands a script of the same workload to, and nothing else. In a row of what may be
 /// started it grants nothing: it says why that is refused.
 pub const ROLE_INTERPRETER: u32 = 1 << 3;
+/// May be opened for reading where only what is listed may.
+pub const ROLE_DATA: u32 = 1 << 4;
+/// No role: what a task becomes by this opens only what is listed for its workload, in whatever role.
+pub const OPENS_LISTED: u32 = 1 << 31;
+/// Every role.
+pub const ROLES: u32 = ROLE_EXECUTABLE | ROLE_LIBRARY | ROLE_SCRIPT | ROLE_INTERPRETER | ROLE_DATA;
 
 /// Trust class: allowed while a policy is valid.
 pub const CLASS_POLICY: u32 = 0x2b;

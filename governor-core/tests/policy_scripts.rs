@@ -2,16 +2,10 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-
-use common::{NOW, edited, example_text, with_text};
+use common::{edited, example_text, rows, with_text};
 use governor_common::{
     names::SCOPE_START,
     row::{ROLE_EXECUTABLE, ROLE_INTERPRETER, ROLE_LIBRARY, ROLE_SCRIPT, Row},
-};
-use governor_core::{
-    policy::{Epochs, Ids, Policy, compile},
-    time::{BootTime, ClockReading, Span},
 };
 
 const EXEC: &str = "exec = [\"planner\"]                  # sets, by role\n\
@@ -22,23 +16,6 @@ fn scripted(lists: &str) -> String {
     let text = example_text();
     assert!(text.contains(EXEC), "the example lists otherwise");
     text.replacen(EXEC, lists, 1)
-}
-
-fn rows(policy: &Policy) -> Vec<Row> {
-    let mut ids = Ids::default();
-    ids.assign(policy);
-    let users = BTreeMap::from([("agent".to_owned(), 990)]);
-    let clock = ClockReading {
-        wall: NOW,
-        boot: BootTime(1_000_000_000_000),
-        suspended: Span(0),
-    };
-    let epochs = Epochs {
-        attested: 11,
-        policy: 22,
-    };
-    let compiled = compile(policy, &ids, &users, clock, epochs, 3, &BTreeMap::new());
-    compiled.expect("compiles").rows
 }
 
 fn roles(rows: &[Row], scope: u32) -> Vec<(u32, u32)> {

@@ -13,7 +13,9 @@ use aya_ebpf::{
 use governor_common::{
     Actor, Facts, Label, Measured, Operation, Reason, Signal, Verdict,
     decide::{self, Decision},
+    facts::LABEL_OPENS_LISTED,
     names::{COUNT_CANARY, WORKLOAD_NONE, ZONE_CANARY, ZONE_HOST},
+    row::OPENS_LISTED,
 };
 
 use crate::{
@@ -247,12 +249,17 @@ fn pend(state: &mut TaskState, operation: Operation, (verdict, reason): Decision
     {
         return true;
     }
-    let Some(exec_id) = maps::next_execution() else {
+    let Some(mut exec_id) = maps::next_execution() else {
         return false;
     };
     let facts: &Facts = &state.facts;
     let workload = match verdict {
-        Verdict::Allow => facts.row.workload,
+        Verdict::Allow => {
+            if facts.row.roles & OPENS_LISTED != 0 {
+                exec_id |= LABEL_OPENS_LISTED;
+            }
+            facts.row.workload
+        }
         Verdict::WouldDeny => WORKLOAD_NONE,
         Verdict::Deny => return false,
     };

@@ -22,6 +22,7 @@ mod map;
 mod maps;
 mod measure;
 mod offsets;
+mod open;
 mod report;
 mod socket;
 mod tasks;

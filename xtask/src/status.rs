@@ -63,12 +63,19 @@ impl Status {
 
     /// Names of what is not in force.
     pub(crate) fn missing(&self) -> Vec<String> {
+        self.hooks(|state| state != "attached")
+    }
+
+    /// Names of hooks that are.
+    pub(crate) fn attached(&self) -> Vec<String> {
+        self.hooks(|state| state == "attached")
+    }
+
+    fn hooks(&self, is_one: impl Fn(&str) -> bool) -> Vec<String> {
         let hooks = self.at(&["enforcement", "hooks"]).as_array();
-        let missing = hooks
-            .into_iter()
-            .flatten()
-            .filter(|hook| text(hook, "state") != "attached");
-        missing.map(|hook| text(hook, "name")).collect()
+        let hooks = hooks.into_iter().flatten();
+        let found = hooks.filter(|hook| is_one(&text(hook, "state")));
+        found.map(|hook| text(hook, "name")).collect()
     }
 
     /// What clears each reason.

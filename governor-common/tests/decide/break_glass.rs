@@ -13,6 +13,7 @@ use crate::{fixture::*, property::arbitrary};
 const QUESTIONS: &[fn(&Facts) -> decide::Decision] = &[
     decide::decide_exec,
     decide::decide_map,
+    decide::decide_open,
     decide::decide_socket,
     decide::decide_connect,
     decide::decide_send,

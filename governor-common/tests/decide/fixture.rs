@@ -4,7 +4,7 @@ use governor_common::{
     Facts, Label, Measured, Operation, Row, RowKey, StateWords,
     names::{SCOPE_START, STARTER_OPERATOR},
     net::{self},
-    row::{CLASS_ATTESTED, MEMORY_WX, MODE_ENFORCE, ROLE_EXECUTABLE, ROLE_INTERPRETER},
+    row::{CLASS_ATTESTED, MEMORY_WX, MODE_ENFORCE, ROLE_DATA, ROLE_EXECUTABLE, ROLE_INTERPRETER},
 };
 
 pub(crate) const ZONE: u32 = 3;
@@ -101,3 +101,14 @@ pub(crate) fn interpreter() -> Facts {
         ..good_exec()
     }
 }
+
+/// A file that the workload may open.
+pub(crate) fn opened() -> Facts {
+    Facts {
+        kind: S_IFREG,
+        ..labelled(Operation::Open, ROLE_DATA)
+    }
+}
+
+/// The type of regular files, as in their modes.
+pub(crate) const S_IFREG: u32 = 0o100_000;

@@ -4,6 +4,7 @@
 mod break_glass;
 mod fixture;
 mod host;
+mod opening;
 mod property;
 mod running;
 mod scripts;

@@ -20,6 +20,7 @@ pub(crate) fn arbitrary() -> impl Strategy<Value = Facts> {
         Just(labelled(Operation::Map, ROLE_LIBRARY)),
         Just(labelled(Operation::Send, ROLE_EXECUTABLE)),
         Just(interpreter()),
+        Just(opened()),
         Just(Facts {
             script_workload: WORKLOAD,
             ..labelled(Operation::Map, ROLE_INTERPRETER)
@@ -69,10 +70,11 @@ proptest! {
             Some(Operation::Execute | Operation::Script) => decide::decide_exec,
             Some(Operation::Map | Operation::Protect) => decide::decide_map,
             Some(Operation::Connect) => decide::decide_connect,
+            Some(Operation::Open) => decide::decide_open,
             _ => decide::decide_send,
         };
         let (verdict, reason) = decide(&f);
-        let of_files = matches!(operation, Some(Operation::Execute | Operation::Map));
+        let of_files = matches!(operation, Some(Operation::Execute | Operation::Map | Operation::Open));
         if of_files && decide::holds(&f, (verdict, reason)) {
             let written = Facts { measured: Measured::Written as u32, ..f };
             prop_assert_eq!(decide(&written), decide::decide_written(&written));
@@ -119,6 +121,10 @@ proptest! {
                 let itself = f.script_workload == f.label.workload
                     && f.row.roles & ROLE_INTERPRETER != 0;
                 prop_assert!(f.row.roles & (ROLE_LIBRARY | ROLE_EXECUTABLE) != 0 || itself);
+                prop_assert_eq!(f.row.key.scope, f.label.workload);
+            }
+            Some(Operation::Open) => {
+                prop_assert_eq!(f.measured, Measured::Sha256 as u32);
                 prop_assert_eq!(f.row.key.scope, f.label.workload);
             }
             Some(Operation::Connect) => prop_assert_eq!(f.destination_listed, 1),

@@ -22,7 +22,7 @@ use crate::{
     attest::{self, PcrSelection, ReferenceValues},
     digest::Digest,
     lineage::Kind,
-    policy::{HOST, Mode, Policy, VerifiedPolicy},
+    policy::{HOST, Mode, Opens, Policy, VerifiedPolicy},
     time::ClockReading,
 };
 
@@ -60,6 +60,9 @@ impl Engine {
                     self.host.governed_root
                 ),
             );
+        }
+        if let Some(why) = self.unjudged(verified.policy()) {
+            return refuse(effects, why).map_err(|refused| Refused::Denied(refused.into_reason()));
         }
         if let Some(digest) = self.revoked_survivor(verified.policy()) {
             let why = format!(
@@ -144,6 +147,20 @@ impl Engine {
             "policy `{}` serial {} in force, {rows} rows",
             policy.name(),
             policy.serial()
+        ))
+    }
+
+    /// Why this kernel cannot do what a policy asks of opening files; nothing if it can, or need not.
+    fn unjudged(&self, policy: &Policy) -> Option<String> {
+        if self.host.judges_opens {
+            return None;
+        }
+        let mut workloads = policy.workloads().iter();
+        let (name, _) = workloads.find(|(_, workload)| workload.opens == Opens::Listed)?;
+        Some(format!(
+            "workload `{name}` opens only what is listed, and this kernel asks nobody about what was opened \
+             (its hook `file_post_open` is missing): use Linux 6.9 or newer, or say `opens = \"any\"` for zone \
+             and workload"
         ))
     }
 

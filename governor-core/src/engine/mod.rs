@@ -110,6 +110,8 @@ pub struct Host {
     pub id: Digest,
     /// The cgroup below which everything is governed, like `governed.slice`.
     pub governed_root: String,
+    /// The kernel asks the gate about what was opened, when it can be measured.
+    pub judges_opens: bool,
     pub version: String,
     /// SHA-256 of the kernel object.
     pub object: Digest,

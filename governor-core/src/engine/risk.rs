@@ -52,6 +52,7 @@ fn kind(event: &Event) -> Option<RiskEvent> {
     match (Verdict::from_u32(event.verdict)?, operation) {
         (Verdict::Deny, Operation::Execute | Operation::Script) => Some(RiskEvent::DeniedExec),
         (Verdict::Deny, Operation::Map | Operation::Protect | Operation::Trace) => Some(RiskEvent::DeniedMap),
+        (Verdict::Deny, Operation::Open) => Some(RiskEvent::DeniedOpen),
         (Verdict::Deny, Operation::Socket) => Some(RiskEvent::DeniedSocket),
         (Verdict::Deny, Operation::Connect | Operation::Send) => Some(RiskEvent::DeniedConnect),
         (Verdict::Deny, Operation::Guard) => Some(RiskEvent::DeniedGuard),
@@ -68,7 +69,8 @@ fn kind(event: &Event) -> Option<RiskEvent> {
             | Operation::Send
             | Operation::Fork
             | Operation::Guard
-            | Operation::Trace,
+            | Operation::Trace
+            | Operation::Open,
         )
         // Where a zone is observed nothing is held back, and nothing is held against anybody.
         | (Verdict::WouldDeny, _) => None,

@@ -12,7 +12,7 @@ use governor_common::{
         WORKLOAD_SURVIVAL,
     },
     net::{AF_INET, AF_INET6, EgressKey, EgressRow},
-    row::{ROLE_EXECUTABLE, ROLE_INTERPRETER, ROLE_LIBRARY, ROLE_SCRIPT, Row, RowKey},
+    row::{ROLE_DATA, ROLE_EXECUTABLE, ROLE_INTERPRETER, ROLE_LIBRARY, ROLE_SCRIPT, Row, RowKey},
 };
 use ipnet::IpNet;
 
@@ -223,6 +223,7 @@ fn workload_row(
     };
     Ok(Row {
         workload: id(name)?,
+        roles: workload.opens.flag(),
         not_before: clock.boot_time_of(workload.validity.from).0,
         not_after: clock.boot_time_of(workload.validity.until).0,
         starters: places::<STARTERS>(starters).ok_or_else(does_not_fit)?,
@@ -243,7 +244,7 @@ fn workload_rows(workload: &Workload, base: &Row, rows: &mut BTreeMap<RowKey, Ro
                 Entry::Vacant(place) => {
                     place.insert(Row {
                         key,
-                        roles: role,
+                        roles: base.roles | role,
                         ..*base
                     });
                 }
@@ -257,6 +258,7 @@ fn workload_rows(workload: &Workload, base: &Row, rows: &mut BTreeMap<RowKey, Ro
     }
     add(base.workload, &workload.interpreters, ROLE_INTERPRETER);
     add(base.workload, &workload.libraries, ROLE_LIBRARY);
+    add(base.workload, &workload.data, ROLE_DATA);
 }
 
 /// Interpreters are started by nobody, and whoever tries is told why. Several workloads may share one, so the

@@ -40,8 +40,8 @@ pub use error::{Diagnostic, Diagnostics, PolicyError, Severity};
 pub use ids::{Ids, Taken};
 pub use manifest::write as write_manifest;
 pub use model::{
-    Attestation, Governor, Losses, Memory, Mode, OnRevoke, Policy, Requires, Risk, RiskEvent,
-    Starter, Survival, Validity, Workload, Zone,
+    Attestation, Governor, Losses, Memory, Mode, OnRevoke, Opens, Policy, Requires, Risk,
+    RiskEvent, Starter, Survival, Validity, Workload, Zone,
 };
 pub use sets::Set;
 pub use signature::{

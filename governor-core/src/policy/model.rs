@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use governor_common::row::{
-    CLASS_ATTESTED, CLASS_POLICY, MEMORY_ANY, MEMORY_WX, MODE_ENFORCE, MODE_OBSERVE,
+    CLASS_ATTESTED, CLASS_POLICY, MEMORY_ANY, MEMORY_WX, MODE_ENFORCE, MODE_OBSERVE, OPENS_LISTED,
 };
 
 use super::{egress::Rule, error::Diagnostic, sets::Set};
@@ -80,6 +80,24 @@ impl Memory {
     }
 }
 
+/// What a workload opens for reading, from mild to strict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Opens {
+    Any,
+    /// What is listed for it, in whatever role.
+    Listed,
+}
+
+impl Opens {
+    /// The flag that its rows carry beside roles.
+    pub const fn flag(self) -> u32 {
+        match self {
+            Self::Any => 0,
+            Self::Listed => OPENS_LISTED,
+        }
+    }
+}
+
 /// What happens to running copies, from mild to strict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OnRevoke {
@@ -121,6 +139,7 @@ pub struct Zone {
     pub mode: Mode,
     pub requires: Requires,
     pub memory: Memory,
+    pub opens: Opens,
     /// Bit n set: address family n.
     pub families: u64,
     pub on_revoke: OnRevoke,
@@ -147,6 +166,10 @@ pub struct Workload {
     pub scripts: BTreeSet<Digest>,
     /// What its scripts are handed to, and nobody starts.
     pub interpreters: BTreeSet<Digest>,
+    /// What it may open besides.
+    pub data: BTreeSet<Digest>,
+    /// The stricter of its own and its zone's.
+    pub opens: Opens,
     pub started_by: BTreeSet<Starter>,
     /// Names or numbers, as written.
     pub users: BTreeSet<String>,
@@ -164,6 +187,7 @@ impl Workload {
             .iter()
             .chain(&self.scripts)
             .chain(&self.interpreters)
+            .chain(&self.data)
             .chain(&self.libraries)
             .copied()
             .collect()
@@ -175,6 +199,8 @@ impl Workload {
 pub enum RiskEvent {
     DeniedExec,
     DeniedMap,
+    /// Opening what is not listed, where only that may be opened.
+    DeniedOpen,
     DeniedSocket,
     DeniedConnect,
     /// Reaching for the gate, or for what it leans on.

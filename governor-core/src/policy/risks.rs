@@ -50,6 +50,7 @@ pub(super) fn read(root: &Table<'_>, report: &mut Report<'_>) -> BTreeMap<String
 const RISK_EVENTS: &[(&str, RiskEvent)] = &[
     ("denied-exec", RiskEvent::DeniedExec),
     ("denied-map", RiskEvent::DeniedMap),
+    ("denied-open", RiskEvent::DeniedOpen),
     ("denied-socket", RiskEvent::DeniedSocket),
     ("denied-connect", RiskEvent::DeniedConnect),
     ("denied-guard", RiskEvent::DeniedGuard),

@@ -7,12 +7,12 @@ use governor_common::names::{STARTERS, USERS};
 use super::{
     check::{ON_REVOKE, window, word},
     document::{At, Table},
-    model::{OnRevoke, Starter, Validity, Workload},
+    model::{OnRevoke, Opens, Starter, Validity, Workload},
     report::{Complaint, Report, did_you_mean, quoted},
     rules,
     sets::Sets,
     values,
-    zones::Zones,
+    zones::{OPENS, Zones},
 };
 use crate::digest::Digest;
 
@@ -107,12 +107,22 @@ fn one(
         );
         report.warn(name.at, Complaint::new(message));
     }
+    let own_opens = word(table, "opens", OPENS, report).unwrap_or(Opens::Any);
+    let opens = in_zone.map_or(own_opens, |zone| own_opens.max(zone.opens));
+    let data = sets.resolve(table, "data", report);
+    if opens == Opens::Any && !data.is_empty() {
+        let message = format!("`data` of workload `{}` has no effect", name.value);
+        let hint = "it opens anything: say `opens = \"listed\"`";
+        report.warn(name.at, Complaint::new(message).hint(hint));
+    }
     rules::listen(table, report);
     Workload {
         zone: zone.to_owned(),
         exec,
         scripts,
         interpreters,
+        data,
+        opens,
         libraries: sets.resolve(table, "libraries", report),
         started_by: BTreeSet::new(),
         users: users(table, report),
@@ -263,6 +273,8 @@ const KEYS: &[&str] = &[
     "libraries",
     "scripts",
     "interpreters",
+    "data",
+    "opens",
     "started_by",
     "user",
     "egress",

@@ -7,7 +7,7 @@ use governor_common::net::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX};
 use super::{
     check::{ON_REVOKE, timespan, word},
     document::{At, Table},
-    model::{Memory, Mode, OnRevoke, Requires, Zone},
+    model::{Memory, Mode, OnRevoke, Opens, Requires, Zone},
     places,
     report::{Complaint, Report, quoted},
     values,
@@ -89,6 +89,7 @@ fn one(cgroup: &str, table: &Table<'_>, report: &mut Report<'_>) -> Zone {
         mode: word(table, "mode", MODES, report).unwrap_or(Mode::Enforce),
         requires: word(table, "requires", REQUIRES, report).unwrap_or(Requires::Attestation),
         memory: word(table, "memory", MEMORIES, report).unwrap_or(Memory::WriteXorExecute),
+        opens: word(table, "opens", OPENS, report).unwrap_or(Opens::Any),
         families: families(table, report),
         on_revoke: word(table, "on_revoke", ON_REVOKE, report).unwrap_or(OnRevoke::Kill),
         observe_up_to: timespan(table, "observe_up_to", report).map(|span| span.value),
@@ -130,6 +131,7 @@ const KEYS: &[&str] = &[
     "mode",
     "requires",
     "memory",
+    "opens",
     "families",
     "on_revoke",
     "observe_up_to",
@@ -141,6 +143,8 @@ const REQUIRES: &[(&str, Requires)] = &[
     ("policy", Requires::Policy),
 ];
 const MEMORIES: &[(&str, Memory)] = &[("w^x", Memory::WriteXorExecute), ("any", Memory::Any)];
+/// What is opened for reading, as zones and workloads say it.
+pub(super) const OPENS: &[(&str, Opens)] = &[("any", Opens::Any), ("listed", Opens::Listed)];
 const FAMILIES: &[(&str, u32)] = &[
     ("unix", AF_UNIX),
     ("inet", AF_INET),

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use governor_common::row::Row;
 use governor_core::{
     policy::{
-        Diagnostics, MANIFEST, NAMESPACE, POLICY, Policy, RawBundle, SIGNATURE, TrustedKeys, parse,
-        write_manifest,
+        Diagnostics, Epochs, Ids, MANIFEST, NAMESPACE, POLICY, Policy, RawBundle, SIGNATURE,
+        TrustedKeys, compile, parse, write_manifest,
     },
-    time::WallTime,
+    time::{BootTime, ClockReading, Span, WallTime},
 };
 use ssh_key::{HashAlg, LineEnding, PrivateKey, private::Ed25519Keypair};
 
@@ -67,6 +68,24 @@ pub(crate) fn edited(from: &str, to: &str) -> Result<Policy, Diagnostics> {
     let text = example_text();
     assert!(text.contains(from), "the example has no {from}");
     with_text(&text.replacen(from, to, 1))
+}
+
+/// What the kernel is given of it.
+pub(crate) fn rows(policy: &Policy) -> Vec<Row> {
+    let mut ids = Ids::default();
+    ids.assign(policy);
+    let users = BTreeMap::from([("agent".to_owned(), 990)]);
+    let clock = ClockReading {
+        wall: NOW,
+        boot: BootTime(1_000_000_000_000),
+        suspended: Span(0),
+    };
+    let epochs = Epochs {
+        attested: 11,
+        policy: 22,
+    };
+    let compiled = compile(policy, &ids, &users, clock, epochs, 3, &BTreeMap::new());
+    compiled.expect("compiles").rows
 }
 
 pub(crate) fn key(seed: u8) -> PrivateKey {

@@ -18,6 +18,7 @@ pub(super) fn redecide(facts: &Facts) -> Decision {
         Some(Operation::Fork) => decide::decide_fork(facts),
         Some(Operation::Guard) => decide::decide_guard(facts),
         Some(Operation::Trace) => decide::decide_trace(facts),
+        Some(Operation::Open) => decide::decide_open(facts),
         None => (Verdict::Deny, Reason::GateFault),
     }
 }
@@ -30,6 +31,9 @@ pub(super) fn advice(reason: u32) -> String {
         Some(Reason::WrongStarter) => "add the starting workload (or `operator`) to `started_by`",
         Some(Reason::InterpreterOnly) => {
             "it runs the workload's scripts only, called by a path; to have it started by itself list it in `exec`"
+        }
+        Some(Reason::UnlistedOpen) => {
+            "list its digest in a set of the workload, under `data` if it is nothing else, and reload"
         }
         Some(Reason::WrongUser) => "run it as a user in the workload's `user`",
         Some(Reason::NoLease | Reason::Tripped | Reason::EpochRaised) => {

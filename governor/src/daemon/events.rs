@@ -91,7 +91,7 @@ fn show(id: u64, now: ClockReading, ids: &Ids, event: &Event) -> proto::GateEven
             String::new()
         },
         port: facts.port,
-        exec_id: actor.exec_id,
+        exec_id: actor.execution(),
     }
 }
 

@@ -11,7 +11,7 @@ use governor_common::{
     decide::{self, Decision},
     names::{SCOPE_START, SCOPE_SURVIVAL, STARTER_OPERATOR},
     net::{AF_INET, AF_INET6, EgressKey, IPPROTO_TCP, IPPROTO_UDP, SOCK_DGRAM, SOCK_STREAM},
-    row::{ROLE_EXECUTABLE, ROLE_INTERPRETER, ROLE_LIBRARY, ROLE_SCRIPT},
+    row::{OPENS_LISTED, ROLE_EXECUTABLE, ROLE_INTERPRETER, ROLE_LIBRARY, ROLE_SCRIPT},
 };
 use governor_core::{digest::Digest, time::ClockReading};
 
@@ -75,17 +75,20 @@ impl Now<'_> {
         let mut judgements = Vec::new();
         for (name, number) in zones {
             judgements.push(self.judge_start(name, number, digest));
-            let used = |role: u32| {
+            let used = |bit: u32| {
                 self.maps.rows().filter(move |row| {
                     row.key.zone == number
                         && row.key.scope != SCOPE_START
                         && row.key.digest == *digest.bytes()
-                        && row.roles & role != 0
+                        && row.roles & bit != 0
                 })
             };
-            judgements.extend(used(ROLE_INTERPRETER).map(|row| self.judge_interpreter(name, *row)));
-            judgements
-                .extend(used(ROLE_LIBRARY).map(|row| self.judge_map(name, number, digest, *row)));
+            let interprets = used(ROLE_INTERPRETER);
+            judgements.extend(interprets.map(|row| self.judge_interpreter(name, *row)));
+            let mapped = used(ROLE_LIBRARY);
+            judgements.extend(mapped.map(|row| self.judge_map(name, number, digest, *row)));
+            let opened = used(OPENS_LISTED);
+            judgements.extend(opened.map(|row| self.judge_open(name, *row)));
         }
         Ok(reply_of(
             format!("content {digest}"),
@@ -122,6 +125,11 @@ impl Now<'_> {
             )
         };
         self.judgement(zone_name, &row, operation, decision, who)
+    }
+
+    fn judge_open(&self, zone_name: &str, row: Row) -> proto::Judgement {
+        let (operation, decision) = self.maps.open(row);
+        self.judgement(zone_name, &row, operation, decision, String::new())
     }
 
     /// Being what the kernel hands a script of the row's workload to.
@@ -200,7 +208,7 @@ impl Now<'_> {
         let decision = decide::decide_send(&facts);
         let detail = format!(
             "whether its authorization still stands; execution {}",
-            label.exec_id
+            label.execution()
         );
         let mut judgement = self.judgement(&zone, &row, Operation::Send, decision, detail);
         judgement.workload = names::workload(ids, label.workload);
@@ -366,8 +374,10 @@ impl Now<'_> {
             "scripts"
         } else if row.roles & ROLE_INTERPRETER != 0 {
             "interpreters"
-        } else {
+        } else if row.roles & ROLE_LIBRARY != 0 {
             "libraries"
+        } else {
+            "data"
         };
         let rule = if survives {
             format!("survival.{list}")

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use governor_common::{
     Facts, Label, Measured, Operation, Reason, Row, RowKey, Verdict,
     decide::{self, Decision},
+    facts::LABEL_OPENS_LISTED,
     names::{SCOPE_START, SCOPE_SURVIVAL, SCOPE_ZONE, STARTER_OPERATOR},
     net::{AF_INET, AF_INET6},
     row::{ROLE_EXECUTABLE, ROLE_SCRIPT, TombstoneKey},
@@ -140,6 +141,27 @@ impl Foreseen {
         (operation, decide::decide_exec(&facts))
     }
 
+    /// Opening what `row` lists, by a task of its workload.
+    pub(super) fn open(&self, row: Row) -> (Operation, Decision) {
+        let (zone, digest) = (row.key.zone, Digest::new(row.key.digest));
+        let operation = Operation::Open;
+        let facts = Facts {
+            operation: operation as u32,
+            measured: Measured::Sha256 as u32,
+            digest: row.key.digest,
+            kind: nix::libc::S_IFREG,
+            label: Label {
+                zone,
+                workload: row.key.scope,
+                exec_id: LABEL_OPENS_LISTED | 1,
+                digest: [0; 32],
+            },
+            row,
+            ..self.facts(zone, digest)
+        };
+        (operation, decide::decide_open(&facts))
+    }
+
     fn by_whom_it_may(&self, zone: u32, digest: Digest, row: Row) -> Facts {
         let mut facts = Facts {
             measured: Measured::Sha256 as u32,
@@ -223,7 +245,7 @@ mod tests {
     use governor_common::{
         names::ZONE_HOST,
         net::{IPPROTO_TCP, SOCK_STREAM},
-        row::{CLASS_POLICY, MODE_ENFORCE, MODE_OBSERVE, ROLE_INTERPRETER},
+        row::{CLASS_POLICY, MODE_ENFORCE, MODE_OBSERVE, ROLE_DATA, ROLE_INTERPRETER},
     };
 
     use super::*;
@@ -358,6 +380,17 @@ mod tests {
         assert_eq!(started, (Verdict::Deny, Reason::InterpreterOnly));
         let (_, handed) = maps.interpret(interpreter(9, 9));
         assert_eq!(handed, (Verdict::Allow, Reason::Authorized));
+    }
+
+    #[test]
+    fn what_is_listed_is_opened_for_as_long_as_it_may_run() {
+        let row = Row {
+            roles: ROLE_DATA,
+            ..maps(zone_row(), 1).find(3, 9, CONTENT).unwrap()
+        };
+        let open = |now| maps(zone_row(), now).open(row).1;
+        assert_eq!(open(99), (Verdict::Allow, Reason::Authorized));
+        assert_eq!(open(100), (Verdict::Deny, Reason::Expired));
     }
 
     #[test]

@@ -208,7 +208,7 @@ impl Gate {
         self.unprotect(&key(PROTECTED_MAP, 0, id.into()))
     }
 
-    fn protect_objects(&mut self) -> Result<(), GateError> {
+    pub(super) fn protect_objects(&mut self) -> Result<(), GateError> {
         for key in self.objects()? {
             self.protect(key)?;
         }

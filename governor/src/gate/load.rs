@@ -83,6 +83,9 @@ pub(super) const HOOKS: &[Hook] = &[
     hook("labelled_tasks", Kind::Iterator("task")),
 ];
 
+/// Where a file that was opened can be measured; see `opens`.
+pub(super) const POST_OPEN: Hook = hook("file_post_open", Kind::Lsm(2));
+
 const fn hook(name: &'static str, kind: Kind) -> Hook {
     Hook { name, kind }
 }
@@ -179,6 +182,11 @@ impl Loaded {
             types,
             btf,
         })
+    }
+
+    /// Whether this kernel carries the hook, as far as its types say.
+    pub(super) fn carries(&self, hook: &Hook) -> bool {
+        hook.unsupported(&self.types).is_none()
     }
 
     /// Loads the program that guards settings.

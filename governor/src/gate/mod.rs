@@ -19,6 +19,7 @@ mod load;
 #[cfg(feature = "bpf-log")]
 mod logs;
 mod maps;
+mod opens;
 mod pins;
 mod probe;
 mod rings;
@@ -39,10 +40,7 @@ use std::{
 
 use aya::{
     maps::{MapData, MapError},
-    programs::{
-        ProgramInfo,
-        links::{FdLink, PinnedLink},
-    },
+    programs::{ProgramInfo, links::FdLink},
 };
 use governor_common::names;
 use governor_core::digest::Digest;
@@ -56,7 +54,7 @@ pub use rings::Drained;
 pub use state::Measurements;
 pub use table::EgressRule;
 
-use load::{HOOKS, Hook, Loaded};
+use load::{HOOKS, Hook, Loaded, POST_OPEN};
 use maps::Maps;
 use pins::{Had, Pins};
 use tasks::Listing;
@@ -82,7 +80,9 @@ pub struct Gate {
     listing: Listing,
     /// The cgroup of our own service, once the guard is armed.
     own: Option<String>,
+    can_judge_opens: bool,
     pinned_maps: PathBuf,
+    pinned_links: PathBuf,
     /// What we had mapped executable when we first armed the guard.
     mapped: Option<BTreeSet<[u8; 32]>>,
     /// Devices that are guarded, as last stored.
@@ -261,7 +261,8 @@ impl Attach<'_> {
     fn all(&mut self) -> Result<Gate, GateError> {
         let (mut hooks, mut links, mut programs) = (Vec::new(), Vec::new(), Vec::new());
         let mut listing = None;
-        for hook in HOOKS {
+        let later = opens::are_judged(self.pins)?.then_some(&POST_OPEN);
+        for hook in HOOKS.iter().chain(later) {
             let name = hook.name;
             let failed = |reason| GateError::Hook { name, reason };
             if hook.is_sysctl() || hook.is_list() {
@@ -295,10 +296,12 @@ impl Attach<'_> {
             programs,
             listing,
             own: None,
+            can_judge_opens: self.loaded()?.carries(&POST_OPEN),
             devices: None,
             mapped: None,
             quiet_at: None,
             pinned_maps: self.pins.maps.clone(),
+            pinned_links: self.pins.links.clone(),
             ready: self.pins.ready.clone(),
             previous: Vec::new(),
             unreadable: (0, 0),
@@ -309,23 +312,14 @@ impl Attach<'_> {
     /// The hook's link; the inner error is why this one hook is missing.
     fn hook(&mut self, hook: &Hook) -> Result<Result<FdLink, String>, GateError> {
         let path = self.pins.links.join(hook.name);
-        if path.exists() {
-            let pinned = PinnedLink::from_pin(&path).map(FdLink::from);
-            return Ok(
-                pinned.map_err(|error| format!("its pin cannot be opened: {}", whole(&error)))
-            );
-        }
-        let link = match self.loaded()?.attach(hook) {
-            Ok(link) => link,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        let pinned = link.pin(&path).map(FdLink::from);
-        if pinned.is_ok() {
+        let is_new = !path.exists();
+        let link = opens::pinned(&path, || Ok(self.loaded()?.attach(hook)))?;
+        if is_new && link.is_ok() {
             self.made.push(path);
             #[cfg(feature = "fault-points")]
             crate::fault::at("attached");
         }
-        Ok(pinned.map_err(|error| format!("it cannot be pinned: {}", whole(&error))))
+        Ok(link)
     }
 
     /// The guard of settings: its program is pinned, and hangs on the root cgroup.

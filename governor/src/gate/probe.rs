@@ -10,7 +10,11 @@ use std::{
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, FsType, statfs};
 
-use super::{GateError, asked, btf::Types, load::HOOKS};
+use super::{
+    GateError, asked,
+    btf::Types,
+    load::{HOOKS, POST_OPEN},
+};
 
 /// One thing the gate needs.
 #[derive(Clone, Debug)]
@@ -139,7 +143,17 @@ fn hooks(types: &Types) -> Vec<Requirement> {
                 "use a supported kernel: Debian's 6.1 or 6.12",
             ),
         })
+        .chain([opened(types)])
         .collect()
+}
+
+/// Not needed unless a policy says so.
+fn opened(types: &Types) -> Requirement {
+    let detail = match POST_OPEN.unsupported(types) {
+        None => "present".to_owned(),
+        Some(reason) => format!("{reason}, so a policy with `opens = \"listed\"` is refused"),
+    };
+    requirement(POST_OPEN.name, true, detail, "")
 }
 
 fn bpffs() -> Requirement {

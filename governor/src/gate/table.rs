@@ -55,6 +55,7 @@ impl Gate {
         if rows_of(&inner)? != stored {
             return Err(differs(size));
         }
+        self.judge_opens(rows)?;
         let id = data
             .info()
             .map_err(GateError::map(names::TABLE, "reading a new table's id"))?

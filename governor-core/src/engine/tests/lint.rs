@@ -62,3 +62,32 @@ fn a_zone_outside_of_what_is_governed_is_an_error() {
         assert!(loaded.expect_err("refused").contains(cgroup));
     }
 }
+
+/// Which kernel a policy is for is not lint's to say, so it is refused where it is loaded.
+#[test]
+fn opens_are_listed_only_where_the_kernel_asks_about_them() {
+    let policy = |serial, place: &str| {
+        signed_policy_edited(serial, |text| {
+            text.replace(place, &format!("{place}opens = \"listed\"\n"))
+        })
+    };
+    for place in ["[zone.tools]\n", "[workload.helper]\n"] {
+        for judges_opens in [true, false] {
+            // Whoever loads it: an operator, or a daemon that starts on another kernel.
+            for uid in [Some(0), None] {
+                let mut host = Host::new();
+                host.engine.host.judges_opens = judges_opens;
+                let loaded = host.feed(Input::PolicyOffered {
+                    policy: policy(1, place),
+                    users: BTreeMap::new(),
+                    uid,
+                });
+                assert_eq!(loaded.is_ok(), judges_opens, "{place} {loaded:?}");
+                if let Err(refused) = loaded {
+                    let why = refused.into_reason();
+                    assert!(why.contains("workload `helper` opens only"), "{why}");
+                }
+            }
+        }
+    }
+}

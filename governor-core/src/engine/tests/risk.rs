@@ -22,6 +22,12 @@ of = "spawn"
 within = "10s"
 action = "quarantine"
 
+[risk.rummaging]
+count = 4
+of = "denied-open"
+within = "10s"
+action = "kill"
+
 [workload.idle]
 zone = "tools"
 on_revoke = "deny"
@@ -151,6 +157,20 @@ fn the_strictest_of_zone_workload_and_risk_decides() {
     let effects = feed(&mut host, Vec::new(), vec![spawned; 2], 0);
     let number = host.engine.ids().workload("tools", "idle");
     assert_eq!(stops(&effects), [(number, OnRevoke::Quarantine)]);
+}
+
+#[test]
+fn opening_what_is_not_listed_counts_where_it_is_refused() {
+    let mut host = host();
+    let of = |host: &Host, verdict| event(host, "tools/idle", Operation::Open, verdict, 5);
+    for verdict in [Verdict::WouldDeny, Verdict::Allow] {
+        let opened = of(&host, verdict);
+        assert!(met(&feed(&mut host, vec![opened; 9], Vec::new(), 0)).is_empty());
+    }
+    let refused = of(&host, Verdict::Deny);
+    let effects = feed(&mut host, vec![refused; 4], Vec::new(), 0);
+    let number = host.engine.ids().workload("tools", "idle");
+    assert_eq!(stops(&effects), [(number, OnRevoke::Kill)]);
 }
 
 #[test]

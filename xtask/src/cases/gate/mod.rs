@@ -6,6 +6,7 @@ mod code;
 mod held;
 mod kept;
 mod network;
+mod opening;
 mod revoking;
 mod scripts;
 mod ways;
@@ -16,7 +17,7 @@ use crate::{
     compile,
     guest::{BootOptions, Guest},
     install,
-    kit::{AGENT, AGENTS_SLICE, ALLOWED, Kit, Spec, TOOLS_SLICE, USER, in_zone},
+    kit::{AGENT, AGENTS_SLICE, ALLOWED, Kit, Spec, TOOLS_SLICE, USER, in_zone, unlock},
     paths, status,
 };
 use anyhow::{Context as _, Result, ensure};
@@ -83,6 +84,14 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "an_interpreter_runs_listed_scripts_only",
             run: scripts::interpreters,
+        },
+        Case {
+            name: "an_interpreter_opens_listed_text_only",
+            run: opening::scripts,
+        },
+        Case {
+            name: "only_listed_files_are_opened",
+            run: opening::listed,
         },
         Case {
             name: "an_observed_zone_holds_no_file",
@@ -210,6 +219,7 @@ fn locked_down(guest: &mut Guest) -> Result<()> {
     for (probe, path) in [
         ("probe_writer", kept::WRITER),
         ("probe_bypass", ways::PROBE),
+        ("probe_reader", opening::READER),
     ] {
         guest.put_file(&compile::probe(probe)?, path)?;
         guest.run(&["chmod", "755", path])?.ok()?;

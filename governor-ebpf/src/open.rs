@@ -1,0 +1,96 @@
+//! Opening to read, where a label says that only what is listed may be.
+//!
+//! Asked once for each open, when the file can be read and before anybody has it. Everybody else's label, or
+//! that there is none, is all that is looked at.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{macros::lsm, programs::LsmContext};
+use governor_common::{Measured, Operation, decide};
+
+use crate::{
+    facts,
+    kept::{self, Digest, Hold, UNKNOWN},
+    label::{self, Own},
+    measure::{self, HASH_ALGO_SHA256},
+    offsets::{self, load},
+    report,
+};
+
+/// What is executed is opened too, without this: that is judged where it is executed.
+const MAY_READ: i32 = 4;
+const S_IFMT: u16 = 0o170_000;
+const S_IFREG: u16 = 0o100_000;
+/// Its files are made up when they are read, some as long as all memory.
+const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+
+#[lsm(hook = "file_post_open", sleepable)]
+pub fn file_post_open(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(2) != 0 {
+        return report::refused();
+    }
+    if ctx.arg::<i32>(1) & MAY_READ == 0 {
+        return 0;
+    }
+    let state = match label::own() {
+        Own::Nothing => return 0,
+        Own::Broken => return report::fault(),
+        // SAFETY: this task's storage, which lives as long as the task runs this program.
+        Own::Found(state) => unsafe { &mut *state },
+    };
+    if !state.label.opens_listed() {
+        return 0;
+    }
+    let file: *mut c_void = ctx.arg(0);
+    // SAFETY: every file has an inode.
+    let inode: *const c_void = unsafe { load(file, &offsets::OFF_FILE_INODE) };
+    // SAFETY: a field of `inode`.
+    let mode: u16 = unsafe { load(inode, &offsets::OFF_INODE_MODE) };
+    // SAFETY: as above.
+    let device: u32 = unsafe { load(inode, &offsets::OFF_INODE_DEVICE) };
+    let mut digest = Digest::NONE;
+    let (measured, raw, generation) = if mode & S_IFMT != S_IFREG {
+        (Measured::Nothing, 0, UNKNOWN)
+    } else if is_made_up(inode) {
+        (Measured::Unstable, -1, UNKNOWN)
+    } else {
+        let measurement = measure::file(file, &mut digest);
+        (
+            measurement.measured,
+            measurement.raw,
+            measurement.generation,
+        )
+    };
+    let label = state.label;
+    let facts = &mut state.facts;
+    facts::begin(facts, Operation::Open, label.zone, &label);
+    facts.kind = u32::from(mode & S_IFMT);
+    facts.protocol = device;
+    facts.measured = measured as u32;
+    facts.measured_raw = raw;
+    if raw == HASH_ALGO_SHA256 {
+        facts.digest = digest.0;
+    }
+    if !facts::read_state(facts) {
+        return report::fault();
+    }
+    facts::look_up(facts);
+    let mut decision = decide::decide_open(facts);
+    if decide::holds(facts, decision) {
+        match kept::hold(file, generation) {
+            Hold::Held => {}
+            Hold::Written => decision = facts::written(facts),
+            Hold::Broken => return report::fault(),
+        }
+    }
+    report::quiet_file(facts, decision, Some(file))
+}
+
+#[inline(always)]
+fn is_made_up(inode: *const c_void) -> bool {
+    // SAFETY: every inode has a superblock.
+    let superblock: *const c_void = unsafe { load(inode, &offsets::OFF_INODE_SB) };
+    // SAFETY: a field of `super_block`.
+    let magic: u64 = unsafe { load(superblock, &offsets::OFF_SB_MAGIC) };
+    magic == PROC_SUPER_MAGIC
+}

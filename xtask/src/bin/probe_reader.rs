@@ -1,0 +1,161 @@
+//! Opens files in every way that a workload has, and has an interpreter open something else than what was
+//! checked.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _},
+        unix::fs::{OpenOptionsExt as _, symlink},
+    },
+    process::{Command, ExitCode, ExitStatus},
+    ptr,
+};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args.as_slice() {
+        ["open", ways @ ..] => {
+            for way in ways {
+                println!("{} {way}", number(open(way)));
+            }
+            Ok(0)
+        }
+        ["swapped", "link", script, other] => linked(script, other),
+        ["swapped", "bind", script, other] => bound(script, other),
+        _ => {
+            eprintln!("probe_reader: what is `{}`?", args.join(" "));
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            println!("{error}");
+            ExitCode::from(99)
+        }
+    }
+}
+
+/// Zero, or the kernel's number for what went wrong.
+fn number(done: io::Result<File>) -> i32 {
+    match done {
+        Ok(_) => 0,
+        Err(error) => error.raw_os_error().unwrap_or(-1),
+    }
+}
+
+/// `HOW:PATH`, or a path that is opened for reading.
+fn open(way: &str) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    match way.split_once(':') {
+        None => options
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(way),
+        Some(("write", path)) => options.write(true).create(true).open(path),
+        Some(("both", path)) => options.read(true).write(true).open(path),
+        // Only the name first, and what it stands for then.
+        Some(("again", path)) => again(&options.read(true).custom_flags(libc::O_PATH).open(path)?),
+        Some(("nameless", dir)) => {
+            options
+                .write(true)
+                .custom_flags(libc::O_TMPFILE)
+                .mode(0o600);
+            filled(options.open(dir)?)
+        }
+        Some(("memory", name)) => {
+            let name = std::ffi::CString::new(name)?;
+            // SAFETY: a string that ends.
+            let made = unsafe { libc::memfd_create(name.as_ptr(), 0) };
+            if made < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // SAFETY: a descriptor that was made for us.
+            filled(unsafe { File::from_raw_fd(made) })
+        }
+        Some((how, _)) => Err(io::Error::other(format!("what is `{how}`?"))),
+    }
+}
+
+/// Text of its own, to be opened by what stands for a descriptor.
+fn filled(mut file: File) -> io::Result<File> {
+    file.write_all(b"exit 9\n")?;
+    again(&file)
+}
+
+fn again(file: &File) -> io::Result<File> {
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Starts a listed script by a link, which is another one when its interpreter opens it.
+fn linked(script: &str, other: &str) -> io::Result<u8> {
+    let link = format!("{script}.link");
+    let next = format!("{script}.next");
+    let point = |to: &str, at: &str| -> io::Result<()> {
+        let _none = fs::remove_file(&next);
+        symlink(to, &next)?;
+        if at == next {
+            Ok(())
+        } else {
+            fs::rename(&next, at)
+        }
+    };
+    until_swapped(|| {
+        point(script, &link)?;
+        point(other, &next)?;
+        swap(&link, || fs::rename(&next, &link))
+    })
+}
+
+/// The same by a mount in a namespace of its own.
+fn bound(script: &str, other: &str) -> io::Result<u8> {
+    // SAFETY: it takes a number.
+    checked(unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) })?;
+    let text = |text: &str| std::ffi::CString::new(text).map_err(io::Error::other);
+    let (at, over) = (text(script)?, text(other)?);
+    until_swapped(|| {
+        let status = swap(script, || {
+            let (none, nothing) = (ptr::null(), ptr::null());
+            // SAFETY: strings that end.
+            checked(unsafe {
+                libc::mount(over.as_ptr(), at.as_ptr(), none, libc::MS_BIND, nothing)
+            })
+        })?;
+        // SAFETY: a string that ends.
+        checked(unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) })?;
+        Ok(status)
+    })
+}
+
+/// What starts it goes on when the kernel has checked the file and before the interpreter runs: they share
+/// their memory until then.
+fn swap(script: &str, change: impl FnOnce() -> io::Result<()>) -> io::Result<ExitStatus> {
+    let mut child = Command::new(script).spawn()?;
+    let changed = change();
+    let status = child.wait()?;
+    changed.map(|()| status)
+}
+
+/// Until the change came before the interpreter opened the script. The code that it ended with.
+fn until_swapped(mut attempt: impl FnMut() -> io::Result<ExitStatus>) -> io::Result<u8> {
+    for _ in 0..ATTEMPTS {
+        let code = attempt()?.code().unwrap_or(98);
+        if code != UNCHANGED {
+            return u8::try_from(code).map_err(io::Error::other);
+        }
+    }
+    Err(io::Error::other("the interpreter was always faster"))
+}
+
+fn checked(result: i32) -> io::Result<()> {
+    if result == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+const ATTEMPTS: u32 = 50;
+/// What the listed script ends with.
+const UNCHANGED: i32 = 7;
