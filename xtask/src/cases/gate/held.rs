@@ -48,7 +48,6 @@ pub(super) fn libraries(guest: &mut Guest) -> Result<()> {
 
 /// Nothing that somebody says lets go of a file. The kernel does, when nobody uses it and it needs the memory.
 pub(super) fn outlasting(guest: &mut Guest) -> Result<()> {
-    break_glass::make_key(guest)?;
     let kit = ways::load(guest, &Spec::default())?;
     kit.trusted(guest)?;
     let copy = COPIES[0];

@@ -225,6 +225,8 @@ fn locked_down(guest: &mut Guest) -> Result<()> {
         guest.run(&["chmod", "755", path])?.ok()?;
     }
     prepare(guest)?;
+    // Before a policy arms the guard: who may break the glass is settled by then.
+    super::break_glass::make_key(guest)?;
     // Where the workload's user may write.
     guest
         .sh(&format!(
