@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// Only this figure.
     #[arg(long, value_enum)]
     only: Option<Figure>,
+    /// Of the costs only work whose name contains this, enforced and not: nothing else beside it.
+    #[arg(long)]
+    work: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -84,7 +87,8 @@ impl Figure {
 
     /// Its lines of the table. Each figure has guests of its own, so that none inherits another's
     /// ledger or leftovers.
-    fn measure(self, kernel: Kernel, rounds: u32) -> Result<Vec<String>> {
+    fn measure(self, kernel: Kernel, args: &Args) -> Result<Vec<String>> {
+        let rounds = args.rounds;
         let alone = |measure: &dyn Fn(&mut Guest, &Kit) -> Result<Vec<Row>>| {
             let (mut guest, kit) = governed(kernel, false)?;
             Ok(lines(&measure(&mut guest, &kit)?))
@@ -101,7 +105,7 @@ impl Figure {
                 all.extend(lines(&idle::counted(&mut guest, &kit)?));
                 Ok(all)
             }
-            Self::Cost => cost::measure(kernel, rounds),
+            Self::Cost => cost::measure(kernel, rounds, args.work.as_deref()),
             Self::First => cost::first::measure(kernel),
         }
     }
@@ -134,7 +138,7 @@ fn on_kernel(kernel: Kernel, args: &Args) -> usize {
     let wanted = |figure: &Figure| args.only.is_none_or(|only| only == *figure);
     for figure in Figure::ALL.into_iter().filter(wanted) {
         let since = Instant::now();
-        match figure.measure(kernel, args.rounds) {
+        match figure.measure(kernel, args) {
             Ok(lines) => {
                 for line in lines {
                     println!("{line}");

@@ -65,7 +65,7 @@ pub(in crate::bench) fn measure(kernel: Kernel) -> Result<Vec<String>> {
 /// The median of what the first exec of each took.
 fn each(guest: &mut Guest) -> Result<f64> {
     let work = Work::inside("first exec", &["each", DIR], 1.05);
-    one(guest, &work, 1)
+    one(guest, &work, work.of(1))
 }
 
 /// Waits until the daemon has looked at whatever is listed; how much of it the kernel knows.

@@ -73,9 +73,9 @@ impl Work {
         Self { seldom, ..self }
     }
 
-    /// Whether it is shown which program takes how much of it.
-    const fn is_taken_apart(&self) -> bool {
-        self.seldom == 1
+    /// How many of so many rounds are done.
+    fn of(&self, rounds: u32) -> u32 {
+        (rounds / self.seldom).max(FEWEST)
     }
 }
 
@@ -103,7 +103,12 @@ const WORKS: [Work; 12] = [
 const EXECS: Work = Work::inside("vfork+exec+exit, static", &["spawn", STILL], 1.04);
 
 /// The table of one kernel.
-pub(super) fn measure(kernel: Kernel, rounds: u32) -> Result<Vec<String>> {
+pub(super) fn measure(kernel: Kernel, rounds: u32, only: Option<&str>) -> Result<Vec<String>> {
+    let works = WORKS.into_iter();
+    let works: Vec<Work> = works
+        .filter(|work| work.name.contains(only.unwrap_or_default()))
+        .collect();
+    let all = |guest: &mut Guest, rounds| all(guest, &works, rounds);
     let (mut guest, sets) = prepared(kernel, "")?;
     let none = all(&mut guest, rounds)?;
     let again = all(&mut guest, rounds)?;
@@ -132,11 +137,35 @@ pub(super) fn measure(kernel: Kernel, rounds: u32) -> Result<Vec<String>> {
         ..spec("enforce", FEW)
     };
     kit.load(&mut guest, &disarmed)?;
-    let apart = programs::table(&mut guest, rounds)?;
-    kit.load(&mut guest, &spec("observe", FEW))?;
-    let observing = all(&mut guest, rounds)?;
+    let apart = programs::table(&mut guest, &works, rounds)?;
+    let observing = match only {
+        Some(_) => None,
+        None => {
+            kit.load(&mut guest, &spec("observe", FEW))?;
+            Some(all(&mut guest, rounds)?)
+        }
+    };
     kit.load(&mut guest, &spec("enforce", FEW))?;
     let enforcing = all(&mut guest, rounds)?;
+    let Some(observing) = observing else {
+        let rows = works.iter().enumerate().map(|(at, work)| {
+            let (again, enforcing) = (again[at] / none[at], enforcing[at] / none[at]);
+            format!(
+                "| {} | {:.0} | {again:.4} | {enforcing:.4} | {} | {} |",
+                work.name,
+                none[at],
+                work.bound,
+                judged(enforcing, work.bound)
+            )
+        });
+        let heading = [
+            "",
+            "| work | instructions | same again | enforcing | at most | |",
+            "|---|---|---|---|---|---|",
+        ];
+        let heading = heading.map(str::to_owned).into_iter();
+        return Ok(heading.chain(rows).chain(apart).collect());
+    };
     let few = one(&mut guest, &EXECS, rounds)?;
     let mut sizes = Vec::new();
     for entries in ENTRIES {
@@ -158,7 +187,7 @@ pub(super) fn measure(kernel: Kernel, rounds: u32) -> Result<Vec<String>> {
         peers::start(&mut guest, integrity)?;
         others.push(all(&mut guest, rounds)?);
     }
-    let rows = WORKS.iter().enumerate().map(|(at, work)| {
+    let rows = works.iter().enumerate().map(|(at, work)| {
         let ratio = |counts: &Vec<f64>| counts[at] / none[at];
         let mut row = format!("| {} | {:.0} |", work.name, none[at]);
         for counts in [&again]
@@ -221,13 +250,16 @@ fn settle(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-fn all(guest: &mut Guest, rounds: u32) -> Result<Vec<f64>> {
-    WORKS.iter().map(|work| one(guest, work, rounds)).collect()
+fn all(guest: &mut Guest, works: &[Work], rounds: u32) -> Result<Vec<f64>> {
+    works
+        .iter()
+        .map(|work| one(guest, work, work.of(rounds)))
+        .collect()
 }
 
 /// The median of how many instructions a round took. The first tenth is for caches to fill.
 fn one(guest: &mut Guest, work: &Work, rounds: u32) -> Result<f64> {
-    let rounds = (rounds / work.seldom).max(FEWEST).to_string();
+    let rounds = rounds.to_string();
     let slice = format!("--slice={}", work.place.slice());
     let mut command = vec![
         "systemd-run",

@@ -2,7 +2,7 @@
 //! long it took (`kernel.bpf_stats_enabled`), which is a number of instructions here. The account
 //! itself takes some dozens of them for each run. The way into a program and out of it is not in it.
 
-use super::{WORKS, one};
+use super::{Work, one};
 use crate::guest::Guest;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -13,7 +13,7 @@ type Account = BTreeMap<String, (f64, f64)>;
 
 /// A line for each program that runs in most rounds of these kinds of work. The guard must not be
 /// armed: it keeps the account to itself.
-pub(super) fn table(guest: &mut Guest, rounds: u32) -> Result<Vec<String>> {
+pub(super) fn table(guest: &mut Guest, works: &[Work], rounds: u32) -> Result<Vec<String>> {
     guest
         .run(&["sysctl", "-q", "kernel.bpf_stats_enabled=1"])?
         .ok()?;
@@ -22,7 +22,8 @@ pub(super) fn table(guest: &mut Guest, rounds: u32) -> Result<Vec<String>> {
         "| work | program | runs in one round | instructions in each |".to_owned(),
         "|---|---|---|---|".to_owned(),
     ];
-    for work in WORKS.iter().filter(|work| work.is_taken_apart()) {
+    for work in works {
+        let rounds = work.of(rounds);
         one(guest, work, rounds)?;
         let start = account(guest)?;
         one(guest, work, rounds)?;
