@@ -47,6 +47,10 @@ pub fn bprm_creds_for_exec(ctx: LsmContext) -> i32 {
             let state = unsafe { &mut *state };
             forget_pending(state);
             state.pending_mark = 0;
+            if state.label.present() && state.label.zone != ZONE_HOST {
+                // Work is never taken for the daemon.
+                return 0;
+            }
         }
     }
     if guard::is_armed() && zone::is_own() {
@@ -124,7 +128,7 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
     facts::look_up(facts);
     let mut decision = decide::decide_exec(facts);
     if decide::holds(facts, decision) {
-        match kept::hold(file, measurement.generation) {
+        match kept::hold(measurement.kept, file, measurement.generation) {
             Hold::Held => {}
             Hold::Written => decision = facts::written(facts),
             Hold::Broken => return report::fault(),

@@ -177,12 +177,11 @@ pub(crate) enum Hold {
     Broken,
 }
 
-/// Turns writers away from the file from now on. `generation` was read before it was measured, with nobody
-/// writing. Noted first and looked for writers then, for they do it the other way round; looked for before
-/// that only so as not to hold what is being written.
+/// Turns writers away from the file from now on. `kept` is its storage, and `generation` was read before it
+/// was measured, with nobody writing. Noted first and looked for writers then, for they do it the other way
+/// round; looked for before that only so as not to hold what is being written.
 #[inline(always)]
-pub(crate) fn hold(file: *const c_void, generation: u64) -> Hold {
-    let kept = of(file);
+pub(crate) fn hold(kept: *mut Kept, file: *const c_void, generation: u64) -> Hold {
     if kept.is_null() || generation == UNKNOWN {
         return Hold::Broken;
     }

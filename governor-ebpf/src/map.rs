@@ -3,7 +3,7 @@
 //! In a zone only labelled tasks are judged; before that, systemd's own code runs in the cgroup. Where
 //! the whole host is a zone, what is in no other is judged without a label too.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
     EbpfContext as _, helpers::generated::bpf_get_func_arg, macros::lsm, programs::LsmContext,
@@ -44,30 +44,37 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
     } else {
         guard::maps_another(file, !writable);
     }
-    match marked(file, !anonymous && !writable) {
-        guard::Maps::Other => {}
-        guard::Maps::Allowed => return 0,
-        guard::Maps::Refused => return report::fault(),
-    }
-    let (zone, state) = match zone::mapping_place() {
-        Place::Outside => return 0,
-        Place::Inside(zone, state) => (zone, state),
-        Place::Broken => return report::fault(),
+    let own = label::own();
+    let (zone, state) = if let Some(state) = work(&own) {
+        // SAFETY: this task's storage.
+        (unsafe { (*state).label.zone }, state)
+    } else {
+        match marked(&own, file, !anonymous && !writable) {
+            guard::Maps::Other => {}
+            guard::Maps::Allowed => return 0,
+            guard::Maps::Refused => return report::fault(),
+        }
+        match zone::mapping_place() {
+            Place::Outside => return 0,
+            Place::Inside(zone, state) => (zone, state),
+            Place::Broken => return report::fault(),
+        }
     };
     // SAFETY: this task's storage, which lives as long as the task runs this program.
     let state = unsafe { &mut *state };
     let mut digest = Digest::NONE;
-    let (measured, raw, generation) = if anonymous {
-        (Measured::Nothing, 0, UNKNOWN)
+    let (measured, raw, kept, generation) = if anonymous {
+        (Measured::Nothing, 0, ptr::null_mut(), UNKNOWN)
     } else if writable {
         // What can be written is not what was measured: judged like making written memory
         // executable, and not hashed.
-        (Measured::Failed, -1, UNKNOWN)
+        (Measured::Failed, -1, ptr::null_mut(), UNKNOWN)
     } else {
         let measurement = measure::file(file, &mut digest);
         (
             measurement.measured,
             measurement.raw,
+            measurement.kept,
             measurement.generation,
         )
     };
@@ -93,7 +100,7 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
     let mut decision = decide::decide_map(facts);
     // What is held was measured, so there is a file.
     if decide::holds(facts, decision) {
-        match kept::hold(file, generation) {
+        match kept::hold(kept, file, generation) {
             Hold::Held => {}
             Hold::Written => decision = facts::written(facts),
             Hold::Broken => return report::fault(),
@@ -124,7 +131,7 @@ pub fn file_mprotect(ctx: LsmContext) -> i32 {
         return 0;
     }
     guard::makes_code();
-    match marked(core::ptr::null_mut(), false) {
+    match marked(&label::own(), ptr::null_mut(), false) {
         guard::Maps::Other => {}
         guard::Maps::Allowed => return 0,
         guard::Maps::Refused => return report::fault(),
@@ -165,10 +172,22 @@ fn is_null(ctx: &LsmContext, argument: u32) -> bool {
     failed != 0 || value == 0
 }
 
+/// The current task, if it has a label and no mark: only that says where it is then.
+#[inline(always)]
+fn work(own: &Own) -> Option<*mut TaskState> {
+    match *own {
+        // SAFETY: this task's storage.
+        Own::Found(state) if unsafe { (*state).mark == 0 && (*state).label.present() } => {
+            Some(state)
+        }
+        Own::Found(_) | Own::Nothing | Own::Broken => None,
+    }
+}
+
 /// What the guard says of a mapping, if the current task has a mark.
 #[inline(always)]
-fn marked(file: *mut c_void, plain: bool) -> guard::Maps {
-    match label::own() {
+fn marked(own: &Own, file: *mut c_void, plain: bool) -> guard::Maps {
+    match *own {
         Own::Nothing => guard::Maps::Other,
         Own::Broken => guard::Maps::Refused,
         Own::Found(state) => guard::mapped(state, file, plain),

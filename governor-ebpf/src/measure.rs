@@ -1,7 +1,7 @@
 //! Measuring a file: SHA-256 by the kernel's own reader, or an honest failure. What was measured
 //! before need not be read again where `kept` can tell that it is still the same.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, ptr};
 
 use aya_ebpf::helpers::generated::bpf_ima_file_hash;
 use governor_common::{
@@ -10,7 +10,7 @@ use governor_common::{
 };
 
 use crate::{
-    kept::{self, Digest, UNKNOWN, WRITTEN},
+    kept::{self, Digest, Kept, UNKNOWN, WRITTEN},
     maps,
     offsets::{self, load},
 };
@@ -23,6 +23,8 @@ pub(crate) struct Measurement {
     /// How often somebody had come to write when it began; [`UNKNOWN`] if that could not be known,
     /// [`WRITTEN`] if somebody wrote.
     pub(crate) generation: u64,
+    /// Where that is counted; null: nowhere.
+    pub(crate) kept: *mut Kept,
 }
 
 impl Measurement {
@@ -91,6 +93,7 @@ fn once(file: *mut c_void, digest: &mut Digest) -> (Measurement, bool) {
             measured: Measured::Sha256,
             raw: HASH_ALGO_SHA256,
             generation,
+            kept,
         };
         return (recalled, true);
     }
@@ -100,6 +103,7 @@ fn once(file: *mut c_void, digest: &mut Digest) -> (Measurement, bool) {
     }
     let measurement = Measurement {
         generation: if written { WRITTEN } else { generation },
+        kept,
         ..measurement
     };
     (measurement, false)
@@ -128,6 +132,7 @@ fn hash(file: *mut c_void, digest: &mut Digest) -> Measurement {
         measured,
         raw,
         generation: UNKNOWN,
+        kept: ptr::null_mut(),
     }
 }
 

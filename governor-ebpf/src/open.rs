@@ -3,7 +3,7 @@
 //! Asked once for each open, when the file can be read and before anybody has it. Everybody else's label, or
 //! that there is none, is all that is looked at.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use governor_common::{Measured, Operation, decide};
@@ -49,15 +49,16 @@ pub fn file_post_open(ctx: LsmContext) -> i32 {
     // SAFETY: as above.
     let device: u32 = unsafe { load(inode, &offsets::OFF_INODE_DEVICE) };
     let mut digest = Digest::NONE;
-    let (measured, raw, generation) = if mode & S_IFMT != S_IFREG {
-        (Measured::Nothing, 0, UNKNOWN)
+    let (measured, raw, kept, generation) = if mode & S_IFMT != S_IFREG {
+        (Measured::Nothing, 0, ptr::null_mut(), UNKNOWN)
     } else if is_made_up(inode) {
-        (Measured::Unstable, -1, UNKNOWN)
+        (Measured::Unstable, -1, ptr::null_mut(), UNKNOWN)
     } else {
         let measurement = measure::file(file, &mut digest);
         (
             measurement.measured,
             measurement.raw,
+            measurement.kept,
             measurement.generation,
         )
     };
@@ -77,7 +78,7 @@ pub fn file_post_open(ctx: LsmContext) -> i32 {
     facts::look_up(facts);
     let mut decision = decide::decide_open(facts);
     if decide::holds(facts, decision) {
-        match kept::hold(file, generation) {
+        match kept::hold(kept, file, generation) {
             Hold::Held => {}
             Hold::Written => decision = facts::written(facts),
             Hold::Broken => return report::fault(),
