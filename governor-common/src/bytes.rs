@@ -1,7 +1,8 @@
 //! Byte views of the shared structs, for user space.
 //!
-//! The one place in this crate that needs `unsafe`: a marker for types whose every bit pattern is
-//! a value and which have no padding, so that they can be read from and written to maps and rings.
+//! With `words` the one place in this crate that needs `unsafe`: a marker for types whose every bit
+//! pattern is a value and which have no padding, so that they can be read from and written to maps and
+//! rings.
 
 use core::mem::size_of;
 

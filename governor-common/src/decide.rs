@@ -395,7 +395,7 @@ pub(crate) fn standing(f: &Facts) -> Reason {
     if row.key.zone == 0
         || row.key.zone != f.zone
         || row.key.scope != f.scope()
-        || !same(&row.key.digest, &f.subject())
+        || !same(&f.row_words(), &f.subject())
     {
         return Reason::NotAuthorized;
     }

@@ -3,10 +3,13 @@
 //! The kernel program fills it, [`crate::decide`] reads it, the event carries it, and the ledger
 //! can put it before the same function again years later.
 
+use core::mem::offset_of;
+
 use crate::{
     names::{SCOPE_START, SCOPE_SURVIVAL, ZONE_HOST},
     row::{MODE_OBSERVE, ROLE_EXECUTABLE, ROLE_LIBRARY, ROLE_SCRIPT, Row},
     state::StateWords,
+    words::words,
 };
 
 /// What a task is, once it has been authorized. Lives in task storage, inherited over fork.
@@ -40,6 +43,12 @@ impl Label {
     #[inline(always)]
     pub const fn opens_listed(&self) -> bool {
         self.present() && self.exec_id & LABEL_OPENS_LISTED != 0
+    }
+
+    /// The digest, in words.
+    #[inline(always)]
+    pub const fn words(&self) -> [u64; 4] {
+        words::<Self, { offset_of!(Label, digest) }>(self)
     }
 }
 
@@ -216,7 +225,10 @@ impl Facts {
             && self.script_workload == 0
             && self.row.key.zone == ZONE_HOST
             && self.row.key.scope == SCOPE_SURVIVAL
-            && same(&self.row.key.digest, &self.digest)
+            && same(
+                &self.row_words(),
+                &words::<Self, { offset_of!(Facts, digest) }>(self),
+            )
             && self.row.roles & roles != 0
     }
 
@@ -241,25 +253,38 @@ impl Facts {
     /// What is judged: the measured content, or for the network the content the task was
     /// authorized as.
     #[inline(always)]
-    pub const fn subject(&self) -> [u8; 32] {
+    pub const fn subject(&self) -> [u64; 4] {
         if self.operation == Operation::Connect as u32
             || self.operation == Operation::Send as u32
             || self.operation == Operation::Socket as u32
             || self.operation == Operation::Fork as u32
             || self.operation == Operation::Trace as u32
         {
-            self.label.digest
+            self.starter()
         } else {
-            self.digest
+            words::<Self, { offset_of!(Facts, digest) }>(self)
         }
+    }
+
+    /// What the asking task was authorized as.
+    #[inline(always)]
+    pub const fn starter(&self) -> [u64; 4] {
+        words::<Self, { offset_of!(Facts, label.digest) }>(self)
+    }
+
+    /// What the row that was found is of.
+    #[inline(always)]
+    pub(crate) const fn row_words(&self) -> [u64; 4] {
+        words::<Self, { offset_of!(Facts, row.key.digest) }>(self)
     }
 }
 
+/// Whether two digests are equal.
 #[inline(always)]
-pub(crate) const fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
+pub const fn same(a: &[u64; 4], b: &[u64; 4]) -> bool {
     let mut i = 0;
-    let mut difference = 0u8;
-    while i < 32 {
+    let mut difference = 0;
+    while i < 4 {
         difference |= a[i] ^ b[i];
         i += 1;
     }

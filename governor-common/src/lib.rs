@@ -19,6 +19,7 @@ pub mod reason;
 pub mod row;
 pub mod signal;
 pub mod state;
+mod words;
 
 #[cfg(feature = "user")]
 mod bytes;

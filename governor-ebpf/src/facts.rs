@@ -3,15 +3,21 @@
 //! Nothing is judged here. The state is read after the measurement, and deadline before trips
 //! before epoch: the daemon writes them in the opposite order.
 
-use aya_ebpf::helpers::generated::{bpf_get_current_uid_gid, bpf_ktime_get_boot_ns};
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_ktime_get_boot_ns};
 use governor_common::{
-    Facts, Label, Measured, Operation, RowKey,
+    Facts, Label, Measured, Operation, Row,
     decide::{self, Decision},
-    names::{SCOPE_SURVIVAL, SCOPE_ZONE, ZONE_HOST},
+    facts::same,
+    names::{SCOPE_SURVIVAL, ZONE_HOST},
     state::Word,
 };
 
-use crate::maps::{self, Table};
+use crate::{
+    maps::{self, Key, Table, ZoneRow},
+    offsets::{self, load},
+};
 
 /// Clears the facts and fills in who asks for what.
 #[inline(always)]
@@ -21,10 +27,21 @@ pub(crate) fn begin(facts: &mut Facts, operation: Operation, zone: u32, label: &
     facts.operation = operation as u32;
     facts.zone = zone;
     facts.label = *label;
-    // SAFETY: no arguments.
-    facts.uid = unsafe { bpf_get_current_uid_gid() } as u32;
+    facts.uid = caller();
     // SAFETY: no arguments.
     facts.now = unsafe { bpf_ktime_get_boot_ns() };
+}
+
+/// The real user id of the current task, as the root namespace knows it. The helper that says so looks for
+/// it, and for the group's, in maps of ids that map nothing there.
+#[inline(always)]
+fn caller() -> u32 {
+    // SAFETY: the helper returns the running task.
+    let task: *const c_void = unsafe { bpf_get_current_task_btf() }.cast();
+    // SAFETY: a field of `task_struct`.
+    let credentials: *const c_void = unsafe { load(task, &offsets::OFF_TASK_CRED) };
+    // SAFETY: a field of `cred`.
+    unsafe { load(credentials, &offsets::OFF_CRED_UID) }
 }
 
 /// Reads the state words; false when a map is not what it should be.
@@ -68,39 +85,55 @@ pub(crate) fn look_up(facts: &mut Facts) {
     let subject = facts.subject();
     facts.tombstone = u32::from(maps::tombstone(zone, &subject));
     if facts.label.present() {
-        facts.starter_tombstone = u32::from(maps::tombstone(zone, &facts.label.digest));
+        let starter = facts.starter();
+        facts.starter_tombstone = if same(&subject, &starter) {
+            facts.tombstone
+        } else {
+            u32::from(maps::tombstone(zone, &starter))
+        };
     }
     let Some(table) = Table::in_force() else {
         return;
     };
-    let row = core::ptr::from_mut(&mut facts.row);
-    table.copy(
-        &RowKey {
-            zone,
-            scope: SCOPE_ZONE,
-            digest: [0; 32],
-        },
-        row,
-    );
-    if facts.row.key.zone == zone && facts.row.key.scope == SCOPE_ZONE {
-        facts.zone_mode = facts.row.mode;
-        facts.zone_class = facts.row.class;
-        facts.zone_memory = facts.row.memory;
-        facts.zone_families = facts.row.families;
-        facts.zone_observe_until = facts.row.observe_until;
-    }
-    if facts.on_host() {
-        if is_network(facts.operation) {
-            // The zone's own row stays: its rules are found by its generation.
-            return;
+    if facts.on_host() && is_network(facts.operation) {
+        let row = core::ptr::from_mut(&mut facts.row);
+        // The zone's own is what is asked for: its rules are found by its generation.
+        table.copy(&Key::of_zone(zone), row);
+        // SAFETY: a copy.
+        if let Some(row) = unsafe { ZoneRow::of(row, zone) } {
+            take(facts, &row);
         }
-        copy_over(table, zone, SCOPE_SURVIVAL, &subject, facts);
+        return;
+    }
+    if let Some(row) = table.zone(zone) {
+        take(facts, &row);
+    }
+    find(facts, table, &subject);
+}
+
+#[inline(always)]
+fn take(facts: &mut Facts, row: &ZoneRow) {
+    facts.zone_mode = row.mode;
+    facts.zone_class = row.class;
+    facts.zone_memory = row.memory;
+    facts.zone_families = row.families;
+    facts.zone_observe_until = row.observe_until;
+}
+
+/// Finds the row that is asked for. None was looked for before.
+#[inline(always)]
+fn find(facts: &mut Facts, table: Table, subject: &[u64; 4]) {
+    let zone = facts.zone;
+    let row = core::ptr::from_mut(&mut facts.row);
+    if facts.on_host() {
+        copy(table, zone, SCOPE_SURVIVAL, subject, row);
         if facts.survives() {
             return;
         }
+        // SAFETY: integers only.
+        unsafe { row.write_bytes(0, 1) };
     }
-    let scope = facts.scope();
-    copy_over(table, zone, scope, &subject, facts);
+    copy(table, zone, facts.scope(), subject, row);
 }
 
 /// What was to run is being written, so its measurement is of nothing that lasts.
@@ -114,22 +147,15 @@ pub(crate) fn written(facts: &mut Facts) -> Decision {
 #[inline(always)]
 pub(crate) fn host_is_zone() -> bool {
     match Table::in_force() {
-        Some(table) => table.has(&RowKey {
-            zone: ZONE_HOST,
-            scope: SCOPE_ZONE,
-            digest: [0; 32],
-        }),
+        Some(table) => table.has(&Key::of_zone(ZONE_HOST)),
         None => false,
     }
 }
 
 #[inline(always)]
-fn copy_over(table: Table, zone: u32, scope: u32, digest: &[u8; 32], facts: &mut Facts) {
-    let row = core::ptr::from_mut(&mut facts.row);
-    // SAFETY: integers only.
-    unsafe { row.write_bytes(0, 1) };
+fn copy(table: Table, zone: u32, scope: u32, digest: &[u64; 4], row: *mut Row) {
     table.copy(
-        &RowKey {
+        &Key {
             zone,
             scope,
             digest: *digest,

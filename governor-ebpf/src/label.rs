@@ -142,7 +142,7 @@ pub fn task_alloc(ctx: LsmContext) -> i32 {
     let label = state.label;
     let facts = &mut state.facts;
     facts::begin(facts, Operation::Fork, label.zone, &label);
-    facts.tombstone = u32::from(maps::tombstone(label.zone, &label.digest));
+    facts.tombstone = u32::from(maps::tombstone(label.zone, &label.words()));
     let decision = decide::decide_fork(facts);
     let code = report::quiet(facts, decision);
     if code != 0 {

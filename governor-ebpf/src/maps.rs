@@ -15,7 +15,7 @@ use governor_common::{
     Event, Row, RowKey, Signal,
     guard::{GUARD_WORDS, GuardWord, ListedKey, ProtectedKey},
     names::{
-        CGROUP_ROWS, COUNT_SLOTS, EGRESS_ROWS, LISTED_ROWS, PROTECTED_ROWS, RING_BYTES,
+        CGROUP_ROWS, COUNT_SLOTS, EGRESS_ROWS, LISTED_ROWS, PROTECTED_ROWS, RING_BYTES, SCOPE_ZONE,
         TOMBSTONE_ROWS, ZONE_PATH_LEN, ZONE_PATH_ROWS,
     },
     net::{EgressKey, EgressRow},
@@ -80,23 +80,104 @@ impl Table {
 
     /// Whether there is a row of `key`.
     #[inline(always)]
-    pub(crate) fn has(self, key: &RowKey) -> bool {
-        // SAFETY: an inner map's pointer and a key of its type; the verifier checks both.
-        let found = unsafe { bpf_map_lookup_elem(self.0, ptr::from_ref(key).cast_mut().cast()) };
-        !found.is_null()
+    pub(crate) fn has(self, key: &Key) -> bool {
+        self.found(key).is_some()
+    }
+
+    /// Of the row that describes a zone; `None` when there is none.
+    #[inline(always)]
+    pub(crate) fn zone(self, zone: u32) -> Option<ZoneRow> {
+        let row: *const Row = self.found(&Key::of_zone(zone))?.cast();
+        // SAFETY: a map element.
+        unsafe { ZoneRow::of(row, zone) }
     }
 
     /// Copies the row of `key` to `into`; leaves `into` alone when there is none.
     #[inline(always)]
-    pub(crate) fn copy(self, key: &RowKey, into: *mut Row) {
-        // SAFETY: an inner map's pointer and a key of its type; the verifier checks both.
-        let found = unsafe { bpf_map_lookup_elem(self.0, ptr::from_ref(key).cast_mut().cast()) };
-        if found.is_null() {
+    pub(crate) fn copy(self, key: &Key, into: *mut Row) {
+        let Some(found) = self.found(key) else {
             return;
-        }
+        };
         // Ascending from behind the key, then the key: a writer fills an element from its start.
         copy_words(found.cast(), into.cast(), KEY_WORDS, ROW_WORDS);
         copy_words(found.cast(), into.cast(), 0, KEY_WORDS);
+    }
+
+    #[inline(always)]
+    fn found(self, key: &Key) -> Option<*const c_void> {
+        // SAFETY: an inner map's pointer and a key of its type; the verifier checks both.
+        let found = unsafe { bpf_map_lookup_elem(self.0, ptr::from_ref(key).cast_mut().cast()) };
+        if found.is_null() {
+            None
+        } else {
+            Some(found.cast_const())
+        }
+    }
+}
+
+/// What a verdict needs of a zone's own row.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct ZoneRow {
+    pub(crate) families: u64,
+    pub(crate) observe_until: u64,
+    pub(crate) mode: u32,
+    pub(crate) class: u32,
+    pub(crate) memory: u32,
+}
+
+impl ZoneRow {
+    /// Read field by field, each whole, and the key last; `None` if the row is another.
+    ///
+    /// # Safety
+    /// `row` is one, in a map or a copy.
+    #[inline(always)]
+    pub(crate) unsafe fn of(row: *const Row, zone: u32) -> Option<Self> {
+        // SAFETY: as the caller says.
+        let this = unsafe {
+            Self {
+                families: (&raw const (*row).families).read_volatile(),
+                observe_until: (&raw const (*row).observe_until).read_volatile(),
+                mode: (&raw const (*row).mode).read_volatile(),
+                class: (&raw const (*row).class).read_volatile(),
+                memory: (&raw const (*row).memory).read_volatile(),
+            }
+        };
+        // SAFETY: as above.
+        let (key_zone, scope) = unsafe {
+            (
+                (&raw const (*row).key.zone).read_volatile(),
+                (&raw const (*row).key.scope).read_volatile(),
+            )
+        };
+        if key_zone == zone && scope == SCOPE_ZONE {
+            Some(this)
+        } else {
+            None
+        }
+    }
+}
+
+/// A row's key, and with a scope of zero a tombstone's: the digest in words, so that it is copied so.
+#[repr(C)]
+pub(crate) struct Key {
+    pub(crate) zone: u32,
+    pub(crate) scope: u32,
+    pub(crate) digest: [u64; 4],
+}
+
+const _: () = assert!(size_of::<Key>() == size_of::<RowKey>());
+const _: () = assert!(size_of::<Key>() == size_of::<TombstoneKey>());
+
+impl Key {
+    /// Of the row that describes the zone.
+    #[inline(always)]
+    pub(crate) const fn of_zone(zone: u32) -> Self {
+        Self {
+            zone,
+            scope: SCOPE_ZONE,
+            digest: [0; 4],
+        }
     }
 }
 
@@ -198,13 +279,15 @@ pub(crate) fn zone_of(id: u64) -> u32 {
 
 /// Whether a tombstone stands on this content in this zone.
 #[inline(always)]
-pub(crate) fn tombstone(zone: u32, digest: &[u8; 32]) -> bool {
-    let key = TombstoneKey {
+pub(crate) fn tombstone(zone: u32, digest: &[u64; 4]) -> bool {
+    let key = Key {
         zone,
-        reserved: 0,
+        scope: 0,
         digest: *digest,
     };
-    TOMBSTONES.get_ptr(&key).is_some()
+    let key: *const TombstoneKey = ptr::from_ref(&key).cast();
+    // SAFETY: as large as a tombstone's key and laid out alike.
+    TOMBSTONES.get_ptr(unsafe { &*key }).is_some()
 }
 
 /// An execution's number: unique since boot, never zero, and kept over an upgrade of the programs.

@@ -365,6 +365,7 @@ const OFFSETS: &[(&str, &str, &str, FieldSize)] = &[
     ("OFF_TASK_PARENT", "task_struct", "real_parent", POINTER),
     ("OFF_TASK_PTRACE", "task_struct", "ptrace", WORD),
     ("OFF_TASK_CRED", "task_struct", "cred", POINTER),
+    ("OFF_CRED_UID", "cred", "uid", WORD),
     (
         "OFF_CRED_EFFECTIVE",
         "cred",
