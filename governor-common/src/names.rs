@@ -8,13 +8,13 @@ pub const PIN_DIR: &str = "/sys/fs/bpf/governor";
 
 /// Layout version of everything in this crate, which a build for tests raises. A daemon that finds pins
 /// of another version attaches its own programs beside them first and lets go of the old ones after.
-pub const ABI: u64 = if cfg!(feature = "next-layout") { 4 } else { 3 };
+pub const ABI: u64 = if cfg!(feature = "next-layout") { 5 } else { 4 };
 
 /// Layouts whose maps, all but the rings, are laid out as those of this one, so that both can use the
 /// very same. Pins of any other are left alone. Whoever raises [`ABI`] says here what still fits: if
 /// labels, table or state words do not, a host upgrades by a reboot.
 pub const TAKES_OVER: &[u64] = if cfg!(feature = "next-layout") {
-    &[3]
+    &[4]
 } else {
     &[]
 };

@@ -30,6 +30,9 @@ pub enum Word {
     /// Which digests kept with inodes count; see [`is_era`]. Raised whenever a program that notices
     /// writers may not have been in place.
     DigestEra = 17,
+    /// Which tables and tombstones are in force; see [`is_edition`]. Closed before either is stored and
+    /// raised after.
+    Edition = 18,
 }
 
 /// In [`Word::DigestEra`]: no kept digest counts, and none is kept.
@@ -50,6 +53,17 @@ pub const fn era(word: u64, attested: u64, trips: u64) -> u64 {
     } else {
         0
     }
+}
+
+/// In [`Word::Edition`]: a table or a tombstone is being stored, or whoever stored it did not come to the
+/// end.
+pub const EDITION_OPEN: u64 = 1;
+
+/// Whether what was looked up in the table and among the tombstones under this edition holds for as long
+/// as the word stays. Zero is before the first.
+#[inline(always)]
+pub const fn is_edition(word: u64) -> bool {
+    word != 0 && word & EDITION_OPEN == 0
 }
 
 /// Where the array keeps how many records the ledger had and, in the four words after it, its head.
@@ -91,5 +105,19 @@ impl StateWords {
     #[inline(always)]
     pub const fn glass_is_broken(&self, now: u64) -> bool {
         now < self.break_glass_until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EDITION_OPEN, is_edition};
+
+    #[test]
+    fn nothing_is_kept_while_something_is_stored() {
+        assert!(!is_edition(0), "before the first");
+        for number in [2, 4, u64::MAX - 1] {
+            assert!(is_edition(number), "{number}");
+            assert!(!is_edition(number | EDITION_OPEN), "{number}, open");
+        }
     }
 }

@@ -13,7 +13,7 @@ use aya_ebpf::{
 use governor_common::{
     Actor, Facts, Label, Measured, Operation, Reason, Signal, Verdict,
     decide::{self, Decision},
-    facts::LABEL_OPENS_LISTED,
+    facts::{LABEL_OPENS_LISTED, same},
     names::{COUNT_CANARY, WORKLOAD_NONE, ZONE_CANARY, ZONE_HOST},
     row::OPENS_LISTED,
 };
@@ -125,7 +125,7 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
     if !facts::read_state(facts) {
         return report::fault();
     }
-    facts::look_up(facts);
+    let edition = facts::look_up_known(facts, &mut state.known);
     let mut decision = decide::decide_exec(facts);
     if decide::holds(facts, decision) {
         match kept::hold(measurement.kept, file, measurement.generation) {
@@ -145,6 +145,7 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
             if !pend(state, operation, decision) {
                 return report::fault();
             }
+            state.pending_edition = edition;
         }
         Verdict::Deny => forget_pending(state),
     }
@@ -212,21 +213,15 @@ pub fn bprm_committed_creds(_ctx: LsmContext) -> i32 {
     } else {
         Operation::Execute
     };
-    let facts = &mut state.facts;
-    facts::begin(facts, operation, state.pending.zone, &state.label);
-    facts.measured = Measured::Sha256 as u32;
-    facts.digest = state.pending.digest;
-    let decision = if facts::read_state(facts) {
-        facts::look_up(facts);
-        decide::decide_exec(facts)
-    } else {
-        (Verdict::Deny, Reason::GateFault)
-    };
+    let (edition, decision) = judge_again(state, operation);
     match decision.0 {
-        Verdict::Allow | Verdict::WouldDeny => {}
+        Verdict::Allow | Verdict::WouldDeny => {
+            let exec_id = state.pending.exec_id;
+            state.known.become_of(&state.facts, edition, exec_id);
+        }
         Verdict::Deny => {
             kill();
-            report::quiet(facts, decision);
+            report::quiet(&state.facts, decision);
         }
     }
     state.label = state.pending;
@@ -236,6 +231,42 @@ pub fn bprm_committed_creds(_ctx: LsmContext) -> i32 {
     state.pending_script = script;
     state.pending_operation = COMMITTED;
     0
+}
+
+/// What becomes of the exec now, and the edition it was judged by. If neither table nor tombstones changed
+/// since the check, what that looked up is not looked up again: clock and state words are.
+#[inline(always)]
+fn judge_again(state: &mut TaskState, operation: Operation) -> (u64, Decision) {
+    let edition = maps::edition();
+    let looked_up = edition != 0 && state.pending_edition == edition && is_of_pending(state);
+    let facts = &mut state.facts;
+    if looked_up {
+        facts::again(facts);
+    } else {
+        facts::begin(facts, operation, state.pending.zone, &state.label);
+        facts.measured = Measured::Sha256 as u32;
+        facts.digest = state.pending.digest;
+    }
+    if !facts::read_state(facts) {
+        return (0, (Verdict::Deny, Reason::GateFault));
+    }
+    let edition = if looked_up {
+        edition
+    } else {
+        facts::look_up_known(facts, &mut state.known)
+    };
+    (edition, decide::decide_exec(facts))
+}
+
+/// Whether the facts are still those of the judgement that made the pending label: not of an interpreter
+/// after its script, nor of what else was judged meanwhile.
+#[inline(always)]
+fn is_of_pending(state: &TaskState) -> bool {
+    let facts = &state.facts;
+    facts.operation == state.pending_operation
+        && facts.script_workload == 0
+        && facts.zone == state.pending.zone
+        && same(&facts.subject(), &state.pending.words())
 }
 
 /// Notes what the task becomes. False: no execution number could be had.
@@ -291,6 +322,7 @@ fn forget_pending(state: &mut TaskState) {
     };
     state.pending_operation = 0;
     state.pending_script = 0;
+    state.pending_edition = 0;
 }
 
 /// Whether the file's first bytes hand it to an interpreter.

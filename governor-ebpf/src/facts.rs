@@ -15,6 +15,7 @@ use governor_common::{
 };
 
 use crate::{
+    label::Known,
     maps::{self, Key, Table, ZoneRow},
     offsets::{self, load},
 };
@@ -42,6 +43,13 @@ fn caller() -> u32 {
     let credentials: *const c_void = unsafe { load(task, &offsets::OFF_TASK_CRED) };
     // SAFETY: a field of `cred`.
     unsafe { load(credentials, &offsets::OFF_CRED_UID) }
+}
+
+/// The same facts, judged at another moment.
+#[inline(always)]
+pub(crate) fn again(facts: &mut Facts) {
+    // SAFETY: no arguments.
+    facts.now = unsafe { bpf_ktime_get_boot_ns() };
 }
 
 /// Reads the state words; false when a map is not what it should be.
@@ -109,6 +117,32 @@ pub(crate) fn look_up(facts: &mut Facts) {
         take(facts, &row);
     }
     find(facts, table, &subject);
+}
+
+/// The same for a task of which something may be known, and notes what is known of it then. The edition
+/// that all of it is of; zero: of none.
+#[inline(always)]
+pub(crate) fn look_up_known(facts: &mut Facts, known: &mut Known) -> u64 {
+    // Read before anything is looked up: whatever is stored after that shows in the word first.
+    let edition = maps::edition();
+    if facts.zone == facts.label.zone && known.holds(&facts.label, edition) {
+        let table = Table::in_force();
+        // And the table is of the same edition as the zone's row, if that is still the one.
+        if maps::edition() == edition {
+            take(facts, &known.zone);
+            let subject = facts.subject();
+            if !same(&subject, &facts.starter()) {
+                facts.tombstone = u32::from(maps::tombstone(facts.zone, &subject));
+            }
+            if let Some(table) = table {
+                find(facts, table, &subject);
+            }
+            return edition;
+        }
+    }
+    look_up(facts);
+    known.note(facts, edition);
+    edition
 }
 
 #[inline(always)]

@@ -15,7 +15,11 @@ use aya_ebpf::{
 };
 use governor_common::{Facts, Label, Operation, decide};
 
-use crate::{facts, maps, offsets, report};
+use crate::{
+    facts,
+    maps::{self, ZoneRow},
+    offsets, report,
+};
 
 /// One task's storage. User space reads the label at its start.
 #[repr(C)]
@@ -31,9 +35,63 @@ pub(crate) struct TaskState {
     pub(crate) pending_operation: u32,
     /// Workload of the script whose interpreter comes next, or came with the exec that committed; zero: none.
     pub(crate) pending_script: u32,
+    /// The edition that `pending` was judged by, where the facts below are those of that judgement; zero:
+    /// they are not, or it cannot be told.
+    pub(crate) pending_edition: u64,
+    pub(crate) known: Known,
     /// Room for one verdict: larger than the programs' stack. Used by this task only, and never
     /// across a helper that sleeps.
     pub(crate) facts: Facts,
+}
+
+/// What was looked up for the task's label and holds for as long as nothing else is stored: that no
+/// tombstone stands on it, and its zone's own row. No verdict.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Known {
+    /// The edition that it is of; zero: nothing is known.
+    edition: u64,
+    /// The execution that made the label it is about.
+    exec_id: u64,
+    pub(crate) zone: ZoneRow,
+}
+
+impl Known {
+    /// Whether it is about this label, and of this edition.
+    #[inline(always)]
+    pub(crate) fn holds(&self, label: &Label, edition: u64) -> bool {
+        edition != 0
+            && self.edition == edition
+            && label.exec_id != 0
+            && self.exec_id == label.exec_id
+    }
+
+    /// Notes what was looked up for the label among these facts, under this edition.
+    #[inline(always)]
+    pub(crate) fn note(&mut self, facts: &Facts, edition: u64) {
+        if facts.starter_tombstone == 0 && facts.zone == facts.label.zone {
+            self.become_of(facts, edition, facts.label.exec_id);
+        }
+    }
+
+    /// The same for the label that comes of what was judged: no tombstone stands on that, or it would
+    /// have been refused.
+    #[inline(always)]
+    pub(crate) fn become_of(&mut self, facts: &Facts, edition: u64, exec_id: u64) {
+        // A row that is missing was perhaps only not found whole.
+        if facts.zone_mode == 0 {
+            return;
+        }
+        self.edition = edition;
+        self.exec_id = exec_id;
+        self.zone = ZoneRow {
+            families: facts.zone_families,
+            observe_until: facts.zone_observe_until,
+            mode: facts.zone_mode,
+            class: facts.zone_class,
+            memory: facts.zone_memory,
+        };
+    }
 }
 
 /// The BTF definition of a task storage map, which the library does not have yet.
@@ -141,8 +199,12 @@ pub fn task_alloc(ctx: LsmContext) -> i32 {
     }
     let label = state.label;
     let facts = &mut state.facts;
-    facts::begin(facts, Operation::Fork, label.zone, &label);
-    facts.tombstone = u32::from(maps::tombstone(label.zone, &label.words()));
+    // All that is asked. Of the other facts nobody reads anything unless it is refused.
+    facts.tombstone = 0;
+    if !state.known.holds(&label, maps::edition()) && maps::tombstone(label.zone, &label.words()) {
+        facts::begin(facts, Operation::Fork, label.zone, &label);
+        facts.tombstone = 1;
+    }
     let decision = decide::decide_fork(facts);
     let code = report::quiet(facts, decision);
     if code != 0 {
@@ -151,7 +213,10 @@ pub fn task_alloc(ctx: LsmContext) -> i32 {
     match of(ctx.arg::<*mut task_struct>(0)) {
         Some(child) => {
             // SAFETY: the child's storage; nothing else knows the child yet.
-            unsafe { (*child).label = label };
+            unsafe {
+                (*child).label = label;
+                (*child).known = state.known;
+            }
             0
         }
         None => report::fault(),

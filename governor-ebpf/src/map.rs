@@ -96,7 +96,7 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
     if !facts::read_state(facts) {
         return report::fault();
     }
-    facts::look_up(facts);
+    facts::look_up_known(facts, &mut state.known);
     let mut decision = decide::decide_map(facts);
     // What is held was measured, so there is a file.
     if decide::holds(facts, decision) {

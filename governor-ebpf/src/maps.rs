@@ -21,7 +21,7 @@ use governor_common::{
     net::{EgressKey, EgressRow},
     row::TombstoneKey,
     signal::{SIGNAL_ANY, SIGNAL_SLOTS},
-    state::{WORDS, Word},
+    state::{WORDS, Word, is_edition},
 };
 
 /// The template of the table's inner map. The daemon makes each inner map as large as the rows it
@@ -202,6 +202,15 @@ pub(crate) fn state(word: Word) -> Option<u64> {
     STATE
         .get(word as u32)
         .map(|value| unsafe { ptr::from_ref(value).read_volatile() })
+}
+
+/// The edition of table and tombstones; zero: one that nothing is kept of.
+#[inline(always)]
+pub(crate) fn edition() -> u64 {
+    match state(Word::Edition) {
+        Some(edition) if is_edition(edition) => edition,
+        Some(_) | None => 0,
+    }
 }
 
 /// The kernel's own alarm counter.

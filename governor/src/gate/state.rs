@@ -10,7 +10,7 @@ use governor_common::{
     Plain, Reason, StateWords,
     names::{self, TOMBSTONE_ROWS},
     row::{CLASS_ATTESTED, CLASS_POLICY, TombstoneKey},
-    state::{self, DIGESTS_OFF, Word, is_era},
+    state::{self, DIGESTS_OFF, EDITION_OPEN, Word, is_edition, is_era},
 };
 
 use super::{
@@ -126,8 +126,31 @@ impl Gate {
         Ok(raised)
     }
 
+    /// Stores what verdicts look up. Nothing that was looked up before counts after it, and nothing is
+    /// kept of what is looked up meanwhile; an error leaves it so until another change comes to its end.
+    /// The change is made also where the word cannot be stored: it may take away.
+    pub(super) fn change<T>(
+        &mut self,
+        change: impl FnOnce(&mut Self) -> Result<T, GateError>,
+    ) -> Result<T, GateError> {
+        let opened = self.word(Word::Edition).and_then(|edition| {
+            self.set_word(Word::Edition, edition | EDITION_OPEN)?;
+            Ok(edition | EDITION_OPEN)
+        });
+        let done = change(self)?;
+        let edition = opened?;
+        let next = edition.checked_add(1).filter(|next| is_edition(*next));
+        let over = || GateError::Invalid("the editions are at their end; reboot".to_owned());
+        self.set_word(Word::Edition, next.ok_or_else(over)?)?;
+        Ok(done)
+    }
+
     /// Revokes content in a zone, whatever the table says.
     pub fn add_tombstone(&mut self, key: TombstoneKey, now: u64) -> Result<(), GateError> {
+        self.change(|gate| gate.store_tombstone(key, now))
+    }
+
+    fn store_tombstone(&mut self, key: TombstoneKey, now: u64) -> Result<(), GateError> {
         let bytes = tombstone_bytes(&key)?;
         self.maps
             .tombstones

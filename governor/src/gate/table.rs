@@ -62,10 +62,12 @@ impl Gate {
             .id();
         let before = self.inner_id();
         self.protect_table(id)?;
-        self.maps.table.set(0, &inner, 0).map_err(GateError::map(
-            names::TABLE,
-            "putting the new table in force",
-        ))?;
+        self.change(|gate| {
+            gate.maps.table.set(0, &inner, 0).map_err(GateError::map(
+                names::TABLE,
+                "putting the new table in force",
+            ))
+        })?;
         if self.table()? != stored {
             return Err(differs(size));
         }

@@ -6,7 +6,10 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::{
         fd::FromRawFd as _,
-        unix::{fs::PermissionsExt, process::CommandExt as _},
+        unix::{
+            fs::PermissionsExt,
+            process::{CommandExt as _, ExitStatusExt as _},
+        },
     },
     process::{Command, ExitCode},
 };
@@ -14,7 +17,16 @@ use std::{
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let done = match args.as_slice() {
+    act(&args)
+}
+
+fn act(args: &[&str]) -> ExitCode {
+    let done = match args {
+        ["after", fifo, rest @ ..] => match after(fifo) {
+            Ok(()) => return act(rest),
+            waiting => waiting,
+        },
+        ["fork"] => fork(),
         ["hello"] => Ok(()),
         ["size"] => size(),
         ["tcp", to] => address(to).and_then(tcp),
@@ -309,14 +321,30 @@ fn witness(at: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
+/// Waits until somebody opens the other end and is done with it.
+fn after(fifo: &str) -> io::Result<()> {
+    println!("waiting");
+    io::stdout().flush()?;
+    std::fs::read(fifo).map(drop)
+}
+
+fn fork() -> io::Result<()> {
+    // SAFETY: this process has one thread, so its copy holds no lock that nobody will open.
+    match unsafe { libc::fork() } {
+        // SAFETY: ends the copy, without what would be done at an ordinary end.
+        0 => unsafe { libc::_exit(0) },
+        child if child < 0 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Ends as the program does, or as a shell says that a signal ended it.
 fn spawn(path: &str, rest: &[&str]) -> ExitCode {
     match Command::new(path).args(rest).status() {
-        Ok(status) => ExitCode::from(
-            status
-                .code()
-                .and_then(|c| u8::try_from(c).ok())
-                .unwrap_or(1),
-        ),
+        Ok(status) => {
+            let code = status.code().or(status.signal().map(|signal| 128 + signal));
+            ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+        }
         Err(error) => {
             println!("{error}");
             let number = error.raw_os_error().unwrap_or(99);

@@ -4,12 +4,12 @@
 use std::{
     ffi::CString,
     fs::{File, OpenOptions, Permissions},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::{
-        fd::AsRawFd as _,
+        fd::{AsRawFd as _, FromRawFd as _},
         unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _},
     },
-    process::ExitCode,
+    process::{Command, ExitCode},
     ptr,
     time::Duration,
 };
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         ["hold", path] => hold(path),
         ["flip", path, one, other] => flip(path, one, other),
         ["watch", path] => watch(path),
+        ["amid", path, command, operands @ ..] => amid(path, command, operands),
         _ => {
             eprintln!("probe_writer: what is `{}`?", args.join(" "));
             return ExitCode::from(2);
@@ -148,12 +149,53 @@ fn flip(path: &str, one: &str, other: &str) -> io::Result<()> {
 /// Is asked about a file before its content is used: a mark for which Linux 6.12 lets whole file systems
 /// be written while they are executed.
 fn watch(path: &str) -> io::Result<()> {
-    let class = libc::FAN_CLASS_PRE_CONTENT | libc::FAN_CLOEXEC;
+    let event = libc::FAN_ONDIR | libc::FAN_OPEN;
+    let _group = marked(libc::FAN_CLASS_PRE_CONTENT, event, path)?;
+    println!("watching");
+    io::stdout().flush()?;
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Keeps the first one waiting who opens the file to execute it, until a command has come to its end.
+fn amid(path: &str, command: &str, operands: &[&str]) -> io::Result<()> {
+    let mut group = marked(libc::FAN_CLASS_CONTENT, libc::FAN_OPEN_EXEC_PERM, path)?;
+    println!("watching");
+    io::stdout().flush()?;
+    let mut event = libc::fanotify_event_metadata {
+        event_len: 0,
+        vers: 0,
+        reserved: 0,
+        metadata_len: 0,
+        mask: 0,
+        fd: 0,
+        pid: 0,
+    };
+    // SAFETY: integers only, and the slice ends before they do.
+    let bytes =
+        unsafe { std::slice::from_raw_parts_mut((&raw mut event).cast(), size_of_val(&event)) };
+    group.read_exact(bytes)?;
+    let done = Command::new(command).args(operands).status();
+    let mut answer = event.fd.to_ne_bytes().to_vec();
+    answer.extend(libc::FAN_ALLOW.to_ne_bytes());
+    group.write_all(&answer)?;
+    match done? {
+        status if status.success() => Ok(()),
+        status => Err(io::Error::other(format!("`{command}` ended with {status}"))),
+    }
+}
+
+fn marked(class: u32, event: u64, path: &str) -> io::Result<File> {
     let reading = libc::O_RDONLY.cast_unsigned();
     // SAFETY: two numbers.
-    let group = unsafe { libc::fanotify_init(class, reading) };
+    let group = unsafe { libc::fanotify_init(class | libc::FAN_CLOEXEC, reading) };
+    if group < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just gave us this descriptor; nobody else owns it.
+    let file = unsafe { File::from_raw_fd(group) };
     let path = CString::new(path).map_err(io::Error::other)?;
-    let event = libc::FAN_ONDIR | libc::FAN_OPEN;
     // SAFETY: numbers, and a string that ends.
     let marked = unsafe {
         libc::fanotify_mark(
@@ -164,12 +206,8 @@ fn watch(path: &str) -> io::Result<()> {
             path.as_ptr(),
         )
     };
-    if group < 0 || marked < 0 {
+    if marked < 0 {
         return Err(io::Error::last_os_error());
     }
-    println!("watching");
-    io::stdout().flush()?;
-    loop {
-        std::thread::park();
-    }
+    Ok(file)
 }

@@ -74,7 +74,7 @@ pub(super) fn to_another_layout(guest: &mut Guest) -> Result<()> {
     untouched(calmed(guest, job)?, 20)?;
     let pins = guest.sh("ls /sys/fs/bpf/governor")?.ok()?.text();
     ensure!(
-        pins.lines().count() == 3 && pins.contains("maps-4"),
+        pins.lines().count() == 3 && pins.contains("maps-5"),
         "what is pinned: {pins}"
     );
     let said = status::of(guest)?;

@@ -166,6 +166,14 @@ pub(crate) const SUITE: Suite = Suite {
             run: revoking::revoked,
         },
         Case {
+            name: "a_revocation_amid_an_exec_is_seen",
+            run: revoking::amid_an_exec,
+        },
+        Case {
+            name: "running_work_is_judged_by_what_changed",
+            run: revoking::while_it_runs,
+        },
+        Case {
             name: "frozen_when_policy_says_freeze",
             run: revoking::frozen,
         },

@@ -101,6 +101,109 @@ pub(super) fn frozen(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+/// Between the check and the point of no return, where the kernel opens the program's interpreter.
+pub(super) fn amid_an_exec(guest: &mut Guest) -> Result<()> {
+    let (program, interpreter) = ("/opt/agent/amid", "/opt/agent/ld.so");
+    // As long as the path that it takes the place of.
+    guest
+        .sh(&format!(
+            "cp /lib64/ld-linux-x86-64.so.2 {interpreter} && \
+             sed 's#/lib64/ld-linux-x86-64.so.2#{interpreter}\\x0{}#' {AGENT} > {program} && \
+             chmod 755 {program}",
+            "\\x0".repeat(10)
+        ))?
+        .ok()?;
+    let planner = guest.run(&["governor", "measure", program])?.ok()?.text();
+    let digest = planner.split(' ').next().unwrap_or_default().to_owned();
+    let spec = Spec {
+        planner: format!("{planner}\n"),
+        on_revoke: "deny",
+        ..Spec::default()
+    };
+    load(guest, &spec)?;
+    let revoke = [
+        "governor", "revoke", "--digest", &digest, "--reason", "drill",
+    ];
+    for (meanwhile, expected) in [(&["true"][..], 0), (&revoke[..], 128 + 9)] {
+        let mut command = vec![kept::WRITER, "amid", interpreter];
+        command.extend(meanwhile);
+        let job = guest.spawn(&command)?;
+        guest.wait_for_output(job, b"watching", BOUND)?;
+        expect(
+            guest,
+            &["spawn", program, "hello"],
+            expected,
+            "amid an exec",
+        )?;
+        guest.wait(job, BOUND)?.ok()?;
+    }
+    Ok(())
+}
+
+/// What is known of running work is not known for longer than it holds.
+pub(super) fn while_it_runs(guest: &mut Guest) -> Result<()> {
+    let doomed = "/opt/agent/known";
+    guest
+        .sh(&format!("cp {AGENT} {doomed}; printf y >> {doomed}"))?
+        .ok()?;
+    let planner = guest.run(&["governor", "measure", doomed])?.ok()?.text();
+    let digest = planner.split(' ').next().unwrap_or_default().to_owned();
+    let spec = Spec {
+        planner: format!("{planner}\n"),
+        on_revoke: "deny",
+        memory: "any",
+        ..Spec::default()
+    };
+    load(guest, &spec)?;
+    let library = guest
+        .sh(&format!("ldd {AGENT} | grep -o '/[^ ]*libgcc_s[^ ]*'"))?
+        .ok()?
+        .text();
+    let tries = [
+        (doomed, ["fork", ""]),
+        (doomed, ["map", &library]),
+        (AGENT, ["anonymous", ""]),
+    ];
+    let mut waiting = Vec::new();
+    for (number, (program, what)) in tries.iter().cycle().take(6).enumerate() {
+        let fifo = format!("/opt/agent/own/fifo{number}");
+        guest
+            .sh(&format!("mkfifo {fifo} && chown {USER} {fifo}"))?
+            .ok()?;
+        let slice = format!("--slice={AGENTS_SLICE}");
+        let user = format!("--uid={USER}");
+        let mut command = vec!["systemd-run", "--quiet", "--wait", "--pipe", "--collect"];
+        command.extend([&slice, &user, "--", program, "after", &fifo]);
+        command.extend(what.iter().filter(|word| !word.is_empty()));
+        let job = guest.spawn(&command)?;
+        guest.wait_for_output(job, b"waiting", BOUND)?;
+        waiting.push((job, fifo, what.join(" ")));
+    }
+    let mut finish = |guest: &mut Guest, expected: i32| -> Result<()> {
+        let (job, fifo, what) = waiting.remove(0);
+        guest.sh(&format!(": > {fifo}; rm {fifo}"))?.ok()?;
+        let ended = guest.wait(job, BOUND)?.code;
+        ensure!(ended == expected, "{what}: {ended}, not {expected}");
+        Ok(())
+    };
+    for _ in 0..3 {
+        finish(guest, 0)?;
+    }
+    guest
+        .run(&[
+            "governor", "revoke", "--digest", &digest, "--reason", "drill",
+        ])?
+        .ok()?;
+    finish(guest, REFUSED)?;
+    finish(guest, REFUSED)?;
+    let spec = Spec {
+        memory: "w^x",
+        ..spec
+    };
+    load(guest, &spec)?;
+    finish(guest, REFUSED)
+}
+
 pub(super) fn trips(guest: &mut Guest) -> Result<()> {
     let kit = load(
         guest,
