@@ -243,7 +243,7 @@ fn is_changed_by_inode_only(file: *const c_void) -> bool {
 /// Whether the file is root's and nobody else may open it for writing. The group's bits also say what
 /// an access control list grants at most.
 #[inline(always)]
-fn is_written_by_root_only(file: *const c_void) -> bool {
+pub(crate) fn is_written_by_root_only(file: *const c_void) -> bool {
     // SAFETY: every file has an inode.
     let inode: *const c_void = unsafe { load(file, &offsets::OFF_FILE_INODE) };
     // SAFETY: a field of `inode`: the owner as the root namespace knows it.

@@ -85,10 +85,11 @@ fn once(file: *mut c_void, digest: &mut Digest) -> (Measurement, bool) {
         return (hash(file, digest), false);
     }
     let era = kept::era();
-    let keeps = era != 0 && is_stable(file) && kept::may_keep(file);
     let generation = kept::generation(kept);
     let written = kept::is_written(file);
-    if keeps && kept::recall(kept, file, era, digest) {
+    let owned = era != 0 && has_name(file) && kept::is_written_by_root_only(file);
+    // What is kept was kept on a file system that it may be kept on, and an inode stays on that.
+    if owned && kept::recall(kept, file, era, digest) {
         let recalled = Measurement {
             measured: Measured::Sha256,
             raw: HASH_ALGO_SHA256,
@@ -98,7 +99,7 @@ fn once(file: *mut c_void, digest: &mut Digest) -> (Measurement, bool) {
         return (recalled, true);
     }
     let measurement = hash(file, digest);
-    if keeps && measurement.is_stable() && !written {
+    if owned && measurement.is_stable() && kept::may_keep(file) && !written {
         kept::store(kept, file, era, generation, digest);
     }
     let measurement = Measurement {
@@ -144,8 +145,6 @@ fn hash(file: *mut c_void, digest: &mut Digest) -> Measurement {
 fn is_stable(file: *const c_void) -> bool {
     // SAFETY: every file has an inode.
     let inode: *const c_void = unsafe { load(file, &offsets::OFF_FILE_INODE) };
-    // SAFETY: a field of `inode`.
-    let links: u32 = unsafe { load(inode, &offsets::OFF_INODE_NLINK) };
     // SAFETY: every inode has a superblock.
     let superblock: *const c_void = unsafe { load(inode, &offsets::OFF_INODE_SB) };
     // SAFETY: a field of `super_block`.
@@ -156,7 +155,17 @@ fn is_stable(file: *const c_void) -> bool {
     let level: u32 = unsafe { load(users, &offsets::OFF_USERS_LEVEL) };
     // SAFETY: a field of `super_block`.
     let magic: u64 = unsafe { load(superblock, &offsets::OFF_SB_MAGIC) };
-    links != 0 && flags & SB_KERNMOUNT == 0 && level == 0 && magic != FUSE_SUPER_MAGIC
+    has_name(file) && flags & SB_KERNMOUNT == 0 && level == 0 && magic != FUSE_SUPER_MAGIC
+}
+
+/// Whether the file has a name somewhere.
+#[inline(always)]
+fn has_name(file: *const c_void) -> bool {
+    // SAFETY: every file has an inode.
+    let inode: *const c_void = unsafe { load(file, &offsets::OFF_FILE_INODE) };
+    // SAFETY: a field of `inode`.
+    let links: u32 = unsafe { load(inode, &offsets::OFF_INODE_NLINK) };
+    links != 0
 }
 
 /// `HASH_ALGO_SHA256` of the kernel's list of hashes.
