@@ -103,6 +103,10 @@ fn what_is_only_an_interpreter_is_not_started_as_well() {
     for (list, lists) in [
         ("exec", "scripts = [\"planner\"]\nexec = [\"os-base\"]"),
         ("scripts", "scripts = [\"os-base\"]"),
+        (
+            "libraries",
+            "scripts = [\"planner\"]\nlibraries = [\"os-base\"]",
+        ),
     ] {
         let text = scripted(&format!("{lists}\ninterpreters = [\"os-base\"]"));
         let said = with_text(&text).expect_err("refused").to_string();

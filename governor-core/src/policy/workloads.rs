@@ -92,7 +92,9 @@ fn one(
             Complaint::new(message).hint("so nothing can be started as it"),
         );
     }
-    let interpreters = interpreters(name, table, (&exec, &scripts), sets, report);
+    let libraries = sets.resolve(table, "libraries", report);
+    let listed = [&exec, &scripts, &libraries];
+    let interpreters = interpreters(name, table, listed, sets, report);
     if !table.has("user") {
         let message = format!(
             "workload `{}` has no `user`, so nobody may run it",
@@ -123,7 +125,7 @@ fn one(
         interpreters,
         data,
         opens,
-        libraries: sets.resolve(table, "libraries", report),
+        libraries,
         started_by: BTreeSet::new(),
         users: users(table, report),
         egress: rules::egress(table, in_zone.map(|zone| zone.families), report),
@@ -136,7 +138,7 @@ fn one(
 fn interpreters(
     name: &At<&str>,
     table: &Table<'_>,
-    (exec, scripts): (&BTreeSet<Digest>, &BTreeSet<Digest>),
+    [exec, scripts, libraries]: [&BTreeSet<Digest>; 3],
     sets: &mut Sets,
     report: &mut Report<'_>,
 ) -> BTreeSet<Digest> {
@@ -150,6 +152,14 @@ fn interpreters(
             let hint = "what is in `interpreters` is never started by itself: list it once";
             report.error(name.at, Complaint::new(message).hint(hint));
         }
+    }
+    if let Some(digest) = interpreters.intersection(libraries).next() {
+        let message = format!(
+            "workload `{}` lists {digest} in `interpreters` and in `libraries`",
+            name.value
+        );
+        let hint = "a loader in `exec` would run it as a library, with any text: list it once";
+        report.error(name.at, Complaint::new(message).hint(hint));
     }
     if scripts.is_empty() && !interpreters.is_empty() {
         let message = format!(
