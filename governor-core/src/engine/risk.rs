@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use governor_common::{Event, Operation, Plain as _, Verdict, names::WORKLOAD_NONE};
+use governor_common::{Event, Operation, Plain as _, Reason, Verdict, names::WORKLOAD_NONE};
 
 use super::{Effect, Engine, records, window::Window};
 use crate::{
@@ -52,7 +52,7 @@ fn kind(event: &Event) -> Option<RiskEvent> {
     match (Verdict::from_u32(event.verdict)?, operation) {
         (Verdict::Deny, Operation::Execute | Operation::Script) => Some(RiskEvent::DeniedExec),
         (Verdict::Deny, Operation::Map | Operation::Protect | Operation::Trace) => Some(RiskEvent::DeniedMap),
-        (Verdict::Deny, Operation::Open) => Some(RiskEvent::DeniedOpen),
+        (Verdict::Deny, Operation::Open) => is_probing(event).then_some(RiskEvent::DeniedOpen),
         (Verdict::Deny, Operation::Socket) => Some(RiskEvent::DeniedSocket),
         (Verdict::Deny, Operation::Connect | Operation::Send) => Some(RiskEvent::DeniedConnect),
         (Verdict::Deny, Operation::Guard) => Some(RiskEvent::DeniedGuard),
@@ -75,6 +75,18 @@ fn kind(event: &Event) -> Option<RiskEvent> {
         // Where a zone is observed nothing is held back, and nothing is held against anybody.
         | (Verdict::WouldDeny, _) => None,
     }
+}
+
+/// Whether what was to be opened was refused for what it is, and not because trust or the lease ended: who opens
+/// what is listed for them has done nothing.
+fn is_probing(event: &Event) -> bool {
+    [
+        Reason::UnlistedOpen,
+        Reason::NotMeasured,
+        Reason::NoStableFile,
+        Reason::BeingWritten,
+    ]
+    .contains(&Reason::from_u32(event.reason).unwrap_or(Reason::UnlistedOpen))
 }
 
 impl Engine {

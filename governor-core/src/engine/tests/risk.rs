@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use governor_common::{Event, Label, Operation, Plain as _, Verdict, names::WORKLOAD_NONE};
+use governor_common::{Event, Label, Operation, Plain as _, Reason, Verdict, names::WORKLOAD_NONE};
 use proptest::prelude::*;
 
 use super::model::{Host, *};
@@ -168,6 +168,13 @@ fn opening_what_is_not_listed_counts_where_it_is_refused() {
         assert!(met(&feed(&mut host, vec![opened; 9], Vec::new(), 0)).is_empty());
     }
     let refused = of(&host, Verdict::Deny);
+    // What is listed is refused as well when trust or the lease is gone, and that is nobody's probing.
+    for reason in [Reason::NoLease, Reason::EpochRaised, Reason::Revoked] {
+        let mut event = Event::read(&refused).unwrap();
+        event.reason = reason as u32;
+        let lapsed = event.bytes().to_vec();
+        assert!(met(&feed(&mut host, vec![lapsed; 9], Vec::new(), 0)).is_empty());
+    }
     let effects = feed(&mut host, vec![refused; 4], Vec::new(), 0);
     let number = host.engine.ids().workload("tools", "idle");
     assert_eq!(stops(&effects), [(number, OnRevoke::Kill)]);
