@@ -65,9 +65,11 @@ impl Gate {
             .map_err(|error| failed(format!("its link cannot be read: {}", whole(&error))))?;
         let prog_id = info.program_id();
         self.links.push(link);
+        // It counts as there when it is guarded: otherwise the next table tries again.
+        self.protect_objects()?;
         let state = HookState::Attached { prog_id };
         self.hooks.push(HookStatus { name, state });
-        self.protect_objects()
+        Ok(())
     }
 }
 

@@ -141,7 +141,13 @@ impl Gate {
         let edition = opened?;
         let next = edition.checked_add(1).filter(|next| is_edition(*next));
         let over = || GateError::Invalid("the editions are at their end; reboot".to_owned());
-        self.set_word(Word::Edition, next.ok_or_else(over)?)?;
+        let closed = next
+            .ok_or_else(over)
+            .and_then(|next| self.set_word(Word::Edition, next));
+        if let Err(error) = closed {
+            // The change stands, and costs everybody a look until the next one.
+            tracing::warn!("noting that a change came to its end: {error}");
+        }
         Ok(done)
     }
 
