@@ -28,6 +28,14 @@ pub(crate) struct Measurement {
 }
 
 impl Measurement {
+    /// Nothing was read.
+    const FAILED: Self = Self {
+        measured: Measured::Failed,
+        raw: -1,
+        generation: UNKNOWN,
+        kept: ptr::null_mut(),
+    };
+
     /// The helper took the file, so it is one and its fields may be read.
     #[inline(always)]
     pub(crate) fn is_file(&self) -> bool {
@@ -50,6 +58,9 @@ impl Measurement {
 /// Measures `file`, which is not null, or recalls what was measured before.
 #[inline(always)]
 pub(crate) fn file(file: *mut c_void, digest: &mut Digest) -> Measurement {
+    if length(file) > LONGEST {
+        return Measurement::FAILED;
+    }
     let (measurement, recalled) = once(file, digest);
     maps::count(if recalled {
         COUNT_RECALLED
@@ -59,10 +70,15 @@ pub(crate) fn file(file: *mut c_void, digest: &mut Digest) -> Measurement {
     measurement
 }
 
-/// The same for a file that nobody executes yet. Counted by whoever asks for it.
+/// The same for a file that nobody executes yet, if the digest may be kept: otherwise it would be read for
+/// nothing. Counted by whoever asks for it.
 #[inline(always)]
 pub(crate) fn ahead(file: *mut c_void, digest: &mut Digest) -> Measurement {
-    once(file, digest).0
+    if length(file) <= LONGEST && is_kept_at_all(file) {
+        once(file, digest).0
+    } else {
+        Measurement::FAILED
+    }
 }
 
 /// Whether whoever executes it next need not read it.
@@ -70,11 +86,12 @@ pub(crate) fn ahead(file: *mut c_void, digest: &mut Digest) -> Measurement {
 pub(crate) fn is_known(file: *mut c_void) -> bool {
     let (kept, era) = (kept::of(file), kept::era());
     let mut digest = Digest::NONE;
-    !kept.is_null()
-        && era != 0
-        && is_stable(file)
-        && kept::may_keep(file)
-        && kept::recall(kept, file, era, &mut digest)
+    !kept.is_null() && is_kept_at_all(file) && kept::recall(kept, file, era, &mut digest)
+}
+
+#[inline(always)]
+fn is_kept_at_all(file: *mut c_void) -> bool {
+    kept::era() != 0 && is_stable(file) && kept::may_keep(file)
 }
 
 /// With whether it was recalled.
@@ -168,6 +185,18 @@ fn has_name(file: *const c_void) -> bool {
     links != 0
 }
 
+/// How many bytes the file has.
+#[inline(always)]
+fn length(file: *const c_void) -> u64 {
+    // SAFETY: every file has an inode.
+    let inode: *const c_void = unsafe { load(file, &offsets::OFF_FILE_INODE) };
+    // SAFETY: a field of `inode`; it is never negative.
+    unsafe { load(inode, &offsets::OFF_INODE_SIZE) }
+}
+
+/// The kernel reads to the end, and on some file systems no signal ends that: whoever makes a file of
+/// nothing but holes could have a processor for years.
+const LONGEST: u64 = 1 << 32;
 /// `HASH_ALGO_SHA256` of the kernel's list of hashes.
 pub(crate) const HASH_ALGO_SHA256: i64 = 4;
 /// A mount internal to the kernel: memfd, SysV shared memory.

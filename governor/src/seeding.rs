@@ -2,8 +2,8 @@
 //!
 //! Promises: what becomes known was measured by the kernel, of the file that is there, under the very rules
 //! by which an exec keeps a digest. The names that a policy lists digests under say where to look and decide
-//! nothing: a file that holds something else becomes known as what it holds. One that could not be kept, or
-//! that would keep the kernel busy for long, is not touched. Nothing waits for any of it.
+//! nothing: a file that holds something else becomes known as what it holds. One of which no digest would be
+//! kept, or that would keep the kernel busy for long, is not read. Nothing waits for any of it.
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +14,7 @@ use std::{
         unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
     time::Instant,
 };
@@ -60,25 +60,54 @@ struct Job {
 /// How far it is, and with which job.
 type Told = watch::Sender<(u64, Seeded)>;
 
+/// The latest job that nobody began. However long one takes, there is never more than one after it.
+#[derive(Debug, Default)]
+struct Next {
+    job: Mutex<Option<Job>>,
+    came: Condvar,
+}
+
+impl Next {
+    fn put(&self, job: Job) {
+        *self.job.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
+        self.came.notify_one();
+    }
+
+    fn take(&self) -> Option<Job> {
+        let mut job = self.job.lock().unwrap_or_else(PoisonError::into_inner);
+        job.take()
+    }
+
+    fn wait(&self) -> Job {
+        let mut job = self.job.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match job.take() {
+                Some(job) => return job,
+                None => job = self.came.wait(job).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
 /// The thread that asks the kernel, and what it was given last.
 #[derive(Debug)]
 pub(crate) struct Seeder {
-    jobs: mpsc::Sender<Job>,
+    next: Arc<Next>,
     told: Arc<Told>,
     last: Option<(Digest, u64)>,
 }
 
 impl Seeder {
     pub(crate) fn start(asker: Asker) -> Result<Self> {
-        let (jobs, inbox) = mpsc::channel();
+        let next: Arc<Next> = Arc::default();
         let told: Arc<Told> = Arc::new(watch::Sender::default());
-        let tell = Arc::clone(&told);
+        let (jobs, tell) = (Arc::clone(&next), Arc::clone(&told));
         thread::Builder::new()
             .name("seeding".into())
-            .spawn(move || keep_up(asker, &inbox, &tell))
+            .spawn(move || keep_up(asker, &jobs, &tell))
             .context("starting the thread that has files measured")?;
         Ok(Self {
-            jobs,
+            next,
             told,
             last: None,
         })
@@ -94,8 +123,7 @@ impl Seeder {
         let (number, _) = *self.told.borrow();
         let number = number + 1;
         self.told.send_replace((number, nothing_of(&files)));
-        // A thread that is gone shows in what is left.
-        drop(self.jobs.send(Job { number, files }));
+        self.next.put(Job { number, files });
     }
 
     pub(crate) fn seeded(&self) -> Seeded {
@@ -110,7 +138,7 @@ fn nothing_of(files: &[Listed]) -> Seeded {
     }
 }
 
-/// What workloads may execute or map, and is listed under a whole path. What only the rest of a host needs
+/// What workloads may use in whatever role, and is listed under a whole path. What only the rest of a host needs
 /// is not among it: that is most of the host.
 fn listed(policy: &Policy) -> Vec<Listed> {
     let workloads = policy.workloads().values();
@@ -129,20 +157,21 @@ fn listed(policy: &Policy) -> Vec<Listed> {
     all
 }
 
-fn keep_up(mut asker: Asker, jobs: &mpsc::Receiver<Job>, tell: &Told) {
+fn keep_up(mut asker: Asker, next: &Next, tell: &Told) {
     // Whoever runs work comes first.
     if let Err(error) = rustix::process::setpriority_process(None, LAST) {
         tracing::warn!(%error, "having files measured with less priority");
     }
-    while let Ok(mut job) = jobs.recv() {
-        while let Some(newer) = pass(&mut asker, &job, jobs, tell) {
+    loop {
+        let mut job = next.wait();
+        while let Some(newer) = pass(&mut asker, &job, next, tell) {
             job = newer;
         }
     }
 }
 
 /// Looks at each; the next job, if there is one before the end.
-fn pass(asker: &mut Asker, job: &Job, jobs: &mpsc::Receiver<Job>, tell: &Told) -> Option<Job> {
+fn pass(asker: &mut Asker, job: &Job, next: &Next, tell: &Told) -> Option<Job> {
     let began = Instant::now();
     let mut seeded = nothing_of(&job.files);
     if job.files.is_empty() {
@@ -156,7 +185,7 @@ fn pass(asker: &mut Asker, job: &Job, jobs: &mpsc::Receiver<Job>, tell: &Told) -
         }
     };
     for file in &job.files {
-        if let Ok(newer) = jobs.try_recv() {
+        if let Some(newer) = next.take() {
             return Some(newer);
         }
         match look_at(&mut asking, file) {
@@ -247,11 +276,18 @@ fn open(path: &Path) -> io::Result<Option<Open>> {
     Ok(Some(Open::File(file)))
 }
 
+/// Whether a digest of it may be kept, as far as can be told without reading. What is on no device is a process's,
+/// a server's or made up: reading it may do something, or never end.
 fn is_fit(file: &Metadata) -> bool {
-    file.is_file() && file.uid() == 0 && file.mode() & OTHERS_WRITE == 0 && file.len() <= LARGEST
+    let is_on_device = rustix::fs::major(file.dev()) != 0;
+    file.is_file()
+        && is_on_device
+        && file.uid() == 0
+        && file.mode() & OTHERS_WRITE == 0
+        && file.len() <= LARGEST
 }
 
-/// A daemon that is told to end waits for the file that is being read.
+/// A daemon that is told to end may wait for the file that is being read.
 const LARGEST: u64 = 1 << 30;
 /// Of the files that others than root may write no digest is kept.
 const OTHERS_WRITE: u32 = 0o022;
@@ -269,7 +305,11 @@ mod tests {
         let below_a_file = dir.path().join("file");
         std::fs::write(&below_a_file, "x").unwrap();
         assert!(open(&below_a_file.join("none")).unwrap().is_none());
-        for path in [dir.path(), Path::new("/dev/null")] {
+        for path in [
+            dir.path(),
+            Path::new("/dev/null"),
+            Path::new("/proc/cmdline"),
+        ] {
             assert!(matches!(open(path).unwrap(), Some(Open::Unfit)));
         }
         let fifo = dir.path().join("fifo");

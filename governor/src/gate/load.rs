@@ -384,6 +384,7 @@ const OFFSETS: &[(&str, &str, &str, FieldSize)] = &[
     ("OFF_FILE_DENTRY", "file", "f_path.dentry", POINTER),
     ("OFF_INODE_NUMBER", "inode", "i_ino", POINTER),
     ("OFF_INODE_MODE", "inode", "i_mode", FieldSize::Exactly(2)),
+    ("OFF_INODE_SIZE", "inode", "i_size", FieldSize::Exactly(8)),
     ("OFF_INODE_DEVICE", "inode", "i_rdev", WORD),
     ("OFF_SB_DEVICE", "super_block", "s_dev", WORD),
     ("OFF_SB_MAGIC", "super_block", "s_magic", POINTER),

@@ -410,7 +410,7 @@ fn known_ahead(ahead: Ahead) -> String {
     for (count, what) in [
         (others, "with other content"),
         (absent, "not there"),
-        (passed_over, "read at each exec"),
+        (passed_over, "read each time"),
         (left, "to go"),
     ] {
         if count != 0 {

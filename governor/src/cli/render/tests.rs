@@ -344,7 +344,7 @@ fn trusted() -> StatusReply {
 
 #[test]
 fn what_is_known_ahead_is_said_and_what_is_not() {
-    let line = "12 of 18 files that policy lists by path, 1 with other content, 2 read at each exec, 3 to go\n";
+    let line = "12 of 18 files that policy lists by path, 1 with other content, 2 read each time, 3 to go\n";
     let all = super::status(&trusted());
     assert!(all.contains(line), "{all}");
 }

@@ -146,6 +146,28 @@ pub(super) fn what_others_may_write_is_read_each_time(guest: &mut Guest) -> Resu
     Ok(())
 }
 
+/// Whoever may make a file could have the kernel read holes for years.
+pub(super) fn what_is_too_long_is_not_read(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    for (path, length) in [("/opt/agent/long", "5G"), ("/dev/shm/long", "4E")] {
+        guest
+            .sh(&format!(
+                "cp {AGENT} {path} && truncate -s {length} {path} && chmod 755 {path}"
+            ))?
+            .ok()?;
+        let (hashed, _) = measured(guest)?;
+        expect(guest, &["map", path], REFUSED, path)?;
+        let (again, _) = measured(guest)?;
+        started(guest, path, false, "too long")?;
+        guest.run(&["rm", path])?.ok()?;
+        ensure!(
+            again <= hashed + 1,
+            "`{path}` was read: {hashed}, then {again}"
+        );
+    }
+    Ok(())
+}
+
 /// Content that changes all the time, and execs all the time: whatever ran was listed.
 pub(super) fn no_race_is_won(guest: &mut Guest) -> Result<()> {
     load(guest, &Spec::default())?;

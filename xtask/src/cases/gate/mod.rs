@@ -62,6 +62,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: kept::what_others_may_write_is_read_each_time,
         },
         Case {
+            name: "what_is_too_long_is_not_read",
+            run: kept::what_is_too_long_is_not_read,
+        },
+        Case {
             name: "overlays_are_read_each_time",
             run: kept::overlays_are_read_each_time,
         },
