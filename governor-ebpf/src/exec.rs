@@ -272,8 +272,12 @@ fn is_of_pending(state: &TaskState) -> bool {
 /// Notes what the task becomes. False: no execution number could be had.
 #[inline(always)]
 fn pend(state: &mut TaskState, operation: Operation, (verdict, reason): Decision) -> bool {
-    // The interpreter of a script: the script's label stays.
+    // The interpreter of a script: the script's label stays, marked where the interpreter may not run.
     if state.pending_script != 0 {
+        let observed_host = state.facts.on_host() && state.facts.is_observed();
+        if matches!(verdict, Verdict::WouldDeny) && !observed_host {
+            state.pending.workload = WORKLOAD_NONE;
+        }
         return true;
     }
     // What survives, and what is only observed on the host, stays what it was: it is no workload. What
@@ -344,9 +348,14 @@ pub(crate) fn script_of(state: &TaskState) -> u32 {
     }
 }
 
-/// The first byte of the name that the first file of the chain was called by; zero: it cannot be read.
+/// The first byte of the name that the first file of the chain was called by; zero: it cannot be told. In a user
+/// namespace of its own a task can have the kernel hand files to what it likes (binfmt_misc, from Linux 6.7), and
+/// the name is not what an interpreter is told.
 #[inline(always)]
 fn first_of_name(bprm: *const c_void) -> u32 {
+    if !facts::is_in_hosts_namespace() {
+        return 0;
+    }
     // SAFETY: a field of `linux_binprm`.
     let name: *const c_void = unsafe { load(bprm, &offsets::OFF_BPRM_NAME) };
     let mut first = 0u8;

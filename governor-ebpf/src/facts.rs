@@ -45,6 +45,20 @@ fn caller() -> u32 {
     unsafe { load(credentials, &offsets::OFF_CRED_UID) }
 }
 
+/// Whether the current task is in the user namespace of the host.
+#[inline(always)]
+pub(crate) fn is_in_hosts_namespace() -> bool {
+    // SAFETY: the helper returns the running task.
+    let task: *const c_void = unsafe { bpf_get_current_task_btf() }.cast();
+    // SAFETY: a field of `task_struct`.
+    let credentials: *const c_void = unsafe { load(task, &offsets::OFF_TASK_CRED) };
+    // SAFETY: a field of `cred`.
+    let users: *const c_void = unsafe { load(credentials, &offsets::OFF_CRED_USERS) };
+    // SAFETY: a field of `user_namespace`; that of the host is at the top.
+    let level: u32 = unsafe { load(users, &offsets::OFF_USERS_LEVEL) };
+    level == 0
+}
+
 /// The same facts, judged at another moment.
 #[inline(always)]
 pub(crate) fn again(facts: &mut Facts) {

@@ -72,11 +72,7 @@ pub(crate) fn is_administrator() -> bool {
     let credentials: *const c_void = unsafe { load(task, &offsets::OFF_TASK_CRED) };
     // SAFETY: the first half of a field of `cred`, whatever halves it is made of.
     let capabilities: u32 = unsafe { load(credentials, &offsets::OFF_CRED_EFFECTIVE) };
-    // SAFETY: a field of `cred`.
-    let users: *const c_void = unsafe { load(credentials, &offsets::OFF_CRED_USERS) };
-    // SAFETY: a field of `user_namespace`; that of the host is at the top.
-    let level: u32 = unsafe { load(users, &offsets::OFF_USERS_LEVEL) };
-    capabilities & CAP_SYS_ADMIN != 0 && level == 0
+    capabilities & CAP_SYS_ADMIN != 0 && facts::is_in_hosts_namespace()
 }
 
 /// Refuses, unless the asking task is the daemon. To be called when the guard is armed and the

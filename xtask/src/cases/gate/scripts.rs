@@ -82,7 +82,49 @@ pub(super) fn interpreters(guest: &mut Guest) -> Result<()> {
             "explain says nothing of {word}: {said}"
         );
     }
-    Ok(())
+    observed(guest, &script)
+}
+
+/// What runs only because the zone is observed carries no workload's name afterwards.
+fn observed(guest: &mut Guest, script: &str) -> Result<()> {
+    let (ready, go) = (in_own("ready"), in_own("go"));
+    guest
+        .sh(&format!(
+            "rm -f {ready} {go} && mkfifo {ready} {go} && chown {USER} {ready} {go}"
+        ))?
+        .ok()?;
+    let observe = |guest: &mut Guest, long: &str| -> Result<()> {
+        let argv = ["governor", "observe", "--zone", "scripts", "--for", long];
+        guest.run(&argv)?.ok().map(drop)
+    };
+    observe(guest, "10m")?;
+    let text = format!("echo > {ready}; read x < {go}; {script}");
+    let slice = format!("--slice={SLICE}");
+    let user = format!("--uid={USER}");
+    let job = guest.spawn(&[
+        "systemd-run",
+        "--quiet",
+        "--wait",
+        "--collect",
+        &slice,
+        &user,
+        "--",
+        ways::PROBE,
+        "called",
+        "/opt/agent/own",
+        OPTIONS[0],
+        &text,
+    ])?;
+    guest.sh(&format!("timeout 60 cat {ready}"))?.ok()?;
+    observe(guest, "0s")?;
+    guest.sh(&format!("timeout 60 sh -c 'echo > {go}'"))?.ok()?;
+    let code = guest.wait(job, BOUND)?.code;
+    // A task of the workload may start its script, and that would end with 7.
+    ensure!(
+        code == 126,
+        "what ran only while it was observed ended with {code}"
+    );
+    guest.run(&["rm", &ready, &go])?.ok().map(drop)
 }
 
 /// How often something was refused because it is an interpreter only.
@@ -104,6 +146,7 @@ const SCRIPTED: &str = r#"
 [zone.scripts]
 cgroup = "governed.slice/governed-scripts.slice"
 requires = "policy"
+observe_up_to = "10m"
 
 [workload.scripted]
 zone = "scripts"
