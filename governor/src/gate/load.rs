@@ -204,13 +204,7 @@ impl Loaded {
 
     /// Loads a program that makes a list.
     pub(super) fn list(&mut self, hook: &Hook) -> Result<&mut Iter, String> {
-        if let Some(reason) = hook.unsupported(&self.types) {
-            return Err(reason);
-        }
-        let program = self
-            .programs
-            .program_mut(hook.name)
-            .ok_or("the object has no such program")?;
+        let program = program(&mut self.programs, &self.types, hook)?;
         let (Program::Iter(program), Kind::Iterator(over)) = (program, &hook.kind) else {
             return Err("the object's program is of another kind".to_owned());
         };
@@ -229,13 +223,7 @@ impl Loaded {
 
     /// Loads a program that is attached later, and again and again.
     pub(super) fn program(&mut self, hook: &Hook) -> Result<ProgramFd, String> {
-        if let Some(reason) = hook.unsupported(&self.types) {
-            return Err(reason);
-        }
-        let program = self
-            .programs
-            .program_mut(hook.name)
-            .ok_or("the object has no such program")?;
+        let program = program(&mut self.programs, &self.types, hook)?;
         let Program::Lsm(program) = program else {
             return Err("the object's program is of another kind".to_owned());
         };
@@ -249,13 +237,7 @@ impl Loaded {
 
     /// Loads and attaches one hook's program.
     pub(super) fn attach(&mut self, hook: &Hook) -> Result<FdLink, String> {
-        if let Some(reason) = hook.unsupported(&self.types) {
-            return Err(reason);
-        }
-        let program = self
-            .programs
-            .program_mut(hook.program(&self.types))
-            .ok_or("the object has no such program")?;
+        let program = program(&mut self.programs, &self.types, hook)?;
         let attached = match (&hook.kind, program) {
             (Kind::Lsm(_) | Kind::LsmBy(_), Program::Lsm(program)) => program
                 .load(hook.name, &self.btf)
@@ -271,6 +253,21 @@ impl Loaded {
         };
         attached.map_err(|error| describe(&error))
     }
+}
+
+/// The hook's program, not loaded yet; or why this kernel cannot carry it.
+fn program<'a>(
+    programs: &'a mut Ebpf,
+    types: &Types,
+    hook: &Hook,
+) -> Result<&'a mut Program, String> {
+    if let Some(reason) = hook.unsupported(types) {
+        return Err(reason);
+    }
+    let missing = "the object has no such program";
+    programs
+        .program_mut(hook.program(types))
+        .ok_or_else(|| missing.to_owned())
 }
 
 /// The verifier's last words, not its whole log.
