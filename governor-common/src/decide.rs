@@ -220,14 +220,8 @@ fn judge_exec(f: &Facts) -> Reason {
     if f.zone_mode != MODE_ENFORCE && f.zone_mode != MODE_OBSERVE {
         return Reason::UnknownZone;
     }
-    if f.measured == Measured::Unstable as u32 {
-        return Reason::NoStableFile;
-    }
-    if f.measured == Measured::Written as u32 {
-        return Reason::BeingWritten;
-    }
-    if f.measured != Measured::Sha256 as u32 {
-        return Reason::NotMeasured;
+    if let Some(reason) = unmeasured(f) {
+        return reason;
     }
     if f.survives() {
         return Reason::Survival;
@@ -287,14 +281,8 @@ fn judge_map(f: &Facts) -> Reason {
     if f.operation != Operation::Map as u32 {
         return Reason::GateFault;
     }
-    if f.measured == Measured::Unstable as u32 {
-        return Reason::NoStableFile;
-    }
-    if f.measured == Measured::Written as u32 {
-        return Reason::BeingWritten;
-    }
-    if f.measured != Measured::Sha256 as u32 {
-        return Reason::NotMeasured;
+    if let Some(reason) = unmeasured(f) {
+        return reason;
     }
     if f.on_host() {
         return if f.survives() {
@@ -382,6 +370,21 @@ fn judge_host_connect(f: &Facts) -> Reason {
 #[inline(always)]
 const fn is_path(first: u32) -> bool {
     first == b'/' as u32 || first == b'.' as u32
+}
+
+/// Why there is no digest of what the file holds and goes on holding; nothing if there is one.
+#[inline(always)]
+pub(crate) const fn unmeasured(f: &Facts) -> Option<Reason> {
+    if f.measured == Measured::Unstable as u32 {
+        return Some(Reason::NoStableFile);
+    }
+    if f.measured == Measured::Written as u32 {
+        return Some(Reason::BeingWritten);
+    }
+    if f.measured != Measured::Sha256 as u32 {
+        return Some(Reason::NotMeasured);
+    }
+    None
 }
 
 /// Whether the row found stands at this moment: present, the one asked for, not revoked, its epoch

@@ -4,8 +4,8 @@
 //! pipes, terminals, what the kernel makes up when it is read. What says nothing that anybody chose passes.
 
 use crate::{
-    decide::{Decision, settle, standing},
-    facts::{Facts, Measured, Operation},
+    decide::{Decision, settle, standing, unmeasured},
+    facts::{Facts, Operation},
     reason::{Reason, Verdict},
     row::{MODE_ENFORCE, MODE_OBSERVE, ROLES},
 };
@@ -41,14 +41,8 @@ fn judge(f: &Facts) -> Reason {
 
 #[inline(always)]
 fn file(f: &Facts) -> Reason {
-    if f.measured == Measured::Unstable as u32 {
-        return Reason::NoStableFile;
-    }
-    if f.measured == Measured::Written as u32 {
-        return Reason::BeingWritten;
-    }
-    if f.measured != Measured::Sha256 as u32 {
-        return Reason::NotMeasured;
+    if let Some(reason) = unmeasured(f) {
+        return reason;
     }
     let reason = standing(f);
     if matches!(reason, Reason::NotAuthorized) {

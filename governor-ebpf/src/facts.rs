@@ -37,23 +37,24 @@ pub(crate) fn begin(facts: &mut Facts, operation: Operation, zone: u32, label: &
 /// it, and for the group's, in maps of ids that map nothing there.
 #[inline(always)]
 fn caller() -> u32 {
+    // SAFETY: a field of `cred`.
+    unsafe { load(credentials(), &offsets::OFF_CRED_UID) }
+}
+
+/// What the current task acts with.
+#[inline(always)]
+pub(crate) fn credentials() -> *const c_void {
     // SAFETY: the helper returns the running task.
     let task: *const c_void = unsafe { bpf_get_current_task_btf() }.cast();
     // SAFETY: a field of `task_struct`.
-    let credentials: *const c_void = unsafe { load(task, &offsets::OFF_TASK_CRED) };
-    // SAFETY: a field of `cred`.
-    unsafe { load(credentials, &offsets::OFF_CRED_UID) }
+    unsafe { load(task, &offsets::OFF_TASK_CRED) }
 }
 
 /// Whether the current task is in the user namespace of the host.
 #[inline(always)]
 pub(crate) fn is_in_hosts_namespace() -> bool {
-    // SAFETY: the helper returns the running task.
-    let task: *const c_void = unsafe { bpf_get_current_task_btf() }.cast();
-    // SAFETY: a field of `task_struct`.
-    let credentials: *const c_void = unsafe { load(task, &offsets::OFF_TASK_CRED) };
     // SAFETY: a field of `cred`.
-    let users: *const c_void = unsafe { load(credentials, &offsets::OFF_CRED_USERS) };
+    let users: *const c_void = unsafe { load(credentials(), &offsets::OFF_CRED_USERS) };
     // SAFETY: a field of `user_namespace`; that of the host is at the top.
     let level: u32 = unsafe { load(users, &offsets::OFF_USERS_LEVEL) };
     level == 0

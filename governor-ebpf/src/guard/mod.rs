@@ -19,11 +19,7 @@ mod tree;
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    EbpfContext as _,
-    helpers::generated::{bpf_get_current_task_btf, bpf_get_func_arg},
-    programs::LsmContext,
-};
+use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_get_func_arg, programs::LsmContext};
 use governor_common::{
     Actor, Operation, Signal, Verdict, decide,
     guard::{ARMED, GuardWord, Mark},
@@ -66,10 +62,7 @@ pub(crate) enum Init {
 /// it is about to refuse to an ordinary user may not cost the host its trust.
 #[inline(always)]
 pub(crate) fn is_administrator() -> bool {
-    // SAFETY: the helper returns the running task.
-    let task: *const c_void = unsafe { bpf_get_current_task_btf() }.cast();
-    // SAFETY: a field of `task_struct`.
-    let credentials: *const c_void = unsafe { load(task, &offsets::OFF_TASK_CRED) };
+    let credentials = facts::credentials();
     // SAFETY: the first half of a field of `cred`, whatever halves it is made of.
     let capabilities: u32 = unsafe { load(credentials, &offsets::OFF_CRED_EFFECTIVE) };
     capabilities & CAP_SYS_ADMIN != 0 && facts::is_in_hosts_namespace()
