@@ -86,8 +86,8 @@ pub(crate) fn need(group: Group) -> Result<()> {
     if group != Group::Guest {
         return Err(error);
     }
-    // A qemu-utils from backports that are no longer configured blocks the archive's own QEMU:
-    // take it from the release too.
+    // A qemu-utils from backports that are no longer configured blocks the archive's own QEMU, or
+    // would be removed for it: take it from the release too.
     let release = release().ok_or(error)?;
     let what = format!("installing with qemu-utils from {release}");
     let mut pinned = apt(&INSTALL);
@@ -213,4 +213,6 @@ fn release() -> Option<String> {
     Some(line.trim_matches('"').to_owned())
 }
 
-const INSTALL: [&str; 3] = ["install", "-y", "--no-install-recommends"];
+/// Removes nothing: where the host has a package of another release, apt would otherwise take that
+/// away to make room for what depends on its own.
+const INSTALL: [&str; 4] = ["install", "-y", "--no-install-recommends", "--no-remove"];
