@@ -5,24 +5,28 @@
 //! nobody holds, which the kernel asks its hook about all the same.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     fs::File,
     os::fd::{AsFd as _, OwnedFd},
 };
 
 use aya::{
-    maps::{Array, MapData},
+    maps::{Array, IterableMap, MapData},
     programs::ProgramFd,
 };
-use governor_common::names::{
-    self, ASKED_COUNT, ASKED_DIGEST, ASKED_HOW, ASKED_KEPT, ASKED_RESULT, ASKED_WHO, HOW_AGAIN,
-    HOW_ONCE,
+use governor_common::{
+    guard::{PROTECTED_MAP, PROTECTED_PROGRAM, ProtectedKey},
+    names::{
+        self, ASKED_COUNT, ASKED_DIGEST, ASKED_HOW, ASKED_KEPT, ASKED_RESULT, ASKED_WHO, HOW_AGAIN,
+        HOW_ONCE,
+    },
 };
 use governor_core::digest::Digest;
 use nix::fcntl::{FcntlArg, fcntl};
 
 use super::{
-    GateError,
+    GateError, guard,
     load::{Hook, Kind, Loaded},
     sys,
 };
@@ -37,6 +41,7 @@ pub(super) const HOOK: Hook = Hook {
 pub struct Asker {
     program: ProgramFd,
     words: Array<MapData, u64>,
+    objects: BTreeSet<ProtectedKey>,
 }
 
 /// The program in its place. Whoever drops this takes it away.
@@ -86,11 +91,28 @@ impl Answer {
 impl Asker {
     pub(super) fn load(loaded: &mut Loaded) -> Result<Self, GateError> {
         let name = HOOK.name;
-        let program = loaded
+        let (program, id) = loaded
             .program(&HOOK)
             .map_err(|reason| GateError::Hook { name, reason })?;
         let words = loaded.take(names::ASKED)?;
-        Ok(Self { program, words })
+        let map = IterableMap::map(&words)
+            .info()
+            .map_err(GateError::map(names::ASKED, "reading its id"))?
+            .id();
+        let objects = [
+            guard::key(PROTECTED_MAP, 0, map.into()),
+            guard::key(PROTECTED_PROGRAM, 0, id.into()),
+        ];
+        Ok(Self {
+            program,
+            words,
+            objects: objects.into(),
+        })
+    }
+
+    /// What nobody else may have a hold of: whoever writes the map answers in the kernel's place.
+    pub(super) const fn objects(&self) -> &BTreeSet<ProtectedKey> {
+        &self.objects
     }
 
     /// Puts the program in its place.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use aya::{
-    maps::{HashMap, MapData},
+    maps::{Array, HashMap, MapData},
     programs::ProgramInfo,
 };
 use governor_common::{
@@ -26,7 +26,12 @@ use governor_common::{
 };
 
 use super::{
-    Gate, GateError, hosts, maps::ProtectedBytes, pins, state::is_absent, sys, table::exact,
+    Gate, GateError, hosts,
+    maps::{self, ProtectedBytes},
+    pins,
+    state::is_absent,
+    sys,
+    table::exact,
 };
 use crate::cgroups;
 
@@ -244,6 +249,7 @@ impl Gate {
             objects.insert(key(PROTECTED_LINK, 0, info.id().into()));
             objects.insert(key(PROTECTED_PROGRAM, 0, info.program_id().into()));
         }
+        objects.extend(&self.asked);
         let programs = self.programs.iter();
         objects.extend(programs.map(|id| key(PROTECTED_PROGRAM, 0, (*id).into())));
         Ok(objects)
@@ -381,6 +387,23 @@ impl Gate {
             })
         }
     }
+}
+
+/// Guards objects of a gate that is not open yet, where an earlier daemon armed the guard.
+pub(super) fn protect_beside(
+    maps: &Path,
+    objects: &BTreeSet<ProtectedKey>,
+) -> Result<(), GateError> {
+    let words: Array<MapData, u64> = maps::typed(maps, names::GUARD, 4, 8)?;
+    let armed = words
+        .get(&(GuardWord::Armed as u32), 0)
+        .map_err(GateError::map(names::GUARD, "reading a word"))?;
+    if armed != ARMED {
+        return Ok(());
+    }
+    let size = size_of::<ProtectedKey>();
+    let mut store: Protected = maps::typed(maps, names::PROTECTED, size, 4)?;
+    objects.iter().try_for_each(|key| protect(&mut store, *key))
 }
 
 /// Attaches the guard of settings to the root cgroup, unless this very program is there. Its id.

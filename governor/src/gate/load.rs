@@ -221,8 +221,8 @@ impl Loaded {
         Array::try_from(map).map_err(GateError::map(name, "taking hold of it"))
     }
 
-    /// Loads a program that is attached later, and again and again.
-    pub(super) fn program(&mut self, hook: &Hook) -> Result<ProgramFd, String> {
+    /// Loads a program that is attached later, and again and again; its id besides.
+    pub(super) fn program(&mut self, hook: &Hook) -> Result<(ProgramFd, u32), String> {
         let program = program(&mut self.programs, &self.types, hook)?;
         let Program::Lsm(program) = program else {
             return Err("the object's program is of another kind".to_owned());
@@ -230,8 +230,10 @@ impl Loaded {
         program
             .load(hook.name, &self.btf)
             .map_err(|error| describe(&error))?;
+        let id = program.info().map_err(|error| describe(&error))?.id();
         let fd = program.fd().map_err(|error| describe(&error))?;
-        fd.try_clone()
+        let held = fd.try_clone();
+        held.map(|fd| (fd, id))
             .map_err(|error| format!("it cannot be held: {error}"))
     }
 

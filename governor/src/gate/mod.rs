@@ -42,7 +42,7 @@ use aya::{
     maps::{MapData, MapError},
     programs::{ProgramInfo, links::FdLink},
 };
-use governor_common::names;
+use governor_common::{guard::ProtectedKey, names};
 use governor_core::digest::Digest;
 
 pub use asked::{Answer, Asker, Asking, How};
@@ -97,6 +97,8 @@ pub struct Gate {
     unreadable: (u64, u64),
     /// What has files measured that nobody executes.
     asker: Option<Asker>,
+    /// Its map and its program, whoever has it by now.
+    asked: BTreeSet<ProtectedKey>,
 }
 
 /// How the gate came to be.
@@ -155,6 +157,7 @@ impl Gate {
             made: Vec::new(),
             scratch,
             asker: None,
+            asked: BTreeSet::new(),
         };
         let (mut gate, took_over) = match attach.beside() {
             Ok(attached) => attached,
@@ -236,6 +239,7 @@ struct Attach<'a> {
     /// Where files may be made for a trial.
     scratch: &'a [PathBuf],
     asker: Option<Asker>,
+    asked: BTreeSet<ProtectedKey>,
 }
 
 impl Attach<'_> {
@@ -252,6 +256,9 @@ impl Attach<'_> {
         #[cfg(feature = "fault-points")]
         crate::fault::at("taken-over");
         let mut asker = Asker::load(self.loaded()?)?;
+        self.asked.clone_from(asker.objects());
+        // Before it is asked for the first time: what it answers decides whether there is a gate.
+        guard::protect_beside(&self.pins.maps, &self.asked)?;
         trial::of_measuring(&mut asker, self.scratch)?;
         self.asker = Some(asker);
         Ok((self.all()?, took_over))
@@ -305,6 +312,7 @@ impl Attach<'_> {
             ready: self.pins.ready.clone(),
             previous: Vec::new(),
             unreadable: (0, 0),
+            asked: self.asked.clone(),
             asker: self.asker.take(),
         })
     }

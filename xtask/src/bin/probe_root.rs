@@ -15,6 +15,8 @@ fn main() -> ExitCode {
         ["maps"] => each_id(BPF_MAP_GET_NEXT_ID, BPF_MAP_GET_FD_BY_ID),
         ["programs"] => each_id(BPF_PROG_GET_NEXT_ID, BPF_PROG_GET_FD_BY_ID),
         ["links"] => each_id(BPF_LINK_GET_NEXT_ID, BPF_LINK_GET_FD_BY_ID),
+        ["by-number", "map", ids @ ..] => any_of(ids, BPF_MAP_GET_FD_BY_ID),
+        ["by-number", "program", ids @ ..] => any_of(ids, BPF_PROG_GET_FD_BY_ID),
         ["guess-links"] => guess_links(),
         ["pin", path] => pinned(path).map(drop),
         ["detach", path] => pinned(path).and_then(|link| detach(&link)),
@@ -78,6 +80,24 @@ fn each_id(next: libc::c_long, open: libc::c_long) -> io::Result<()> {
         opened += 1;
         drop(own(fd));
     }
+}
+
+/// Asks for a descriptor of each of these; done if one was had.
+fn any_of(ids: &[&str], open: libc::c_long) -> io::Result<()> {
+    let mut answer = Err(io::Error::from_raw_os_error(libc::ENOENT));
+    for id in ids {
+        let mut attr: Attr = [0; 16];
+        attr[0] = id.parse().map_err(io::Error::other)?;
+        match bpf(open, &mut attr) {
+            Ok(fd) => {
+                drop(own(fd));
+                println!("opened {id}");
+                answer = Ok(());
+            }
+            Err(error) => answer = answer.or(Err(error)),
+        }
+    }
+    answer
 }
 
 /// Asks without being told the numbers, which takes no privilege before the question is heard.

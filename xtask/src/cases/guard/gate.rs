@@ -38,6 +38,16 @@ pub(super) fn objects(guest: &mut Guest) -> Result<()> {
     for what in ["maps", "programs", "links"] {
         refused(guest, &format!("{ROOT} {what}"), Costs::Trust)?;
     }
+    // By the numbers of what the daemon holds, pinned or not.
+    let pid = daemon(guest)?;
+    for (what, least) in [("map", 17), ("program", 37)] {
+        let kind = what.trim_end_matches("ram");
+        let ids = format!("sed -n 's/^{kind}_id:\t//p' /proc/{pid}/fdinfo/* | sort -nu");
+        let held = guest.sh(&ids)?.ok()?.text().lines().count();
+        ensure!(held >= least, "the daemon holds {held} of kind {what}");
+        let reach = format!("{ROOT} by-number {what} $({ids})");
+        refused(guest, &reach, Costs::Trust)?;
+    }
     for pin in [
         "maps-*/STATE",
         "maps-*/TABLE",
