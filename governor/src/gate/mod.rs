@@ -8,6 +8,7 @@
 
 mod asked;
 mod btf;
+mod edition;
 mod error;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;

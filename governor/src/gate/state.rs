@@ -10,11 +10,12 @@ use governor_common::{
     Plain, Reason, StateWords,
     names::{self, TOMBSTONE_ROWS},
     row::{CLASS_ATTESTED, CLASS_POLICY, TombstoneKey},
-    state::{self, DIGESTS_OFF, EDITION_OPEN, Word, is_edition, is_era},
+    state::{self, DIGESTS_OFF, Word, is_era},
 };
 
 use super::{
     Gate, GateError,
+    edition::{self, Change, Edition},
     maps::{self, TombstoneBytes},
 };
 
@@ -126,34 +127,9 @@ impl Gate {
         Ok(raised)
     }
 
-    /// Stores what verdicts look up. Nothing that was looked up before counts after it, and nothing is
-    /// kept of what is looked up meanwhile; an error leaves it so until another change comes to its end.
-    /// The change is made also where the word cannot be stored: it may take away.
-    pub(super) fn change<T>(
-        &mut self,
-        change: impl FnOnce(&mut Self) -> Result<T, GateError>,
-    ) -> Result<T, GateError> {
-        let opened = self.word(Word::Edition).and_then(|edition| {
-            self.set_word(Word::Edition, edition | EDITION_OPEN)?;
-            Ok(edition | EDITION_OPEN)
-        });
-        let done = change(self)?;
-        let edition = opened?;
-        let next = edition.checked_add(1).filter(|next| is_edition(*next));
-        let over = || GateError::Invalid("the editions are at their end; reboot".to_owned());
-        let closed = next
-            .ok_or_else(over)
-            .and_then(|next| self.set_word(Word::Edition, next));
-        if let Err(error) = closed {
-            // The change stands, and costs everybody a look until the next one.
-            tracing::warn!("noting that a change came to its end: {error}");
-        }
-        Ok(done)
-    }
-
     /// Revokes content in a zone, whatever the table says.
     pub fn add_tombstone(&mut self, key: TombstoneKey, now: u64) -> Result<(), GateError> {
-        self.change(|gate| gate.store_tombstone(key, now))
+        edition::change(self, Change::Takes, |gate| gate.store_tombstone(key, now))
     }
 
     fn store_tombstone(&mut self, key: TombstoneKey, now: u64) -> Result<(), GateError> {
@@ -263,6 +239,16 @@ impl Gate {
         } else {
             Err(read_back(names::STATE, value, back))
         }
+    }
+}
+
+impl Edition for Gate {
+    fn edition(&self) -> Result<u64, GateError> {
+        self.word(Word::Edition)
+    }
+
+    fn set_edition(&mut self, number: u64) -> Result<(), GateError> {
+        self.set_word(Word::Edition, number)
     }
 }
 

@@ -16,6 +16,7 @@ use aya::maps::{IterableMap, lpm_trie::Key};
 
 use super::{
     Gate, GateError,
+    edition::{self, Change},
     maps::{EgressKeyBytes, Inner, RowBytes, RowKeyBytes},
     state::is_absent,
     sys,
@@ -27,6 +28,10 @@ pub type EgressRule = (EgressKey, u32, EgressRow);
 impl Gate {
     /// Puts `rows` in force in place of all rows before them.
     pub fn swap_table(&mut self, rows: &[Row]) -> Result<(), GateError> {
+        self.swap(rows, Change::Grants)
+    }
+
+    fn swap(&mut self, rows: &[Row], change: Change) -> Result<(), GateError> {
         let limit = TABLE_ROWS;
         let size = u32::try_from(rows.len()).ok().filter(|size| *size <= limit);
         let Some(size) = size else {
@@ -62,7 +67,7 @@ impl Gate {
             .id();
         let before = self.inner_id();
         self.protect_table(id)?;
-        self.change(|gate| {
+        edition::change(self, change, |gate| {
             gate.maps.table.set(0, &inner, 0).map_err(GateError::map(
                 names::TABLE,
                 "putting the new table in force",
@@ -101,10 +106,11 @@ impl Gate {
         let before = rows.len();
         rows.retain(|row| !keys.contains(&row.key));
         if rows.len() == before {
-            return Ok(());
+            // Perhaps they went before, and it could not be said that what was looked up of them is void.
+            return edition::change(self, Change::Takes, |_| Ok(()));
         }
         // A table in force never changes: one without the rows takes its place.
-        self.swap_table(&rows)
+        self.swap(&rows, Change::Takes)
     }
 
     /// Makes exactly these the destination rules of a generation. Rows of the table name the generation
