@@ -275,16 +275,11 @@ impl Gate {
         add(LISTED_LIBRARY, &mapped);
         add(LISTED_MODULE, &listed.modules);
         add(LISTED_KEXEC, &listed.kexec);
-        // What an armed guard knows of the first process stays: it may be another by now. One that was
-        // armed before anybody asked knows nothing, and let it become whatever it is.
-        let first = match self.is_armed()? {
+        let known = match self.is_armed()? {
             true => self.listed_as(LISTED_FIRST)?,
             false => BTreeSet::new(),
         };
-        match first.is_empty() {
-            true => add(LISTED_FIRST, &hosts::mapped_by_first()?),
-            false => add(LISTED_FIRST, &first),
-        }
+        add(LISTED_FIRST, &of_first(known, hosts::mapped_by_first)?);
         match self.pinned_keys()? {
             Some((keys, _)) => add(LISTED_KEY, &keys),
             None => add(LISTED_KEY, &listed.keys),
@@ -444,6 +439,34 @@ fn protect(store: &mut Protected, key: ProtectedKey) -> Result<(), GateError> {
             },
             _ => GateError::map(names::PROTECTED, "adding an object")(error),
         })
+}
+
+/// What the first process may be. What an armed guard knows of it stays: it may be another by now. One
+/// that was armed before anybody asked knows nothing, and let it become whatever it is; with an empty list
+/// nothing that it executes would be its own.
+fn of_first(
+    known: BTreeSet<[u8; 32]>,
+    mapped: impl FnOnce() -> Result<BTreeSet<[u8; 32]>, GateError>,
+) -> Result<BTreeSet<[u8; 32]>, GateError> {
+    match known.is_empty() {
+        true => mapped(),
+        false => Ok(known),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guard_that_knows_nothing_of_the_first_process_asks_once() {
+        let (was, is) = (BTreeSet::from([[1; 32]]), BTreeSet::from([[2; 32]]));
+        let asked = of_first(BTreeSet::new(), || Ok(is.clone()));
+        assert_eq!(asked.unwrap(), is);
+        assert_eq!(of_first(was.clone(), || Ok(is)).unwrap(), was);
+        let failed = || Err(GateError::Invalid("it cannot be read".to_owned()));
+        assert!(of_first(BTreeSet::new(), failed).is_err());
+    }
 }
 
 pub(super) const fn key(kind: u32, dev: u32, id: u64) -> ProtectedKey {
