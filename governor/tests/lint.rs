@@ -62,6 +62,41 @@ fn zones_lie_where_this_configuration_governs() {
 }
 
 #[test]
+fn ending_the_zone_of_the_whole_host_says_what_it_stops_and_lets_run() {
+    let home = Home::new();
+    copy(&home.0.path().join("policy"), &home.0.path().join("before"));
+    home.edit(
+        "before/policy.toml",
+        "[workload.planner]",
+        "[zone.host]\ncgroup = \"/\"\nrequires = \"policy\"\nmode = \"observe\"\n\n\
+         [workload.hosted]\nzone = \"host\"\nexec = [\"governor\"]\nstarted_by = [\"operator\"]\n\
+         user = [\"agent\"]\n\n[workload.planner]",
+    );
+    let alone = home.governor(&["policy", "lint", "policy"]);
+    assert!(!text(&alone.stdout).contains("zone.host"), "{alone:?}");
+    let lint = ["policy", "lint", "policy", "--in-place-of"];
+    let same = home.governor(&[&lint[..], &["policy"]].concat());
+    assert_eq!(same.stdout, alone.stdout, "nothing ends");
+    let output = home.governor(&[&lint[..], &["before"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = text(&output.stdout);
+    for words in [
+        "policy.toml:1:1: warning: without the [zone.host] of the policy before, whatever is outside",
+        "policy.toml:1:1: warning: what runs as workload `hosted` of that [zone.host] is killed,",
+        "lints: 1 zones, 1 workloads, 4 warnings\n",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+    home.edit("before/policy.toml", "[policy]", "[police]");
+    let output = home.governor(&[&lint[..], &["before"]].concat());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(
+        text(&output.stderr).contains("reading the policy before, `before`"),
+        "{output:?}"
+    );
+}
+
+#[test]
 fn what_is_signed_and_lints_verifies() {
     let home = Home::new();
     // The example's validity is short; this test's is not.

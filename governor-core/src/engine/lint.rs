@@ -5,7 +5,7 @@
 
 use crate::{
     attest::ReferenceValues,
-    policy::{Attestation, Diagnostic, POLICY, Policy, Severity},
+    policy::{Attestation, Diagnostic, HOST, OnRevoke, POLICY, Policy, Severity},
 };
 
 /// Complaints about a policy that parses, where work is governed below `governed_root` only.
@@ -24,6 +24,45 @@ pub fn lint(policy: &Policy, governed_root: &str) -> Vec<Diagnostic> {
     });
     let reference = policy.attestation().map(reference).unwrap_or_default();
     zone.into_iter().chain(reference).collect()
+}
+
+/// What loading a policy in place of another would do that neither says by itself: ending the zone of the whole
+/// host stops what runs as its workloads, and lets everything else run.
+pub fn lint_in_place_of(before: &Policy, policy: &Policy) -> Vec<Diagnostic> {
+    if before.host().is_none() || policy.host().is_some() {
+        return Vec::new();
+    }
+    let warn = |message, hint: &str| Diagnostic {
+        severity: Severity::Warning,
+        file: POLICY.to_owned(),
+        line: 1,
+        column: 1,
+        message,
+        hint: Some(hint.to_owned()),
+    };
+    let lets_run = "without the [zone.host] of the policy before, whatever is outside of the governed slice \
+                    executes, maps and connects to anything";
+    let mut found = vec![warn(
+        lets_run.to_owned(),
+        "keep a `[zone.host]`, with `mode = \"observe\"` if it is only to report",
+    )];
+    let workloads = before.workloads().iter();
+    for (name, workload) in workloads.filter(|(_, workload)| workload.zone == HOST) {
+        let (becomes, hint) = match workload.on_revoke {
+            OnRevoke::Deny => (
+                "goes on with its label, and may start and connect to nothing",
+                "end it yourself, or start it again after the policy is loaded",
+            ),
+            OnRevoke::Freeze => ("is frozen", MEANT),
+            OnRevoke::Quarantine => ("is frozen and its connections are closed", MEANT),
+            OnRevoke::Kill => ("is killed", MEANT),
+        };
+        found.push(warn(
+            format!("what runs as workload `{name}` of that [zone.host] {becomes}"),
+            hint,
+        ));
+    }
+    found
 }
 
 /// A zone whose cgroup is not below the governed root, and the cgroup.
@@ -83,4 +122,6 @@ fn reference(section: &Attestation) -> Vec<Diagnostic> {
     found
 }
 
+const MEANT: &str = "`governor policy reload --ends-host` does that, and without it the policy is refused while \
+                     any runs; or load one first that says `on_revoke = \"deny\"` for zone and workload";
 const BASELINE: &str = "`governor attest baseline` writes what the host it runs on has now";

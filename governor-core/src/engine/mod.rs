@@ -62,7 +62,7 @@ pub use hold::{Allowed, Grip, Running, Thaw};
 use host::is_of_host;
 pub use host::{HELD_OF_HOST, survivors};
 pub use input::{Input, Refused, Target};
-pub use lint::lint;
+pub use lint::{lint, lint_in_place_of};
 use risk::Risks;
 pub use trust::{Doubted, Trust, Trusted};
 use unfinished::Unfinished;

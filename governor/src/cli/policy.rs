@@ -30,6 +30,9 @@ pub(super) enum Verb {
     Lint {
         /// The policy's directory
         dir: PathBuf,
+        /// The directory of the policy that it comes in place of: also say what that stops and lets run
+        #[arg(long, value_name = "DIR")]
+        in_place_of: Option<PathBuf>,
     },
     /// Write SHA256SUMS and sign it
     Sign {
@@ -70,7 +73,7 @@ pub(super) enum Verb {
 
 pub(super) fn policy(globals: &Globals, verb: Verb) -> Done {
     match verb {
-        Verb::Lint { dir } => lint(globals, &dir),
+        Verb::Lint { dir, in_place_of } => lint(globals, &dir, in_place_of.as_deref()),
         Verb::Sign { dir, key } => sign(globals, &dir, &key),
         Verb::Verify {
             dir,
@@ -83,10 +86,19 @@ pub(super) fn policy(globals: &Globals, verb: Verb) -> Done {
     }
 }
 
-fn lint(globals: &Globals, dir: &Path) -> Done {
+fn lint(globals: &Globals, dir: &Path, before: Option<&Path>) -> Done {
     let parsed = policy::parse(&bundle::read(dir)?);
+    let before = before.map(parsed_before).transpose()?;
     let found = match &parsed {
-        Ok(policy) => complaints(policy, &globals.config()?.governed),
+        Ok(policy) => {
+            let mut found = complaints(policy, &globals.config()?.governed);
+            found.extend(
+                before
+                    .iter()
+                    .flat_map(|b| engine::lint_in_place_of(b, policy)),
+            );
+            found
+        }
         Err(diagnostics) => diagnostics.all().to_vec(),
     };
     let good = parsed.is_ok() && !found.iter().any(is_error);
@@ -108,6 +120,16 @@ fn lint(globals: &Globals, dir: &Path) -> Done {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    })
+}
+
+/// What is wrong with the one before says nothing of the one after: it only has to be read.
+fn parsed_before(dir: &Path) -> Result<Policy, Failure> {
+    policy::parse(&bundle::read(dir)?).map_err(|diagnostics| {
+        Failure::Failed(format!(
+            "reading the policy before, `{}`:\n{diagnostics}",
+            text::strip(&dir.display().to_string())
+        ))
     })
 }
 

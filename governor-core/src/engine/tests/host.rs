@@ -130,6 +130,7 @@ fn what_ends_with_the_zone_is_told_before_and_stopped_after() {
     for (zone, work, expected) in [
         ("deny", "deny", None),
         ("freeze", "deny", Some(OnRevoke::Freeze)),
+        ("deny", "quarantine", Some(OnRevoke::Quarantine)),
         ("freeze", "kill", Some(OnRevoke::Kill)),
     ] {
         let mut host = Host::new();
@@ -148,6 +149,28 @@ fn what_ends_with_the_zone_is_told_before_and_stopped_after() {
         let told = host.engine.ends_with_host(next.policy(), runs);
         let told: Vec<_> = told.into_iter().collect();
         let name = "host/hosted".to_owned();
+        let before = with_workload(zone, work);
+        let linted = lint_in_place_of(before.policy(), next.policy());
+        let [lets_run, stops] = &linted[..] else {
+            panic!("{linted:?}")
+        };
+        assert!(lets_run.to_string().contains("connects to anything"));
+        let becomes = match expected {
+            None => "may start and connect to nothing",
+            Some(OnRevoke::Freeze) => "is frozen,",
+            Some(OnRevoke::Quarantine) => "is frozen and its connections are closed",
+            Some(OnRevoke::Deny | OnRevoke::Kill) => "is killed",
+        };
+        let stops = stops.to_string();
+        assert!(
+            stops.contains("workload `hosted`") && stops.contains(becomes),
+            "{stops}"
+        );
+        assert_eq!(
+            stops.contains("--ends-host"),
+            expected.is_some(),
+            "it is refused without: {stops}"
+        );
         let listed = expected.map(|action| ((name, action), 1));
         assert_eq!(told, Vec::from_iter(listed));
         let stays = host
@@ -170,6 +193,19 @@ fn what_ends_with_the_zone_is_told_before_and_stopped_after() {
         });
         assert_eq!(strictest.max(), expected);
     }
+}
+
+#[test]
+fn a_zone_that_stays_or_never_was_ends_nothing() {
+    let (with, without) = (policy(1), super::policies::policy_of(2));
+    for (before, after) in [(&with, &with), (&without, &with), (&without, &without)] {
+        assert_eq!(lint_in_place_of(before.policy(), after.policy()), []);
+    }
+    assert_eq!(
+        lint_in_place_of(with.policy(), without.policy()).len(),
+        1,
+        "it has no workload"
+    );
 }
 
 #[test]
