@@ -53,15 +53,17 @@ impl Anchor {
         }
     }
 
-    /// What it says; none: there is none.
-    pub(crate) fn read(&self) -> Result<Option<Anchored>> {
+    /// What it says; none: there is none. The outer error: it could not be read now. The inner one: what it
+    /// says is nothing that was ever written.
+    pub(crate) fn read(&self) -> Result<Option<Result<Anchored>>> {
         let context = || format!("reading the ledger's anchor `{}`", self.path.display());
-        let text = match fs::read_to_string(&self.path) {
-            Ok(text) => text,
+        let bytes = match fs::read(&self.path) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(context),
         };
-        Anchored::parse(&text).map(Some).with_context(context)
+        let text = str::from_utf8(&bytes).context("it is not text");
+        Ok(Some(text.and_then(Anchored::parse).with_context(context)))
     }
 
     /// Replaces it, durably.
@@ -118,18 +120,23 @@ mod tests {
     fn what_is_written_is_read_and_anything_else_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let anchor = Anchor::of(dir.path());
-        assert_eq!(anchor.read().unwrap(), None);
+        assert!(anchor.read().unwrap().is_none());
         for broken in [None, Some((Flaw::RolledBack, "it had \"5\"\n".to_owned()))] {
             let anchored = Anchored {
                 head: Head::EMPTY.push(b"record"),
                 broken,
             };
             anchor.write(&anchored).unwrap();
-            assert_eq!(anchor.read().unwrap(), Some(anchored));
+            assert_eq!(anchor.read().unwrap().unwrap().unwrap(), anchored);
         }
-        for text in ["", "size = 1\n", "size = 1\nhead = \"ab\"\n"] {
+        for text in ["", "size = 1\n", "size = 1\nhead = \"ab\"\n", "\u{7f}"] {
             fs::write(dir.path().join("anchor"), text).unwrap();
-            assert!(anchor.read().is_err(), "{text}");
+            assert!(anchor.read().unwrap().unwrap().is_err(), "{text}");
         }
+        fs::write(dir.path().join("anchor"), [0xff]).unwrap();
+        assert!(anchor.read().unwrap().unwrap().is_err(), "no text");
+        fs::remove_file(dir.path().join("anchor")).unwrap();
+        fs::create_dir(dir.path().join("anchor")).unwrap();
+        assert!(anchor.read().is_err(), "nothing that can be read");
     }
 }

@@ -26,6 +26,8 @@ pub enum Cause {
     LedgerContradiction,
     /// There was a ledger, and it is gone or another file lies in its place.
     LedgerMissing,
+    /// Whether the ledger is the one that was left cannot be told: it could not be read at the start.
+    LedgerUnreadable,
     /// The ledger is shorter than it was, or another one.
     LedgerRolledBack,
     /// The gate itself was reached for; what the kernel saw.
@@ -89,6 +91,7 @@ impl Cause {
             Self::NoPolicy | Self::PolicyExpired | Self::OperatorRevoked => Clears::Policy,
             Self::LedgerContradiction
             | Self::LedgerMissing
+            | Self::LedgerUnreadable
             | Self::LedgerRolledBack
             | Self::Tampered(_)
             | Self::TpmReset
@@ -107,6 +110,7 @@ impl Cause {
             Self::LedgerUnwritable => "ledger-unwritable".into(),
             Self::LedgerContradiction => "ledger-contradiction".into(),
             Self::LedgerMissing => "ledger-missing".into(),
+            Self::LedgerUnreadable => "ledger-unreadable".into(),
             Self::LedgerRolledBack => "ledger-rolled-back".into(),
             Self::Tampered(signal) => format!("tampered:{}", signal.name()),
             Self::TpmReset => "tpm-reset".into(),
@@ -148,6 +152,11 @@ impl Cause {
             Self::LedgerMissing => {
                 "an operator clears this: find out who removed the ledger, then `governor unlock \
                  --reason R`, which begins a new one that names the last head of the old"
+            }
+            Self::LedgerUnreadable => {
+                "a daemon that starts and can read it clears this: mend the disk or the permissions and \
+                 restart the daemon; where it is lost, an operator clears this by `governor unlock \
+                 --reason R`, which begins a new one that names the last head known"
             }
             Self::LedgerRolledBack => {
                 "an operator clears this: keep the ledger as evidence, find out who put it there, then \
@@ -244,6 +253,7 @@ const PLAIN: &[Cause] = &[
     Cause::LedgerUnwritable,
     Cause::LedgerContradiction,
     Cause::LedgerMissing,
+    Cause::LedgerUnreadable,
     Cause::LedgerRolledBack,
     Cause::TpmReset,
     Cause::ClockStepped,
@@ -269,7 +279,8 @@ pub(super) fn every() -> Vec<Cause> {
             Cause::TpmUnavailable => Cause::LedgerUnwritable,
             Cause::LedgerUnwritable => Cause::LedgerContradiction,
             Cause::LedgerContradiction => Cause::LedgerMissing,
-            Cause::LedgerMissing => Cause::LedgerRolledBack,
+            Cause::LedgerMissing => Cause::LedgerUnreadable,
+            Cause::LedgerUnreadable => Cause::LedgerRolledBack,
             Cause::LedgerRolledBack => Cause::Tampered(Signal::MapTouched),
             Cause::Tampered(_) => Cause::TpmReset,
             Cause::TpmReset => Cause::ClockStepped,

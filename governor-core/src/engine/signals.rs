@@ -28,6 +28,7 @@ impl Cause {
             Flaw::Missing => Self::LedgerMissing,
             Flaw::RolledBack => Self::LedgerRolledBack,
             Flaw::Contradicting => Self::LedgerContradiction,
+            Flaw::Unreadable => Self::LedgerUnreadable,
         }
     }
 }

@@ -16,6 +16,8 @@ pub enum Flaw {
     RolledBack,
     /// It does not check in itself.
     Contradicting,
+    /// It, or what stands about it, cannot be read now, so which of these it is cannot be told.
+    Unreadable,
 }
 
 impl Flaw {
@@ -25,10 +27,11 @@ impl Flaw {
             Self::Missing => "missing",
             Self::RolledBack => "rolled-back",
             Self::Contradicting => "contradicting",
+            Self::Unreadable => "unreadable",
         }
     }
 
-    /// The flaw with this name, if there is one.
+    /// The flaw with this name, if one with it may have been kept: what could not be read was not.
     pub fn from_name(name: &str) -> Option<Self> {
         let all = [Self::Missing, Self::RolledBack, Self::Contradicting];
         all.into_iter().find(|flaw| flaw.name() == name)
@@ -255,5 +258,6 @@ mod tests {
             assert_eq!(Flaw::from_name(flaw.name()), Some(flaw));
         }
         assert_eq!(Flaw::from_name("good"), None);
+        assert_eq!(Flaw::from_name(Flaw::Unreadable.name()), None);
     }
 }

@@ -35,34 +35,38 @@ pub(super) fn look(state: &Path, path: &Path, anchor: &Anchor, kernel: Option<He
         policies: keeps_policies(state).unwrap_or(true),
         ..Notes::default()
     };
+    let mut unread = None;
     match anchor.read() {
         Ok(None) => {}
-        Ok(Some(anchored)) => {
+        Ok(Some(Ok(anchored))) => {
             notes.anchor = Some(anchored.head);
             notes.broken = anchored.broken;
         }
         // It is replaced whole, so this is no accident of ours.
-        Err(error) => notes.broken = Some((Flaw::Contradicting, format!("{error:#}"))),
+        Ok(Some(Err(error))) => notes.broken = Some((Flaw::Contradicting, format!("{error:#}"))),
+        Err(error) => unread = Some(error),
     }
     let anchored = notes.anchor.is_some();
-    let bytes = match read(path) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            let noted = [notes.kernel, notes.anchor].into_iter().flatten();
-            let broken = Broken {
-                flaw: Flaw::Missing,
-                detail: format!("{error:#}"),
-                last: noted.max_by_key(|head| head.size).unwrap_or(Head::EMPTY),
-            };
-            return Lying {
-                scanned: None,
-                broken: Some(broken),
-                for_good: false,
-                anchored,
-            };
-        }
-    };
+    let bytes = read(path).unwrap_or_else(|error| {
+        unread = Some(error);
+        None
+    });
     let scanned = bytes.as_deref().map(lineage::scan);
+    if let Some(error) = unread {
+        let noted = [notes.kernel, notes.anchor].into_iter().flatten();
+        let broken = Broken {
+            flaw: Flaw::Unreadable,
+            detail: format!("{error:#}"),
+            last: noted.max_by_key(|head| head.size).unwrap_or(Head::EMPTY),
+        };
+        return Lying {
+            // What it takes away is taken away, whatever else it is.
+            scanned: scanned.and_then(Result::ok),
+            broken: Some(broken),
+            for_good: false,
+            anchored,
+        };
+    }
     let found = match &scanned {
         None => Found::Missing,
         Some(Err(error)) => Found::Unreadable(error),

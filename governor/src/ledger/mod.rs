@@ -4,7 +4,8 @@
 //! leaves the file as it was and says why; a torn tail is cut off at start. A ledger that is gone,
 //! shorter than it was, changed or contradicting is never written again and never begun anew but by
 //! an operator; the old one is kept beside it. A ledger that could not be restored after a failed
-//! write takes no more records until it was, and until what is left was read again.
+//! write takes no more records until it was, and until what is left was read again. One that cannot be
+//! looked at takes none until it can, and is not thereby gone.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -157,7 +158,7 @@ impl Ledger {
     /// Undoes what could not be undone when it failed: the file system was read-only then, or gone for a
     /// while. Nobody looked at the file since, so it is read as if the daemon had just started.
     fn mend(&mut self) -> Result<()> {
-        if let Some((flaw, detail)) = self.displaced() {
+        if let Some((flaw, detail)) = self.displaced().with_context(|| self.looking())? {
             let last = self.head;
             bail!(self.lost(Broken { flaw, detail, last }));
         }
@@ -194,7 +195,7 @@ impl Ledger {
 
     /// Makes `kinds` durable, in order, all or none.
     pub fn append(&mut self, now: ClockReading, kinds: &[Kind]) -> Result<()> {
-        self.look();
+        self.look().with_context(|| self.looking())?;
         if let Some(broken) = &self.broken {
             bail!(
                 "the ledger `{}` is {} ({}); `governor unlock --reason R` begins a new one",
@@ -279,8 +280,7 @@ impl Ledger {
 
     fn note_change(&mut self) -> Result<()> {
         let metadata = self.opened().and_then(File::metadata);
-        let metadata =
-            metadata.with_context(|| format!("looking at the ledger `{}`", self.path.display()))?;
+        let metadata = metadata.with_context(|| self.looking())?;
         self.changed = (metadata.mtime(), metadata.mtime_nsec());
         Ok(())
     }
@@ -292,54 +292,63 @@ impl Ledger {
         })
     }
 
-    /// Looks whether the file is still the one that was written. What is wrong with it, once.
+    /// Looks whether the file is still the one that was written. What is wrong with it, once. One that
+    /// cannot be looked at refuses the next record, which is how that is told.
     pub fn check(&mut self) -> Option<&Broken> {
-        self.look();
+        let _told_by_the_next_record = self.look();
         let news = std::mem::take(&mut self.news);
         self.broken.as_ref().filter(|_| news)
     }
 
-    fn look(&mut self) {
+    fn look(&mut self) -> std::io::Result<()> {
         if self.broken.is_some() || self.poisoned || self.file.is_none() {
-            return;
+            return Ok(());
         }
-        if let Some((flaw, detail)) = self.flaw() {
+        if let Some((flaw, detail)) = self.flaw()? {
             let last = self.head;
             self.give_up(Broken { flaw, detail, last });
             self.news = true;
         }
+        Ok(())
     }
 
-    fn flaw(&self) -> Option<(Flaw, String)> {
-        if let Some(displaced) = self.displaced() {
-            return Some(displaced);
+    fn flaw(&self) -> std::io::Result<Option<(Flaw, String)>> {
+        if let Some(displaced) = self.displaced()? {
+            return Ok(Some(displaced));
         }
-        // What it is when it cannot be asked was said above.
-        let ours = self.opened().and_then(File::metadata).ok()?;
+        let ours = self.opened()?.metadata()?;
         let changed = (ours.mtime(), ours.mtime_nsec()) != self.changed;
         let others = changed || ours.size() > self.length;
-        others.then(|| (Flaw::Contradicting, WRITTEN_BY_OTHERS.to_owned()))
+        Ok(others.then(|| (Flaw::Contradicting, WRITTEN_BY_OTHERS.to_owned())))
     }
 
-    /// Whether the file is not where it was, or not as long.
-    fn displaced(&self) -> Option<(Flaw, String)> {
-        let missing = |detail: &str| Some((Flaw::Missing, detail.to_owned()));
-        let Ok(ours) = self.opened().and_then(File::metadata) else {
-            return missing("it cannot be looked at any more");
-        };
+    /// Whether the file is not where it was, or not as long. An error says neither.
+    fn displaced(&self) -> std::io::Result<Option<(Flaw, String)>> {
+        let missing = |detail: &str| Ok(Some((Flaw::Missing, detail.to_owned())));
+        let ours = self.opened()?.metadata()?;
         if ours.nlink() == 0 {
             return missing("it was removed while the daemon ran");
         }
         match fs::symlink_metadata(&self.path) {
             Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => {}
             Ok(_) => return missing("another file was put in its place"),
-            Err(_) => return missing("it was moved away while the daemon ran"),
+            // There is no such name, or no such directory.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                return missing("it was moved away while the daemon ran");
+            }
+            Err(error) => return Err(error),
         }
         if ours.size() < self.length {
             let detail = format!("it was cut from {} to {} bytes", self.length, ours.size());
-            return Some((Flaw::RolledBack, detail));
+            return Ok(Some((Flaw::RolledBack, detail)));
         }
-        None
+        Ok(None)
+    }
+
+    fn looking(&self) -> String {
+        format!("looking at the ledger `{}`", self.path.display())
     }
 
     /// From here on it takes no records, also after a restart.

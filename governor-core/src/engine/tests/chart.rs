@@ -140,6 +140,7 @@ fn each_cause_is_listed_with_what_clears_it() {
                 | Cause::LedgerUnwritable
                 | Cause::LedgerContradiction
                 | Cause::LedgerMissing
+                | Cause::LedgerUnreadable
                 | Cause::LedgerRolledBack
                 | Cause::TpmReset
                 | Cause::ClockStepped
