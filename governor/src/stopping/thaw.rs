@@ -3,6 +3,17 @@
 //! Promises: a cgroup goes on only if every label in it and below it is on the list of what may, and
 //! every label could be read, as the kernel lists them; whatever else is held stays and is counted. Without an operator only
 //! what the loss of trust froze goes on. What nobody here froze is left alone.
+//!
+//! Labels are read once, before the first cgroup goes on, and whoever comes into one after that is not
+//! looked at. A second look would not find more than it lets by:
+//!
+//! - Nobody else stops or holds meanwhile: both are done by the loop that does this, one after the other.
+//! - What is frozen moves nowhere, forks nothing and executes nothing by itself. Who is moved in ran before,
+//!   and gains nothing; or was held elsewhere, and whoever moved it could as well have moved it to any cgroup
+//!   that is not frozen, where the kernel lets it go without a thaw, at any other time.
+//! - What is not frozen yet, since it has not come back from the kernel, may have a child or another label. A
+//!   child has its parent's label, or that of another who is on the same list; another label comes only of an
+//!   exec that the gate judges when it commits, by what holds then.
 
 use std::{
     collections::BTreeSet,
