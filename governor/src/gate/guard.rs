@@ -130,6 +130,7 @@ impl Gate {
         self.own = Some(own);
         self.bind_own()?;
         self.set_guard_word(GuardWord::Armed, ARMED)?;
+        self.stays()?;
         if first {
             // Until now root could switch off what notices writers.
             self.begin_digest_era()?;
@@ -162,18 +163,6 @@ impl Gate {
             digests.extend(listed.map(|key| key.digest));
         }
         Ok(digests)
-    }
-
-    /// Takes the gate down: nothing is enforced afterwards, and nothing guarded.
-    pub fn take_down(&mut self) -> Result<(), GateError> {
-        self.set_guard_word(GuardWord::Armed, 0)?;
-        let root = self.ready.parent().unwrap_or(Path::new("/")).to_owned();
-        for dir in hosts::directories_below(&root)?.into_iter().rev() {
-            super::let_go(&dir)?;
-        }
-        // The last holders of what hangs on links.
-        self.links.clear();
-        Ok(())
     }
 
     /// What an adopted guard needs to know again.
@@ -441,6 +430,14 @@ fn protect(store: &mut Protected, key: ProtectedKey) -> Result<(), GateError> {
         })
 }
 
+pub(super) const fn key(kind: u32, dev: u32, id: u64) -> ProtectedKey {
+    ProtectedKey { kind, dev, id }
+}
+
+fn invalid(doing: &'static str) -> impl FnOnce(std::io::Error) -> GateError {
+    move |error| GateError::Invalid(format!("{doing}: {error}"))
+}
+
 /// What the first process may be. What an armed guard knows of it stays: it may be another by now. One
 /// that was armed before anybody asked knows nothing, and let it become whatever it is; with an empty list
 /// nothing that it executes would be its own.
@@ -467,12 +464,4 @@ mod tests {
         let failed = || Err(GateError::Invalid("it cannot be read".to_owned()));
         assert!(of_first(BTreeSet::new(), failed).is_err());
     }
-}
-
-pub(super) const fn key(kind: u32, dev: u32, id: u64) -> ProtectedKey {
-    ProtectedKey { kind, dev, id }
-}
-
-fn invalid(doing: &'static str) -> impl FnOnce(std::io::Error) -> GateError {
-    move |error| GateError::Invalid(format!("{doing}: {error}"))
 }
