@@ -17,6 +17,11 @@ fn main() -> ExitCode {
         ["links"] => each_id(BPF_LINK_GET_NEXT_ID, BPF_LINK_GET_FD_BY_ID),
         ["by-number", "map", ids @ ..] => any_of(ids, BPF_MAP_GET_FD_BY_ID),
         ["by-number", "program", ids @ ..] => any_of(ids, BPF_PROG_GET_FD_BY_ID),
+        ["load", kind] => number(kind).and_then(load),
+        ["family", family] => number(family).and_then(socket),
+        ["family", family, cgroup] => fs::write(format!("{cgroup}/cgroup.procs"), "0")
+            .and_then(|()| number(family))
+            .and_then(socket),
         ["guess-links"] => guess_links(),
         ["pin", path] => pinned(path).map(drop),
         ["detach", path] => pinned(path).and_then(|link| detach(&link)),
@@ -98,6 +103,23 @@ fn any_of(ids: &[&str], open: libc::c_long) -> io::Result<()> {
         }
     }
     answer
+}
+
+/// Loads a program of this kind that answers zero.
+fn load(kind: i32) -> io::Result<()> {
+    const ANSWER_ZERO: [u64; 2] = [0xb7, 0x95];
+    let mut attr: Attr = [0; 16];
+    attr[0] = u64::from(kind.cast_unsigned()) | (ANSWER_ZERO.len() as u64) << 32;
+    attr[1] = ANSWER_ZERO.as_ptr() as u64;
+    attr[2] = c"GPL".as_ptr() as u64;
+    bpf(BPF_PROG_LOAD, &mut attr).map(own).map(drop)
+}
+
+/// Asks for a socket of a family, whoever has to bring it.
+fn socket(family: i32) -> io::Result<()> {
+    // SAFETY: integers only.
+    let fd = unsafe { libc::socket(family, libc::SOCK_SEQPACKET, 0) };
+    descriptor(fd.into()).map(own).map(drop)
 }
 
 /// Asks without being told the numbers, which takes no privilege before the question is heard.
@@ -306,6 +328,7 @@ fn checked(result: libc::c_long) -> io::Result<()> {
     }
 }
 
+const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_GET_NEXT_ID: libc::c_long = 11;
 const BPF_MAP_GET_NEXT_ID: libc::c_long = 12;

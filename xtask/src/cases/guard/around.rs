@@ -55,6 +55,42 @@ pub(super) fn kernel(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+/// The kernel fetches a module for whoever asks for something; for governed work nobody is even called.
+pub(super) fn fetched(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    let zone = "/sys/fs/cgroup/governed.slice/governed-agents.slice";
+    guest.sh("systemctl start governed-agents.slice")?.ok()?;
+    let script = b"#!/bin/sh\necho \"$@\" >> /run/fetched\nexit 1\n";
+    guest.put("/root/fetch", 0o755, script)?;
+    let setting = "/proc/sys/kernel/modprobe";
+    let before = guest.sh(&format!("cat {setting}"))?.ok()?.text();
+    guest
+        .sh(&format!("rm -f /run/fetched; echo /root/fetch > {setting}"))?
+        .ok()?;
+    // A family that nobody has a module loaded for.
+    let free = guest.sh(&format!(
+        "{ROOT} family 9; cat /run/fetched; rm -f /run/fetched"
+    ));
+    let governed = guest.sh(&format!(
+        "mkdir -p {zone}/fetch && {ROOT} family 9 {zone}/fetch; cat /run/fetched; rmdir {zone}/fetch"
+    ));
+    guest.sh(&format!("echo {before} > {setting}"))?.ok()?;
+    let (free, governed) = (free?, governed?);
+    ensure!(
+        free.text().contains("net-pf-9"),
+        "nobody is called for anybody: {} {}",
+        free.text(),
+        free.errors()
+    );
+    ensure!(
+        !governed.text().contains("net-pf-9") && governed.text().contains("not supported"),
+        "for governed work: {} {}",
+        governed.text(),
+        governed.errors()
+    );
+    works(guest)
+}
+
 pub(super) fn devices(guest: &mut Guest) -> Result<()> {
     armed(guest)?;
     let disk = guest.sh("findmnt -n -o SOURCE /")?.text();

@@ -96,6 +96,33 @@ pub(super) fn pins(guest: &mut Guest) -> Result<()> {
         .map(drop)
 }
 
+/// Each end of a renaming by itself, and a pin that is new.
+pub(super) fn moved(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    guest.run(&["mkdir", "-p", "/sys/fs/bpf/other"])?.ok()?;
+    let pins = "/sys/fs/bpf/governor";
+    let tries = [
+        format!("bpftool map create {pins}/other type array key 4 value 4 entries 1 name other"),
+        format!("mv -T /sys/fs/bpf/other {pins}/new"),
+        format!("mv {pins}/maps-*/STATE /sys/fs/bpf/STATE"),
+    ];
+    each_refused(guest, &tries, Costs::Trust)?;
+    guest.run(&["rmdir", "/sys/fs/bpf/other"])?.ok().map(drop)
+}
+
+/// Whatever runs where kernel functions are called may answer in their place, or take all the room there is.
+pub(super) fn kinds(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    let tries = RIDING.map(|kind| format!("{ROOT} load {kind}"));
+    each_refused(guest, &tries, Costs::Nothing)?;
+    // What filters packets is nobody's business.
+    guest.sh(&format!("{ROOT} load 1"))?.ok().map(drop)
+}
+
+/// Kprobe, tracepoint, perf event, raw tracepoint, sysctl, raw tracepoint that is written, tracing, struct ops,
+/// extension, LSM: the kernel's numbers.
+const RIDING: [u32; 10] = [2, 5, 7, 17, 23, 24, 26, 27, 28, 29];
+
 /// Some hooks are asked before the kernel looks at who asks.
 pub(super) fn ordinary(guest: &mut Guest) -> Result<()> {
     armed(guest)?;

@@ -33,6 +33,14 @@ pub(crate) const SUITE: Suite = Suite {
             run: gate::pins,
         },
         Case {
+            name: "no_pin_is_put_in_or_moved_out",
+            run: gate::moved,
+        },
+        Case {
+            name: "no_program_of_any_kind_rides_beside_its_own",
+            run: gate::kinds,
+        },
+        Case {
             name: "nothing_is_mounted_over_or_off_the_pins",
             run: mounts::over_and_off,
         },
@@ -99,6 +107,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "modules_and_kernels_are_judged_by_content",
             run: around::kernel,
+        },
+        Case {
+            name: "no_module_is_fetched_for_governed_work",
+            run: around::fetched,
         },
         Case {
             name: "devices_below_mounted_file_systems_are_not_written",
@@ -175,6 +187,16 @@ fn refused(guest: &mut Guest, what: &str, costs: Costs) -> Result<()> {
         }
     }
     works(guest)
+}
+
+/// Does each of these; whatever was not refused as it must be is told together.
+fn each_refused(guest: &mut Guest, what: &[String], costs: Costs) -> Result<()> {
+    let failed = what
+        .iter()
+        .filter_map(|one| refused(guest, one, costs).err());
+    let failed: Vec<String> = failed.map(|error| format!("{error:#}")).collect();
+    ensure!(failed.is_empty(), "{}", failed.join("; "));
+    Ok(())
 }
 
 /// No quote brings trust back, and what needs it is denied.
