@@ -6,6 +6,7 @@
 //! was asked by the daemon and came to the end.
 
 use std::{
+    cell::Cell,
     fs::File,
     io::Read as _,
     os::fd::{AsFd as _, OwnedFd},
@@ -19,7 +20,11 @@ use super::{Gate, GateError, error::whole, sys};
 
 /// The program that lists tasks, held by its descriptor.
 #[derive(Debug)]
-pub(super) struct Listing(ProgramFd);
+pub(super) struct Listing {
+    program: ProgramFd,
+    /// How long the last list was: room for the next one.
+    length: Cell<usize>,
+}
 
 impl Listing {
     /// From its pin; with the program's id.
@@ -29,14 +34,22 @@ impl Listing {
         let fd = info
             .fd()
             .map_err(|error| format!("it cannot be held: {}", whole(&error)))?;
-        Ok((info.id(), Self(fd)))
+        let length = Cell::new(0);
+        Ok((
+            info.id(),
+            Self {
+                program: fd,
+                length,
+            },
+        ))
     }
 
     fn read(&self) -> std::io::Result<Vec<u8>> {
-        let link: OwnedFd = sys::link_iterator(self.0.as_fd())?;
+        let link: OwnedFd = sys::link_iterator(self.program.as_fd())?;
         let mut list = File::from(sys::begin_iterator(link.as_fd())?);
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(self.length.get() + SPARE);
         list.read_to_end(&mut bytes)?;
+        self.length.set(bytes.len());
         Ok(bytes)
     }
 }
@@ -61,7 +74,7 @@ impl Gate {
 pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Carrier>, GateError> {
     let broken =
         |what: &str| GateError::Invalid(format!("listing tasks that carry labels: {what}"));
-    let mut carriers = Vec::new();
+    let mut carriers = Vec::with_capacity(bytes.len() / size_of::<Carrier>());
     let mut lines = bytes.chunks(size_of::<Carrier>());
     while let Some(line) = lines.next() {
         let carrier = Carrier::read(line).ok_or_else(|| broken("a line is cut short"))?;
@@ -74,6 +87,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Carrier>, GateError> {
     }
     Err(broken("it has no end"))
 }
+
+/// Room for who came since.
+const SPARE: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -18,6 +18,7 @@ pub(crate) mod fuzzing;
 mod mark;
 mod networks;
 mod process;
+mod seen;
 mod sockets;
 mod straggler;
 #[cfg(test)]
@@ -26,7 +27,7 @@ mod thaw;
 pub(crate) mod tree;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     io,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
@@ -42,9 +43,10 @@ use governor_core::{
 use rustix::io::Errno;
 
 use self::{
-    finding::{Here, Sorted, Task},
+    finding::{Here, Sorted},
     mark::{Mark, Marks},
     process::Process,
+    seen::Seen,
     sockets::{Doomed, Sockets},
     tree::{State, has_vanished, is},
 };
@@ -228,8 +230,7 @@ pub(crate) fn stop(scene: &Scene<'_>, network: &mut dyn Sockets, orders: &[Order
 struct Stopping<'a> {
     scene: &'a Scene<'a>,
     orders: &'a [Order],
-    /// Who was found, and where.
-    seen: HashSet<(u64, Task)>,
+    seen: Seen,
     reached: BTreeMap<PathBuf, Action>,
     /// Stragglers that were sent SIGKILL. While the handle lives on its process, the number is its.
     killed: BTreeMap<i32, Process>,
@@ -244,7 +245,7 @@ impl<'a> Stopping<'a> {
         Self {
             scene,
             orders,
-            seen: HashSet::new(),
+            seen: Seen::default(),
             reached: BTreeMap::new(),
             killed: BTreeMap::new(),
             doomed: Doomed::default(),
@@ -263,10 +264,7 @@ impl<'a> Stopping<'a> {
         let Sorted { inside, strays, .. } = self.sort(&carriers, &zones);
         let mut found = false;
         for here in &inside {
-            let mut new = false;
-            for task in &here.tasks {
-                new |= self.seen.insert((here.id, *task));
-            }
+            let new = self.seen.all(here.id, &here.tasks);
             found |= new;
             // Whoever was there before has it coming already.
             if !new && self.reached.get(here.cgroup) >= Some(&here.action) {

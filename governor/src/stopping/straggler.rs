@@ -37,8 +37,8 @@ impl Stopping<'_> {
             let Some((process, action, zone, root)) = self.straggler(*pid) else {
                 continue;
             };
-            for place in seen {
-                found |= self.seen.insert(*place);
+            for (place, task) in seen {
+                found |= self.seen.one(*place, *task);
             }
             let Some(mark) = action.mark() else {
                 victims.push((process, zone));
@@ -49,8 +49,9 @@ impl Stopping<'_> {
                     if action.closes() {
                         self.doomed.cgroups.insert(id);
                     }
-                    let moved = seen.iter().map(|(_, task)| (id, *task));
-                    self.seen.extend(moved);
+                    for (_, task) in seen {
+                        self.seen.one(id, *task);
+                    }
                     self.reached.insert(leaf, action);
                 }
                 Ok(Caught::Ended) => {}

@@ -11,7 +11,7 @@ use std::{
 use governor_common::Line;
 use governor_core::engine::Thaw;
 
-use super::{mark::fake::InMemory, sockets::fake::Silent, *};
+use super::{finding::Task, mark::fake::InMemory, sockets::fake::Silent, *};
 
 const ZONE: u32 = 3;
 const WORKLOAD: u32 = 5;
