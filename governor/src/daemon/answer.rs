@@ -173,7 +173,6 @@ impl Daemon {
         if let Err(refusal) = self.governs_nothing(caller) {
             return Ok(Err(refusal));
         }
-        let rows = self.hands.gate.table().map_or(0, |rows| rows.len());
         let everything = matches!(target, Target::All);
         let (target, uid) = (meant(target), caller.uid);
         let applied = self.apply(Input::Revoke {
@@ -181,15 +180,15 @@ impl Daemon {
             reason,
             uid,
         })?;
+        let stopped = applied.reached.stopped;
         // Everything at once is revoked by its epoch: the rows stay, and none of them stands.
-        let left = match everything {
-            true => 0,
-            false => self.hands.gate.table().map_or(0, |rows| rows.len()),
+        let rows = match everything {
+            true => self.hands.gate.table().map_or(0, |rows| rows.len()),
+            false => applied.reached.rows,
         };
-        let stopped = applied.stopped;
         let record = self.hands.ledger.head().size.saturating_sub(1);
         Ok(settled(applied).map(|_| proto::RevokeReply {
-            rows: rows.saturating_sub(left) as u64,
+            rows: rows as u64,
             frozen: stopped.frozen as u64,
             quarantined: stopped.quarantined as u64,
             killed: stopped.killed as u64,

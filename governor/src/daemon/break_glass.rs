@@ -97,9 +97,9 @@ impl Daemon {
         }
         tracing::warn!(%caller, unwritten, "ended break-glass");
         Ok(Ok(proto::EndBreakGlassReply {
-            frozen: applied.stopped.frozen as u64,
-            quarantined: applied.stopped.quarantined as u64,
-            killed: applied.stopped.killed as u64,
+            frozen: applied.reached.stopped.frozen as u64,
+            quarantined: applied.reached.stopped.quarantined as u64,
+            killed: applied.reached.stopped.killed as u64,
             unwritten,
         }))
     }

@@ -61,10 +61,26 @@ pub(crate) struct Outcome {
     pub(crate) begun: Vec<Effect>,
     /// When the last of what takes away was done.
     pub(crate) revoked: Option<Instant>,
+    pub(crate) reached: Reached,
+}
+
+/// How much was taken away, and given back.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reached {
+    /// Rows that were taken out of the table.
+    pub(crate) rows: usize,
     /// cgroups that were frozen, quarantined or killed.
     pub(crate) stopped: stopping::Stopped,
     /// cgroups that went on, or did not although they were meant.
     pub(crate) thawed: stopping::Thawed,
+}
+
+impl std::ops::AddAssign for Reached {
+    fn add_assign(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.stopped += other.stopped;
+        self.thawed += other.thawed;
+    }
 }
 
 impl Hands {
@@ -220,9 +236,12 @@ impl Hands {
                 .gate
                 .add_tombstone(*key, now.boot.0)
                 .context("setting a tombstone"),
-            Effect::RemoveRows(keys) => self.gate.remove_rows(keys).context("removing rows"),
+            Effect::RemoveRows(keys) => {
+                outcome.reached.rows += self.gate.remove_rows(keys).context("removing rows")?;
+                Ok(())
+            }
             Effect::Thaw(thaw) => {
-                outcome.thawed += self.thaw(now, thaw)?;
+                outcome.reached.thawed += self.thaw(now, thaw)?;
                 Ok(())
             }
             // Taken out before: they are done together.

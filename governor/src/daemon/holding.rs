@@ -26,7 +26,7 @@ impl Daemon {
             reason,
             uid: caller.uid,
         })?;
-        let stopped = applied.stopped;
+        let stopped = applied.reached.stopped;
         let record = self.hands.ledger.head().size.saturating_sub(1);
         Ok(settled(applied).map(|_| proto::HoldReply {
             frozen: stopped.frozen as u64,
@@ -51,7 +51,7 @@ impl Daemon {
             reason,
             uid: caller.uid,
         })?;
-        let thawed = applied.thawed;
+        let thawed = applied.reached.thawed;
         let record = self.hands.ledger.head().size.saturating_sub(1);
         Ok(settled(applied).and_then(|said| {
             if thawed.thawed == 0 && thawed.kept > 0 {

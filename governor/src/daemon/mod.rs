@@ -224,8 +224,7 @@ struct Applied {
     answer: Result<String, Refused>,
     /// What could not be done, or not be written down.
     failed: Option<String>,
-    stopped: crate::stopping::Stopped,
-    thawed: crate::stopping::Thawed,
+    reached: execute::Reached,
 }
 
 impl Daemon {
@@ -271,8 +270,7 @@ impl Daemon {
             }
             let failed = outcome.failed.first().map(|(_, error)| error.clone());
             if let Some(applied) = &mut applied {
-                applied.stopped += outcome.stopped;
-                applied.thawed += outcome.thawed;
+                applied.reached += outcome.reached;
             }
             for (effect, error) in outcome.failed {
                 queue.push_back(Input::EffectFailed {
@@ -288,8 +286,7 @@ impl Daemon {
             applied.get_or_insert(Applied {
                 answer: step.answer,
                 failed,
-                stopped: outcome.stopped,
-                thawed: outcome.thawed,
+                reached: outcome.reached,
             });
         }
         applied.context("an input was not handled")

@@ -50,7 +50,7 @@ impl Hands {
             Ok(stopping::stop(scene, &mut Network::default(), &wanted))
         });
         if let Ok(done) = &stopped {
-            outcome.stopped += done.stopped;
+            outcome.reached.stopped += done.stopped;
             tracing::info!(
                 at_us = began.unwrap_or_default(),
                 told_us = done.told.as_micros(),

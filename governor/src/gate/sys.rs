@@ -14,6 +14,8 @@ const BPF_PROG_ATTACH: libc::c_long = 8;
 const BPF_PROG_DETACH: libc::c_long = 9;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_MAP_FREEZE: libc::c_long = 22;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_ITER_CREATE: libc::c_long = 33;
 const BPF_LSM_MAC: u32 = 27;
@@ -79,6 +81,59 @@ pub(super) fn update_by_fd(
     let mut attr: Attr = [0; 16];
     [attr[0], attr[1], attr[2]] = [number(map), (&raw const key) as u64, value.as_ptr() as u64];
     bpf(BPF_MAP_UPDATE_ELEM, &mut attr)
+}
+
+/// Stores entries in a hash map whose keys and values have these sizes, in one call. What is there
+/// under such a key is replaced: this call takes no flag that would refuse it.
+pub(super) fn store_batch<const K: usize, const V: usize>(
+    map: BorrowedFd<'_>,
+    keys: &[[u8; K]],
+    values: &[[u8; V]],
+) -> io::Result<()> {
+    let count = batch(keys.len(), values.len())?;
+    let mut attr: Attr = [0; 16];
+    [attr[2], attr[3]] = [keys.as_ptr() as u64, values.as_ptr() as u64];
+    attr[4] = u64::from(count) | number(map) << 32;
+    bpf(BPF_MAP_UPDATE_BATCH, &mut attr)?;
+    // The kernel says how many it stored.
+    if attr[4] & u64::from(u32::MAX) == u64::from(count) {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::WriteZero.into())
+    }
+}
+
+/// Reads entries of a hash map whose keys and values have these sizes, as many as there is room for, from
+/// `from` on (`None`: the beginning). How many there were, and where to go on; `None`: those were the last.
+pub(super) fn read_batch<const K: usize, const V: usize>(
+    map: BorrowedFd<'_>,
+    from: Option<u32>,
+    keys: &mut [[u8; K]],
+    values: &mut [[u8; V]],
+) -> io::Result<(usize, Option<u32>)> {
+    let room = batch(keys.len(), values.len())?;
+    let mut next = 0u32;
+    let mut attr: Attr = [0; 16];
+    attr[0] = from.as_ref().map_or(0, |from| &raw const *from as u64);
+    attr[1] = &raw mut next as u64;
+    [attr[2], attr[3]] = [keys.as_mut_ptr() as u64, values.as_mut_ptr() as u64];
+    attr[4] = u64::from(room) | number(map) << 32;
+    let next = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) {
+        Ok(()) => Some(next),
+        // Behind the last; the count is told all the same.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => None,
+        Err(error) => return Err(error),
+    };
+    let count = (attr[4] & u64::from(u32::MAX)) as usize;
+    if count > keys.len() {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok((count, next))
+}
+
+fn batch(keys: usize, values: usize) -> io::Result<u32> {
+    let count = u32::try_from(keys).ok().filter(|_| keys == values);
+    count.ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
 /// From here on no process changes the map, through no descriptor.

@@ -10,7 +10,7 @@ use governor_common::{
     row::MODE_ENFORCE,
 };
 
-use std::os::fd::AsFd as _;
+use std::{collections::BTreeSet, os::fd::AsFd as _};
 
 use aya::maps::{IterableMap, lpm_trie::Key};
 
@@ -42,16 +42,14 @@ impl Gate {
             });
         };
         let mut stored = rows.to_vec();
-        stored.sort_by_key(|row| row.key);
-        let mut inner = Inner::create(size.max(1), 0)
-            .map_err(GateError::map(names::TABLE, "making a new table"))?;
-        for row in rows {
-            let (key, value) = (key_bytes(&row.key)?, row_bytes(row)?);
-            inner.insert(key, value, NO_EXIST).map_err(GateError::map(
-                names::TABLE,
-                "filling the new table (is a row there twice?)",
-            ))?;
+        stored.sort_unstable_by_key(|row| row.key);
+        if stored.windows(2).any(|two| two[0].key == two[1].key) {
+            let twice = "filling the new table: a row is there twice";
+            return Err(GateError::Invalid(twice.to_owned()));
         }
+        let inner = Inner::create(size.max(1), 0)
+            .map_err(GateError::map(names::TABLE, "making a new table"))?;
+        fill(&inner, &stored)?;
         // From here on only the kernel could change it: what is read back below stays as it is, also
         // if somebody got hold of it while it was filled.
         let data = IterableMap::map(&inner);
@@ -100,17 +98,21 @@ impl Gate {
             .is_some_and(|row| row.mode == MODE_ENFORCE))
     }
 
-    /// Takes rows out of the table in force. Rows that are not there are no error.
-    pub fn remove_rows(&mut self, keys: &[RowKey]) -> Result<(), GateError> {
+    /// Takes rows out of the table in force; how many. Rows that are not there are no error.
+    pub fn remove_rows(&mut self, keys: &[RowKey]) -> Result<usize, GateError> {
         let mut rows = self.table()?;
         let before = rows.len();
+        let keys: BTreeSet<&RowKey> = keys.iter().collect();
         rows.retain(|row| !keys.contains(&row.key));
-        if rows.len() == before {
+        let removed = before - rows.len();
+        if removed == 0 {
             // Perhaps they went before, and it could not be said that what was looked up of them is void.
-            return edition::change(self, Change::Takes, |_| Ok(()));
+            edition::change(self, Change::Takes, |_| Ok(()))?;
+        } else {
+            // A table in force never changes: one without the rows takes its place.
+            self.swap(&rows, Change::Takes)?;
         }
-        // A table in force never changes: one without the rows takes its place.
-        self.swap(&rows, Change::Takes)
+        Ok(removed)
     }
 
     /// Makes exactly these the destination rules of a generation. Rows of the table name the generation
@@ -198,15 +200,41 @@ impl Gate {
     }
 }
 
+fn fill(inner: &Inner, rows: &[Row]) -> Result<(), GateError> {
+    let map = IterableMap::map(inner).fd();
+    for part in rows.chunks(BATCH) {
+        let keys = part.iter().map(|row| exact(row.key.bytes()));
+        let keys: Vec<RowKeyBytes> = keys.collect::<Result<_, _>>()?;
+        let values = part.iter().map(|row| exact(row.bytes()));
+        let values: Vec<RowBytes> = values.collect::<Result<_, _>>()?;
+        sys::store_batch(map.as_fd(), &keys, &values)
+            .map_err(|error| GateError::Invalid(format!("filling the new table: {error}")))?;
+    }
+    Ok(())
+}
+
 /// What a table holds, in order of key.
 fn rows_of(inner: &Inner) -> Result<Vec<Row>, GateError> {
-    let mut rows = Vec::new();
-    for entry in inner.iter() {
-        let (_, value) =
-            entry.map_err(GateError::map(names::TABLE, "reading the rows of a table"))?;
-        rows.extend(Row::read(&value));
+    let map = IterableMap::map(inner).fd();
+    let failed = |error: &dyn std::fmt::Display| {
+        GateError::Invalid(format!("reading the rows of a table: {error}"))
+    };
+    let mut keys = vec![[0; size_of::<RowKey>()]; BATCH];
+    let mut values = vec![[0; size_of::<Row>()]; BATCH];
+    let (mut rows, mut from) = (Vec::new(), None);
+    loop {
+        let (count, next) = sys::read_batch(map.as_fd(), from, &mut keys, &mut values)
+            .map_err(|error| failed(&error))?;
+        for (key, value) in keys.iter().zip(&values).take(count) {
+            let row = Row::read(value).filter(|row| row.key.bytes() == key);
+            rows.push(row.ok_or_else(|| failed(&"one is not what it is kept under"))?);
+        }
+        if next.is_none() {
+            break;
+        }
+        from = next;
     }
-    rows.sort_by_key(|row| row.key);
+    rows.sort_unstable_by_key(|row| row.key);
     Ok(rows)
 }
 
@@ -217,19 +245,12 @@ fn differs(size: u32) -> GateError {
     }
 }
 
-fn key_bytes(key: &RowKey) -> Result<RowKeyBytes, GateError> {
-    exact(key.bytes())
-}
-
-fn row_bytes(row: &Row) -> Result<RowBytes, GateError> {
-    exact(row.bytes())
-}
-
 pub(super) fn exact<const N: usize>(bytes: &[u8]) -> Result<[u8; N], GateError> {
     bytes
         .try_into()
         .map_err(|_error| GateError::Invalid(format!("a value has {} bytes, not {N}", bytes.len())))
 }
 
-/// `BPF_NOEXIST`: a row that is there twice is an error.
-const NO_EXIST: u64 = 1;
+/// How many rows are handed to the kernel at once: more than it ever keeps in one place of the table,
+/// which it reads whole or not at all.
+const BATCH: usize = 4096;
