@@ -77,7 +77,7 @@ pub const HOW_ONCE: u64 = 2;
 pub const COUNTS: &str = "COUNTS";
 
 /// Rows a table can hold.
-pub const TABLE_ROWS: u32 = 65_536;
+pub const TABLE_ROWS: u32 = 1_048_576;
 /// Tombstones that can stand at once.
 pub const TOMBSTONE_ROWS: u32 = 16_384;
 /// Zone cgroups that can exist at once.

@@ -169,8 +169,9 @@ impl Engine {
                 digest: t.digest,
             })
             .collect();
-        effects.push(Effect::RemoveRows(keys));
         effects.extend(stops);
+        // Behind them: the tombstones deny already, and making a large table anew takes a while.
+        effects.push(Effect::RemoveRows(keys));
         let chunks = tombstones.chunks(TOMBSTONES_PER_RECORD);
         effects.push(Effect::Append(
             chunks

@@ -11,9 +11,9 @@ use super::report::quoted;
 /// Files in a bundle.
 pub const MAX_FILES: usize = 256;
 /// Bytes of one file.
-pub const MAX_FILE: usize = 8 << 20;
+pub const MAX_FILE: usize = 64 << 20;
 /// Bytes of all files together.
-pub const MAX_TOTAL: usize = 16 << 20;
+pub const MAX_TOTAL: usize = 128 << 20;
 /// Bytes of a name.
 pub const MAX_NAME: usize = 255;
 

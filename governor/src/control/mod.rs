@@ -19,6 +19,8 @@ pub mod server;
 mod service;
 mod stream;
 
+use governor_core::policy::MAX_TOTAL;
+
 pub use command::{Answer, Command, Question, Refusal, Target};
 pub use failure::Failure;
 pub use peer::Caller;
@@ -35,4 +37,4 @@ pub mod proto {
 }
 
 /// Largest message either side accepts. A policy bundle travels as one message.
-pub const MAX_MESSAGE: usize = 20 << 20;
+pub const MAX_MESSAGE: usize = MAX_TOTAL + (4 << 20);

@@ -178,6 +178,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: revoking::while_it_runs,
         },
         Case {
+            name: "a_table_of_many_rows_is_whole",
+            run: revoking::many,
+        },
+        Case {
             name: "frozen_when_policy_says_freeze",
             run: revoking::frozen,
         },

@@ -57,6 +57,44 @@ pub(super) fn revoked(guest: &mut Guest) -> Result<()> {
     expect(guest, &["hello"], 0, "the other content")
 }
 
+/// More than the kernel takes or gives at once.
+pub(super) fn many(guest: &mut Guest) -> Result<()> {
+    let digest = |number: u32| format!("{number:08x}").repeat(8);
+    let lines: Vec<String> = (1..=5_000)
+        .map(|number| format!("{}  f\n", digest(number)))
+        .collect();
+    let rows =
+        |guest: &mut Guest| -> Result<u64> { Ok(status::of(guest)?.number(&["policy", "rows"])) };
+    load(guest, &Spec::default())?;
+    let few = rows(guest)?;
+    load(
+        guest,
+        &Spec {
+            planner: lines.concat(),
+            ..Spec::default()
+        },
+    )?;
+    let all = rows(guest)?;
+    // In each of two zones each may be started, and be mapped.
+    ensure!(
+        all == few + 20_000,
+        "{few} rows, and with 5000 more digests {all}"
+    );
+    expect(guest, &["hello"], 0, "among many")?;
+    // What the kernel's own table had more before than it has now: what it may be started by, in each
+    // zone.
+    let digest = digest(1_234);
+    let revoke = [
+        "governor", "revoke", "--json", "--reason", "drill", "--digest", &digest,
+    ];
+    let revoked = status::parse(&guest.run(&revoke)?)?.number(&["rows"]);
+    ensure!(revoked == 2, "{revoked} rows revoked");
+    expect(guest, &["hello"], 0, "beside what was revoked")?;
+    load(guest, &Spec::default())?;
+    ensure!(rows(guest)? == few, "the table before is not back");
+    Ok(())
+}
+
 pub(super) fn frozen(guest: &mut Guest) -> Result<()> {
     let kit = load(
         guest,
