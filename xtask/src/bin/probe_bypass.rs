@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         ["with-child", way] => with_child(way),
         ["traced", procs, path, rest @ ..] => return traced(procs, path, rest),
         ["shared-memory"] => shared_memory(),
+        ["remapped", path] => remapped(path),
         ["nameless", dir, path] => nameless(dir, path),
         ["removed", path] => removed(path),
         ["called", dir, name, rest @ ..] => called(dir, name, rest),
@@ -259,6 +260,35 @@ fn shared_memory() -> io::Result<()> {
         return Err(refused);
     }
     Ok(())
+}
+
+/// Maps a file to be read, and has the kernel map it once more at the same place, now that what may be
+/// read may be executed.
+fn remapped(path: &str) -> io::Result<()> {
+    // What cannot be written is not shared, and only what is shared is mapped anew.
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let at = map(&file, PROT_READ, MAP_SHARED)?;
+    // SAFETY: a number; it changes what this process may ask for, and no memory.
+    checked(unsafe { libc::personality(libc::READ_IMPLIES_EXEC as libc::c_ulong) })?;
+    let (whole, protection, page, flags) = (4096, 0, 0, 0);
+    // SAFETY: the pages of the mapping made above, which nothing points into.
+    checked(unsafe {
+        libc::syscall(
+            libc::SYS_remap_file_pages,
+            at,
+            whole,
+            protection,
+            page,
+            flags,
+        )
+    })?;
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    let begins = format!("{:x}-", at as usize);
+    let line = maps.lines().find(|line| line.starts_with(&begins));
+    match line {
+        Some(line) if line.contains(" r-xs ") => Ok(()),
+        line => Err(io::Error::other(format!("not executable: {line:?}"))),
+    }
 }
 
 /// Executes a copy that never had a name, from a file system that has names.

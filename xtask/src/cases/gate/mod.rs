@@ -118,6 +118,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: ways::without_a_name,
         },
         Case {
+            name: "what_is_mapped_anew_is_measured",
+            run: ways::remapped,
+        },
+        Case {
             name: "file_systems_of_its_own_do_not_execute",
             run: ways::own_file_systems,
         },

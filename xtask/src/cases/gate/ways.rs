@@ -136,6 +136,24 @@ pub(super) fn without_a_name(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+/// What may be read becomes what may be executed, and then the kernel maps it anew.
+pub(super) fn remapped(guest: &mut Guest) -> Result<()> {
+    let copy = "/opt/agent/own/id";
+    guest
+        .sh(&format!("cp /usr/bin/id {copy} && chown {USER} {copy}"))?
+        .ok()?;
+    let argv = ["remapped", copy];
+    let observed = Spec {
+        mode: "observe",
+        ..Spec::default()
+    };
+    load(guest, &observed)?;
+    expect(guest, &argv, 0, "while the zone is observed")?;
+    load(guest, &Spec::default())?;
+    expect(guest, &argv, REFUSED, "what is not listed")?;
+    guest.run(&["rm", copy])?.ok().map(drop)
+}
+
 /// An overlay that the workload mounts for itself, over what it may write.
 pub(super) fn own_file_systems(guest: &mut Guest) -> Result<()> {
     load(guest, &Spec::default())?;
