@@ -227,6 +227,8 @@ fn prepared(kernel: Kernel, append: &str) -> Result<(Guest, Sets)> {
         memory_mib: 3072,
         processors: 1,
         counted: true,
+        // A million rows are put in force.
+        timeout: Duration::from_secs(1800),
         ..BootOptions::new(kernel)
     })?;
     let sets = files::put(&mut guest)?;
