@@ -168,6 +168,7 @@ pub(crate) fn settle(f: &Facts, reason: Reason) -> Decision {
         | Reason::NotMeasured
         | Reason::NoStableFile
         | Reason::BeingWritten
+        | Reason::NotKnown
         | Reason::NotAuthorized
         | Reason::WrongRole
         | Reason::WrongStarter
@@ -380,6 +381,9 @@ pub(crate) const fn unmeasured(f: &Facts) -> Option<Reason> {
     }
     if f.measured == Measured::Written as u32 {
         return Some(Reason::BeingWritten);
+    }
+    if f.measured == Measured::Unknown as u32 {
+        return Some(Reason::NotKnown);
     }
     if f.measured != Measured::Sha256 as u32 {
         return Some(Reason::NotMeasured);

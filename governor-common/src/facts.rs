@@ -134,6 +134,8 @@ pub enum Measured {
     Unstable = 0x74,
     /// It was measured, and somebody has it open for writing, or came to write meanwhile.
     Written = 0x75,
+    /// It cannot be measured where it is judged, and no digest of it is kept.
+    Unknown = 0x76,
 }
 
 /// Everything a verdict saw. `u32` fields that hold an enum hold one of its numbers; anything

@@ -2,6 +2,7 @@
 //!
 //! Whatever is opened could be text that somebody executes, so what nobody can have listed is refused:
 //! pipes, terminals, what the kernel makes up when it is read. What says nothing that anybody chose passes.
+//! Where nothing can be measured when it is opened, what no digest is kept of is refused as well.
 
 use crate::{
     decide::{Decision, settle, standing, unmeasured},

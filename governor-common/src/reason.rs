@@ -65,6 +65,9 @@ reasons! {
     NoStableFile = 21, "no-stable-file";
     /// Somebody has the file open for writing, or came to write while it was measured.
     BeingWritten = 22, "being-written";
+    /// Opened for reading where only listed files may be, on a kernel that cannot measure what is opened, and no
+    /// digest of it is kept.
+    NotKnown = 23, "not-known";
     /// No row for this content in this zone.
     NotAuthorized = 24, "not-authorized";
     /// The row does not list the role.

@@ -71,6 +71,11 @@ const FILES: &[Case] = &[
         Reason::BeingWritten,
     ),
     (
+        "not known where nothing can be measured",
+        |f| f.measured = Measured::Unknown as u32,
+        Reason::NotKnown,
+    ),
+    (
         "not measured",
         |f| f.measured = Measured::Failed as u32,
         Reason::NotMeasured,
@@ -152,6 +157,13 @@ fn an_observed_zone_opens_what_is_not_listed_and_says_so() {
     let decision = decide::decide_open(&observed);
     assert_eq!(decision, (Verdict::WouldDeny, Reason::UnlistedOpen));
     assert!(!decide::holds(&observed, decision));
+    let unknown = Facts {
+        measured: Measured::Unknown as u32,
+        ..observed
+    };
+    let decision = decide::decide_open(&unknown);
+    assert_eq!(decision, (Verdict::WouldDeny, Reason::NotKnown));
+    assert!(!decide::holds(&unknown, decision));
     let revoked = Facts {
         tombstone: 1,
         ..observed

@@ -47,7 +47,7 @@ pub(crate) fn arbitrary() -> impl Strategy<Value = Facts> {
                     10 => f.row.epoch = value,
                     11 => f.tombstone = small % 3,
                     12 => f.label.workload = small,
-                    13 => f.measured = [0x71, 0x72, 0x73, 0x74, 0x75, 0][small as usize % 6],
+                    13 => f.measured = [0x71, 0x72, 0x73, 0x74, 0x75, 0x76, 0][small as usize % 7],
                     14 => f.uid = small * 100,
                     15 => f.row.roles = small,
                     16 => f.zone_class = [CLASS_ATTESTED, CLASS_POLICY, 0][small as usize % 3],

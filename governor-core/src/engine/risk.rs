@@ -85,6 +85,7 @@ fn is_probing(event: &Event) -> bool {
         Reason::NotMeasured,
         Reason::NoStableFile,
         Reason::BeingWritten,
+        Reason::NotKnown,
     ]
     .contains(&Reason::from_u32(event.reason).unwrap_or(Reason::UnlistedOpen))
 }

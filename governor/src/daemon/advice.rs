@@ -45,6 +45,10 @@ pub(super) fn advice(reason: u32) -> String {
         Some(Reason::BeingWritten) => {
             "somebody writes it; close it, and replace files by renaming new ones over them"
         }
+        Some(Reason::NotKnown) => {
+            "this kernel opens only what was measured ahead, and the daemon goes over what is listed by path \
+             again: see whether its path is listed, and `known ahead` in `governor status`"
+        }
         Some(Reason::NotMeasured) => "the kernel could not hash it; see `governor doctor`",
         Some(Reason::WrittenMemory) => "the zone's `memory` is `w^x`",
         Some(Reason::Traced) => "work is not traced; `governor observe` its zone for a while",
