@@ -4,6 +4,13 @@
 //! by which an exec keeps a digest. The names that a policy lists digests under say where to look and decide
 //! nothing: a file that holds something else becomes known as what it holds. One of which no digest would be
 //! kept, or that would keep the kernel busy for long, is not read. Nothing waits for any of it.
+//!
+//! What was known is forgotten with the file's inode, and nothing is known of a file that took its place. Where that
+//! had an open refused all of it is gone over again, and so it is where it could not be begun: not at once, so that
+//! nobody who is refused all the time keeps it busy.
+//!
+//! What was known is forgotten with the file's inode, and another file takes its place by its name. Where that has
+//! an open refused, all of it is gone over again, and so it is where that could not be begun.
 
 use std::{
     collections::BTreeSet,
@@ -16,10 +23,11 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
+use governor_common::{Event, Reason};
 use governor_core::{digest::Digest, policy::Policy};
 use tokio::sync::watch;
 
@@ -37,10 +45,38 @@ pub(crate) struct Seeded {
     pub(crate) others: u64,
     /// There is no such file.
     pub(crate) absent: u64,
-    /// They are read when they are executed: no digest of them is kept, or they are large.
+    /// They are read whenever they are executed: no digest of them is kept, or they are large.
     pub(crate) passed_over: u64,
     /// Not looked at yet.
     pub(crate) left: u64,
+}
+
+/// How far it is, and with which job.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Progress {
+    number: u64,
+    pub(crate) seeded: Seeded,
+    /// How often everything was looked at.
+    pub(crate) passes: u64,
+    /// How the job ended; absent while it goes on.
+    over: Option<Over>,
+}
+
+/// The end of a job.
+#[derive(Clone, Copy, Debug)]
+struct Over {
+    at: Instant,
+    took: Duration,
+    failed: bool,
+}
+
+impl Over {
+    /// Whether it is time to look at everything again, if anything asks for that: the longer it takes, the
+    /// longer it is left alone.
+    fn is_due(&self, missed: bool, now: Instant) -> bool {
+        let pause = (self.took * PAUSES).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        (missed || self.failed) && now.saturating_duration_since(self.at) >= pause
+    }
 }
 
 /// A file as a policy lists it.
@@ -55,10 +91,11 @@ struct Listed {
 struct Job {
     number: u64,
     files: Vec<Listed>,
+    /// The same files as before: what was said of them holds until something else is found.
+    again: bool,
 }
 
-/// How far it is, and with which job.
-type Told = watch::Sender<(u64, Seeded)>;
+type Told = watch::Sender<Progress>;
 
 /// The latest job that nobody began. However long one takes, there is never more than one after it.
 #[derive(Debug, Default)]
@@ -95,6 +132,8 @@ pub(crate) struct Seeder {
     next: Arc<Next>,
     told: Arc<Told>,
     last: Option<(Digest, u64)>,
+    /// Somebody was refused a file for not being known, since everything was looked at last.
+    missed: bool,
 }
 
 impl Seeder {
@@ -110,24 +149,47 @@ impl Seeder {
             next,
             told,
             last: None,
+            missed: false,
         })
     }
 
     /// Has everything looked at again if it is another policy, or digests that were kept do not count any
-    /// more.
+    /// more; or if it is time to, because somebody missed something or the last try came to nothing.
     pub(crate) fn look(&mut self, digest: Digest, policy: &Policy, era: u64) {
-        if self.last.replace((digest, era)) == Some((digest, era)) {
+        let again = self.last.replace((digest, era)) == Some((digest, era));
+        let before = self.progress();
+        let due = |over: Over| over.is_due(self.missed, Instant::now());
+        if again && !before.over.is_some_and(due) {
             return;
         }
+        self.missed = false;
         let files = listed(policy);
-        let (number, _) = *self.told.borrow();
-        let number = number + 1;
-        self.told.send_replace((number, nothing_of(&files)));
-        self.next.put(Job { number, files });
+        let number = before.number + 1;
+        self.told.send_replace(Progress {
+            number,
+            seeded: if again {
+                before.seeded
+            } else {
+                nothing_of(&files)
+            },
+            passes: before.passes,
+            over: None,
+        });
+        self.next.put(Job {
+            number,
+            files,
+            again,
+        });
     }
 
-    pub(crate) fn seeded(&self) -> Seeded {
-        self.told.borrow().1
+    /// Looks whether anybody was refused, or would have been, what is not known.
+    pub(crate) fn hear(&mut self, events: &[Event]) {
+        let not_known = |event: &Event| event.reason == Reason::NotKnown as u32;
+        self.missed |= events.iter().any(not_known);
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        *self.told.borrow()
     }
 }
 
@@ -143,13 +205,12 @@ fn nothing_of(files: &[Listed]) -> Seeded {
 fn listed(policy: &Policy) -> Vec<Listed> {
     let workloads = policy.workloads().values();
     let wanted: BTreeSet<Digest> = workloads.flat_map(|workload| workload.digests()).collect();
-    let sets = policy.sets().values();
-    let mut all: Vec<Listed> = sets
-        .flatten()
-        .filter(|(digest, name)| name.starts_with('/') && wanted.contains(digest))
-        .map(|(digest, name)| Listed {
-            path: name.into(),
-            digest: *digest,
+    let mut all: Vec<Listed> = policy
+        .listed_by_path()
+        .filter(|(_, digest)| wanted.contains(digest))
+        .map(|(path, digest)| Listed {
+            path: path.into(),
+            digest,
         })
         .collect();
     all.sort_by(|one, other| one.path.cmp(&other.path));
@@ -162,31 +223,49 @@ fn keep_up(mut asker: Asker, next: &Next, tell: &Told) {
     if let Err(error) = rustix::process::setpriority_process(None, LAST) {
         tracing::warn!(%error, "having files measured with less priority");
     }
+    let mut failing = false;
     loop {
         let mut job = next.wait();
-        while let Some(newer) = pass(&mut asker, &job, next, tell) {
-            job = newer;
+        let (began, ended) = loop {
+            let began = Instant::now();
+            match pass(&mut asker, &job, next, tell) {
+                Pass::Superseded(newer) => job = newer,
+                Pass::Over(seeded) => break (began, Ok(seeded)),
+                Pass::Failed(error) => break (began, Err(error)),
+            }
+        };
+        // What fails again at each try is said once.
+        if let Err(error) = &ended
+            && !failing
+        {
+            tracing::warn!(%error, "having listed files measured; it is tried again");
         }
+        failing = ended.is_err();
+        finish(&job, began, ended.ok(), tell);
     }
 }
 
-/// Looks at each; the next job, if there is one before the end.
-fn pass(asker: &mut Asker, job: &Job, next: &Next, tell: &Told) -> Option<Job> {
-    let began = Instant::now();
+/// How going over all files ended.
+enum Pass {
+    Over(Seeded),
+    Failed(GateError),
+    /// There is another job before the end.
+    Superseded(Job),
+}
+
+/// Looks at each.
+fn pass(asker: &mut Asker, job: &Job, next: &Next, tell: &Told) -> Pass {
     let mut seeded = nothing_of(&job.files);
     if job.files.is_empty() {
-        return None;
+        return Pass::Over(seeded);
     }
     let mut asking = match asker.begin() {
         Ok(asking) => asking,
-        Err(error) => {
-            tracing::warn!(%error, "having listed files measured");
-            return None;
-        }
+        Err(error) => return Pass::Failed(error),
     };
     for file in &job.files {
         if let Some(newer) = next.take() {
-            return Some(newer);
+            return Pass::Superseded(newer);
         }
         match look_at(&mut asking, file) {
             Ok(Found::Known) => seeded.known += 1,
@@ -200,23 +279,52 @@ fn pass(asker: &mut Asker, job: &Job, next: &Next, tell: &Told) -> Option<Job> {
             }
         }
         seeded.left -= 1;
-        tell.send_if_modified(|(number, so_far)| {
-            let current = *number == job.number;
-            if current {
-                *so_far = seeded;
-            }
-            current
-        });
+        if !job.again {
+            say(job, tell, |progress| progress.seeded = seeded);
+        }
     }
-    tracing::info!(
-        known = seeded.known,
-        others = seeded.others,
-        absent = seeded.absent,
-        passed_over = seeded.passed_over,
-        took_ms = began.elapsed().as_millis(),
-        "listed files were measured ahead"
-    );
-    None
+    Pass::Over(seeded)
+}
+
+/// Says how it ended; nothing was looked at if `found` is absent.
+fn finish(job: &Job, began: Instant, found: Option<Seeded>, tell: &Told) {
+    let took = began.elapsed();
+    let before = tell.borrow().seeded;
+    say(job, tell, |progress| {
+        if let Some(seeded) = found {
+            progress.seeded = seeded;
+            progress.passes += 1;
+        }
+        progress.over = Some(Over {
+            at: Instant::now(),
+            took,
+            failed: found.is_none(),
+        });
+    });
+    // Nobody is told all the time of what is as it was.
+    if let Some(seeded) =
+        found.filter(|seeded| !job.files.is_empty() && (!job.again || *seeded != before))
+    {
+        tracing::info!(
+            known = seeded.known,
+            others = seeded.others,
+            absent = seeded.absent,
+            passed_over = seeded.passed_over,
+            took_ms = took.as_millis(),
+            "listed files were measured ahead"
+        );
+    }
+}
+
+/// Unless another job came meanwhile: then this one is of no more interest.
+fn say(job: &Job, tell: &Told, change: impl FnOnce(&mut Progress)) {
+    tell.send_if_modified(|progress| {
+        let current = progress.number == job.number;
+        if current {
+            change(progress);
+        }
+        current
+    });
 }
 
 enum Found {
@@ -293,10 +401,34 @@ const LARGEST: u64 = 1 << 30;
 const OTHERS_WRITE: u32 = 0o022;
 /// The weakest priority there is.
 const LAST: i32 = 19;
+/// Everything is left alone for this many times as long as it took.
+const PAUSES: u32 = 10;
+const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_has_it_done_again_all_the_time() {
+        let at = Instant::now();
+        let due = |took: u64, failed, missed, since: u64| {
+            let took = Duration::from_secs(took);
+            let over = Over { at, took, failed };
+            over.is_due(missed, at + Duration::from_secs(since))
+        };
+        for (failed, missed) in [(true, false), (false, true), (true, true)] {
+            assert!(!due(0, failed, missed, 4));
+            assert!(due(0, failed, missed, 5));
+            // It takes a part of the time at most, and comes back all the same.
+            assert!(!due(3, failed, missed, 29));
+            assert!(due(3, failed, missed, 30));
+            assert!(!due(600, failed, missed, 59));
+            assert!(due(600, failed, missed, 60));
+        }
+        assert!(!due(0, false, false, 3600), "nothing asks for it");
+    }
 
     #[test]
     fn what_is_not_there_is_absent_and_what_is_no_file_is_not_opened() {

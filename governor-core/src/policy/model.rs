@@ -345,6 +345,14 @@ impl Policy {
         &self.sets
     }
 
+    /// What sets list by a whole path: path and digest.
+    pub fn listed_by_path(&self) -> impl Iterator<Item = (&str, Digest)> {
+        let listed = self.sets.values().flatten();
+        listed
+            .filter(|(_, name)| name.starts_with('/'))
+            .map(|(digest, name)| (name.as_str(), *digest))
+    }
+
     /// What a person should look at although the policy is accepted.
     pub fn warnings(&self) -> &[Diagnostic] {
         &self.warnings

@@ -1,8 +1,11 @@
-//! When listed files are measured ahead of whoever executes them: with each policy, and whenever digests that
-//! were kept do not count any more.
+//! When listed files are measured ahead of whoever executes or opens them: with each policy, whenever digests that
+//! were kept do not count any more, and after somebody was refused a file for not being known.
 
 use super::Daemon;
-use crate::{control::proto, seeding::Seeded};
+use crate::{
+    control::proto,
+    seeding::{Progress, Seeded},
+};
 
 impl Daemon {
     pub(super) fn have_files_measured(&mut self) {
@@ -19,19 +22,20 @@ impl Daemon {
 }
 
 /// How far it is.
-pub(super) fn status(seeded: Seeded) -> proto::Ahead {
+pub(super) fn status(progress: Progress) -> proto::Ahead {
     let Seeded {
         known,
         others,
         absent,
         passed_over,
         left,
-    } = seeded;
+    } = progress.seeded;
     proto::Ahead {
         known,
         others,
         absent,
         passed_over,
         left,
+        passes: progress.passes,
     }
 }

@@ -465,8 +465,8 @@ impl Daemon {
                 lost,
             })?;
         }
-        let mut all: Vec<Event> = drained.denials;
-        all.extend(drained.events);
+        let mut all = [drained.denials, drained.events].concat();
+        self.seeder.hear(&all);
         all.sort_by_key(|event| event.facts.now);
         for event in all {
             let shown = self.recent.push(now, self.engine.ids(), event);

@@ -60,7 +60,7 @@ pub(crate) fn reply(daemon: &Daemon, now: ClockReading) -> proto::StatusReply {
                 hashed: measured.hashed,
                 recalled: measured.recalled,
                 turned_away: measured.turned_away,
-                ahead: Some(ahead::status(daemon.seeder.seeded())),
+                ahead: Some(ahead::status(daemon.seeder.progress())),
             }),
         losses: Some(proto::Losses {
             denials: daemon.lost.0,

@@ -404,6 +404,7 @@ fn known_ahead(ahead: Ahead) -> String {
         absent,
         passed_over,
         left,
+        passes: _,
     } = ahead;
     let all = known + others + absent + passed_over + left;
     let mut line = format!("{known} of {all} files that policy lists by path");

@@ -319,6 +319,7 @@ fn trusted() -> StatusReply {
                 absent: 0,
                 passed_over: 2,
                 left: 3,
+                passes: 1,
             }),
         }),
         losses: Some(proto::Losses {
