@@ -91,6 +91,16 @@ pub(crate) fn of(file: *const c_void) -> *mut Kept {
     }
 }
 
+/// The same where there is any. Who only recalls need not make it: without storage nothing was kept.
+#[inline(always)]
+pub(crate) fn existing(file: *const c_void) -> *mut Kept {
+    // SAFETY: every file has an inode, and the verifier trusts the pointer.
+    unsafe {
+        let inode: *mut inode = load(file, &offsets::OFF_FILE_INODE);
+        DIGESTS.get_ptr_mut(inode)
+    }
+}
+
 /// Whether a digest of this file may be kept.
 #[inline(always)]
 pub(crate) fn may_keep(file: *const c_void) -> bool {

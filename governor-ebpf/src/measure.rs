@@ -29,12 +29,18 @@ pub(crate) struct Measurement {
 
 impl Measurement {
     /// Nothing was read.
-    const FAILED: Self = Self {
-        measured: Measured::Failed,
-        raw: -1,
-        generation: UNKNOWN,
-        kept: ptr::null_mut(),
-    };
+    const FAILED: Self = Self::without(Measured::Failed);
+
+    /// There is no digest, and why.
+    #[inline(always)]
+    const fn without(measured: Measured) -> Self {
+        Self {
+            measured,
+            raw: -1,
+            generation: UNKNOWN,
+            kept: ptr::null_mut(),
+        }
+    }
 
     /// The helper took the file, so it is one and its fields may be read.
     #[inline(always)]
@@ -81,6 +87,38 @@ pub(crate) fn ahead(file: *mut c_void, digest: &mut Digest) -> Measurement {
     }
 }
 
+/// What is known of a file that cannot be read yet. As [`file`] in all but that: what it would read to find
+/// out is unknown.
+#[inline(always)]
+pub(crate) fn recalled(file: *mut c_void, digest: &mut Digest) -> Measurement {
+    if length(file) > LONGEST {
+        return Measurement::FAILED;
+    }
+    if !is_stable(file) {
+        return Measurement::without(Measured::Unstable);
+    }
+    // Also whoever opens it to write as well: the kernel has counted them by now.
+    if kept::is_written(file) {
+        return Measurement::without(Measured::Written);
+    }
+    let kept = kept::existing(file);
+    if kept.is_null() {
+        return Measurement::without(Measured::Unknown);
+    }
+    let era = kept::era();
+    let generation = kept::generation(kept);
+    if !is_owned(file, era) || !kept::recall(kept, file, era, digest) {
+        return Measurement::without(Measured::Unknown);
+    }
+    maps::count(COUNT_RECALLED);
+    Measurement {
+        measured: Measured::Sha256,
+        raw: HASH_ALGO_SHA256,
+        generation,
+        kept,
+    }
+}
+
 /// Whether whoever executes it next need not read it.
 #[inline(always)]
 pub(crate) fn is_known(file: *mut c_void) -> bool {
@@ -104,7 +142,7 @@ fn once(file: *mut c_void, digest: &mut Digest) -> (Measurement, bool) {
     let era = kept::era();
     let generation = kept::generation(kept);
     let written = kept::is_written(file);
-    let owned = era != 0 && has_name(file) && kept::is_written_by_root_only(file);
+    let owned = is_owned(file, era);
     // What is kept was kept on a file system that it may be kept on, and an inode stays on that.
     if owned && kept::recall(kept, file, era, digest) {
         let recalled = Measurement {
@@ -125,6 +163,12 @@ fn once(file: *mut c_void, digest: &mut Digest) -> (Measurement, bool) {
         ..measurement
     };
     (measurement, false)
+}
+
+/// Whether a digest that is kept of it counts, as far as era, name and owner go.
+#[inline(always)]
+fn is_owned(file: *const c_void, era: u64) -> bool {
+    era != 0 && has_name(file) && kept::is_written_by_root_only(file)
 }
 
 /// Reads and measures `file`, which may be null where the verifier says it is not: the helper tests

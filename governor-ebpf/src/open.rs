@@ -1,7 +1,8 @@
 //! Opening to read, where a label says that only what is listed may be.
 //!
-//! Asked once for each open, when the file can be read and before anybody has it. Everybody else's label, or
-//! that there is none, is all that is looked at.
+//! Asked once for each open, when the file can be read and before anybody has it. A kernel that asks nobody
+//! then is asked earlier, when nothing can be read yet: there the digest is one that was kept, or there is
+//! none. Everybody else's label, or that there is none, is all that is looked at.
 
 use core::{ffi::c_void, ptr};
 
@@ -12,13 +13,18 @@ use crate::{
     facts,
     kept::{self, Digest, Hold, UNKNOWN},
     label::{self, Own},
-    measure::{self, HASH_ALGO_SHA256},
+    measure::{self, HASH_ALGO_SHA256, Measurement},
     offsets::{self, load},
     report,
 };
 
 /// What is executed is opened too, without this: that is judged where it is executed.
 const MAY_READ: i32 = 4;
+const FMODE_READ: u32 = 1;
+/// In the flags of a file that is opened to be executed; `open` takes no such flag from anybody.
+const FMODE_EXEC: u32 = 0x20;
+/// In those of a file that was made for whoever opens it, empty and without a name.
+const TMPFILE: u32 = 0x40_0000;
 const S_IFMT: u16 = 0o170_000;
 const S_IFREG: u16 = 0o100_000;
 /// Its files are made up when they are read, some as long as all memory.
@@ -32,6 +38,32 @@ pub fn file_post_open(ctx: LsmContext) -> i32 {
     if ctx.arg::<i32>(1) & MAY_READ == 0 {
         return 0;
     }
+    judge(ctx.arg(0), measure::file)
+}
+
+/// The same where that hook is missing. The file has no content to measure yet, and a writer is counted by now.
+#[lsm(hook = "file_open")]
+pub fn file_open_recalled(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(1) != 0 {
+        return report::refused();
+    }
+    let file: *mut c_void = ctx.arg(0);
+    // SAFETY: a field of `file`.
+    let mode: u32 = unsafe { load(file, &offsets::OFF_FILE_MODE) };
+    if mode & FMODE_READ == 0 {
+        return 0;
+    }
+    // SAFETY: a field of `file`.
+    let flags: u32 = unsafe { load(file, &offsets::OFF_FILE_FLAGS) };
+    if flags & (FMODE_EXEC | TMPFILE) != 0 {
+        return 0;
+    }
+    judge(file, measure::recalled)
+}
+
+/// Opening `file` to read it. Two ways to its digest, and one to a verdict.
+#[inline(always)]
+fn judge(file: *mut c_void, measure: impl FnOnce(*mut c_void, &mut Digest) -> Measurement) -> i32 {
     let state = match label::own() {
         Own::Nothing => return 0,
         Own::Broken => return report::fault(),
@@ -41,7 +73,6 @@ pub fn file_post_open(ctx: LsmContext) -> i32 {
     if !state.label.opens_listed() {
         return 0;
     }
-    let file: *mut c_void = ctx.arg(0);
     // SAFETY: every file has an inode.
     let inode: *const c_void = unsafe { load(file, &offsets::OFF_FILE_INODE) };
     // SAFETY: a field of `inode`.
@@ -54,7 +85,7 @@ pub fn file_post_open(ctx: LsmContext) -> i32 {
     } else if is_made_up(inode) {
         (Measured::Unstable, -1, ptr::null_mut(), UNKNOWN)
     } else {
-        let measurement = measure::file(file, &mut digest);
+        let measurement = measure(file, &mut digest);
         (
             measurement.measured,
             measurement.raw,

@@ -3,9 +3,14 @@
 //! Promises: what is an error here is what loading refuses. What depends on the host (its users, its
 //! daemon, what was revoked on it, the serial it accepted last) is not looked at.
 
+use std::collections::BTreeSet;
+
 use crate::{
     attest::ReferenceValues,
-    policy::{Attestation, Diagnostic, HOST, OnRevoke, POLICY, Policy, Severity},
+    digest::Digest,
+    policy::{
+        Attestation, Diagnostic, HOST, OnRevoke, Opens, POLICY, Policy, Severity, Workload,
+    },
 };
 
 /// Complaints about a policy that parses, where work is governed below `governed_root` only.
@@ -23,7 +28,46 @@ pub fn lint(policy: &Policy, governed_root: &str) -> Vec<Diagnostic> {
         ),
     });
     let reference = policy.attestation().map(reference).unwrap_or_default();
-    zone.into_iter().chain(reference).collect()
+    zone.into_iter()
+        .chain(reference)
+        .chain(unknowable(policy))
+        .collect()
+}
+
+/// Content that is never measured ahead although a workload opens nothing else: no set says where it is. A
+/// warning for each such workload, for kernels that open only what is known.
+pub fn unknowable(policy: &Policy) -> Vec<Diagnostic> {
+    let placed: BTreeSet<Digest> = policy.listed_by_path().map(|(_, digest)| digest).collect();
+    let unplaced = |workload: &Workload| {
+        // The kernel opens whatever it executes, and measures it then.
+        let read = [&workload.scripts, &workload.data, &workload.libraries];
+        let read: BTreeSet<&Digest> = read.into_iter().flatten().collect();
+        read.into_iter()
+            .filter(|digest| !placed.contains(digest))
+            .count()
+    };
+    let workloads = policy.workloads().iter();
+    workloads
+        .filter(|(_, workload)| workload.opens == Opens::Listed)
+        .map(|(name, workload)| (name, unplaced(workload)))
+        .filter(|(_, count)| *count != 0)
+        .map(|(name, count)| Diagnostic {
+            severity: Severity::Warning,
+            file: POLICY.to_owned(),
+            line: 1,
+            column: 1,
+            message: format!(
+                "workload `{name}` opens only what is listed, and of its `scripts`, `data` and `libraries` {count} \
+                 are listed without a whole path: before Linux 6.9 it does not open them unless they were \
+                 executed or mapped before"
+            ),
+            hint: Some(
+                "there only what was measured ahead is opened, by its path; `governor measure PATH…` writes \
+                 such lines"
+                    .to_owned(),
+            ),
+        })
+        .collect()
 }
 
 /// What loading a policy in place of another would do that neither says by itself: ending the zone of the whole

@@ -13,7 +13,7 @@ use std::{
 use governor_common::{names::ZONE_EVERY, row::TombstoneKey};
 
 use super::{
-    Active, Attestation, Cause, Clears, Effect, Engine, Refused, Trust,
+    Active, Attestation, Cause, Clears, Effect, Engine, OpensJudged, Refused, Trust,
     lint::outside,
     operator::{TOMBSTONES_PER_RECORD, tombstone},
     records,
@@ -152,15 +152,16 @@ impl Engine {
 
     /// Why this kernel cannot do what a policy asks of opening files; nothing if it can, or need not.
     fn unjudged(&self, policy: &Policy) -> Option<String> {
-        if self.host.judges_opens {
-            return None;
+        match self.host.opens_judged {
+            OpensJudged::Measured | OpensJudged::Recalled => return None,
+            OpensJudged::Never => {}
         }
         let mut workloads = policy.workloads().iter();
         let (name, _) = workloads.find(|(_, workload)| workload.opens == Opens::Listed)?;
         Some(format!(
-            "workload `{name}` opens only what is listed, and this kernel asks nobody about what was opened \
-             (its hook `file_post_open` is missing): use Linux 6.9 or newer, or say `opens = \"any\"` for zone \
-             and workload"
+            "workload `{name}` opens only what is listed, and this kernel asks nobody about what is opened \
+             (its hooks `file_post_open` and `file_open` are missing): use another kernel, or say \
+             `opens = \"any\"` for zone and workload"
         ))
     }
 

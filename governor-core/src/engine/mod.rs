@@ -62,7 +62,7 @@ pub use hold::{Allowed, Grip, Running, Thaw};
 use host::is_of_host;
 pub use host::{HELD_OF_HOST, survivors};
 pub use input::{Input, Refused, Target};
-pub use lint::{lint, lint_in_place_of};
+pub use lint::{lint, lint_in_place_of, unknowable};
 use risk::Risks;
 pub use trust::{Doubted, Trust, Trusted};
 use unfinished::Unfinished;
@@ -103,6 +103,17 @@ pub struct KernelView {
     pub survivors: BTreeSet<Digest>,
 }
 
+/// How the kernel lets the gate judge what is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpensJudged {
+    /// It asks when the file can be measured.
+    Measured,
+    /// It asks when nothing can be measured yet: what is not known by then is refused.
+    Recalled,
+    /// It asks about none of it.
+    Never,
+}
+
 /// Facts about this host and this daemon that never change while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
@@ -110,8 +121,7 @@ pub struct Host {
     pub id: Digest,
     /// The cgroup below which everything is governed, like `governed.slice`.
     pub governed_root: String,
-    /// The kernel asks the gate about what was opened, when it can be measured.
-    pub judges_opens: bool,
+    pub opens_judged: OpensJudged,
     pub version: String,
     /// SHA-256 of the kernel object.
     pub object: Digest,

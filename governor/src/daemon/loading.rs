@@ -11,7 +11,7 @@ use anyhow::Result;
 use governor_common::{Carrier, Label, Line};
 use governor_core::{
     digest::Digest,
-    engine::Input,
+    engine::{self, Input, OpensJudged},
     lineage::Unlabelled,
     policy::{MANIFEST, Policy, RawBundle, VerifiedPolicy},
 };
@@ -162,7 +162,8 @@ impl Daemon {
         };
         let of_text = verified.policy().warnings().iter().map(ToString::to_string);
         let of_host = of_host.into_iter().map(|Warning(text)| text);
-        let warnings = of_text.chain(of_host).collect();
+        let of_kernel = self.unknowable(verified.policy());
+        let warnings = of_text.chain(of_host).chain(of_kernel).collect();
         self.hands.offered = Some((digest, bundle));
         let policy = Arc::new(verified);
         let uid = Some(caller.uid);
@@ -181,6 +182,17 @@ impl Daemon {
                 warnings,
             }
         }))
+    }
+
+    /// What this kernel would never open, of what the policy has somebody open.
+    fn unknowable(&self, policy: &Policy) -> Vec<String> {
+        match self.engine.host().opens_judged {
+            OpensJudged::Recalled => {
+                let found = engine::unknowable(policy);
+                found.iter().map(ToString::to_string).collect()
+            }
+            OpensJudged::Measured | OpensJudged::Never => Vec::new(),
+        }
     }
 
     /// What trusted keys signed, or a refusal with its record.

@@ -83,7 +83,7 @@ pub(super) fn start(
     let host = Host {
         id: host_id(&config.host)?,
         governed_root: config.governed.clone(),
-        judges_opens: gate.can_judge_opens(),
+        opens_judged: gate.opens_judged(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         object: Digest::new(gate::object_digest()),
         daemon: own_digest()?,

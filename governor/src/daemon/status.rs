@@ -169,7 +169,7 @@ fn enforcement(daemon: &Daemon) -> proto::Enforcement {
             HookState::Attached { .. } => proto::Hook {
                 name: hook.name.to_owned(),
                 state: proto::HookState::Attached.into(),
-                detail: String::new(),
+                detail: crate::gate::detail(hook.name).to_owned(),
             },
             HookState::Missing(why) => proto::Hook {
                 name: hook.name.to_owned(),

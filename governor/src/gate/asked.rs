@@ -27,15 +27,12 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use super::{
     GateError, guard,
-    load::{Hook, Kind, Loaded},
+    load::{Hook, Kind, Loaded, hook},
     sys,
 };
 
 /// Where the program is for the moment. The gate itself needs nothing there.
-pub(super) const HOOK: Hook = Hook {
-    name: "file_lock",
-    kind: Kind::Lsm(2),
-};
+pub(super) const HOOK: Hook = hook("file_lock", Kind::Lsm(2));
 
 /// The program and its map, for as long as the daemon lives.
 pub struct Asker {

@@ -21,7 +21,10 @@ use super::{
 /// A hook, its program's name, and what the kernel must say about it.
 #[derive(Debug)]
 pub(super) struct Hook {
+    /// Of the program, its pin, and in what is said of it.
     pub(super) name: &'static str,
+    /// What the kernel calls the place: the same, but where a second program is attached to one.
+    at: &'static str,
     pub(super) kind: Kind,
 }
 
@@ -86,8 +89,18 @@ pub(super) const HOOKS: &[Hook] = &[
 /// Where a file that was opened can be measured; see `opens`.
 pub(super) const POST_OPEN: Hook = hook("file_post_open", Kind::Lsm(2));
 
-const fn hook(name: &'static str, kind: Kind) -> Hook {
-    Hook { name, kind }
+/// Where it cannot be yet, so that it must be known; see `opens`.
+pub(super) const RECALLED_OPEN: Hook = Hook {
+    name: "file_open_recalled",
+    ..hook("file_open", Kind::Lsm(1))
+};
+
+pub(super) const fn hook(name: &'static str, kind: Kind) -> Hook {
+    Hook {
+        name,
+        at: name,
+        kind,
+    }
 }
 
 impl Hook {
@@ -106,7 +119,7 @@ impl Hook {
         let Kind::LsmBy(programs) = self.kind else {
             return self.name;
         };
-        let actual = types.arguments(&format!("bpf_lsm_{}", self.name));
+        let actual = types.arguments(&format!("bpf_lsm_{}", self.at));
         let fits = programs
             .iter()
             .find(|(expected, _)| Some(*expected) == actual);
@@ -116,21 +129,21 @@ impl Hook {
     /// Why this kernel cannot carry the hook; `None`: it can, as far as its types say.
     pub(super) fn unsupported(&self, types: &Types) -> Option<String> {
         match self.kind {
-            Kind::Lsm(expected) => match types.arguments(&format!("bpf_lsm_{}", self.name)) {
+            Kind::Lsm(expected) => match types.arguments(&format!("bpf_lsm_{}", self.at)) {
                 None => Some("this kernel has no such hook".to_owned()),
                 Some(actual) if actual != expected => Some(format!(
                     "this kernel passes {actual} arguments, not {expected}"
                 )),
                 Some(_) => None,
             },
-            Kind::LsmBy(programs) => match types.arguments(&format!("bpf_lsm_{}", self.name)) {
+            Kind::LsmBy(programs) => match types.arguments(&format!("bpf_lsm_{}", self.at)) {
                 None => Some("this kernel has no such hook".to_owned()),
                 Some(actual) if !programs.iter().any(|(expected, _)| *expected == actual) => Some(
                     format!("this kernel passes {actual} arguments, which no program takes"),
                 ),
                 Some(_) => None,
             },
-            Kind::Tracepoint if types.has_tracepoint(self.name) => None,
+            Kind::Tracepoint if types.has_tracepoint(self.at) => None,
             Kind::Tracepoint => Some("this kernel has no such tracepoint".to_owned()),
             Kind::Iterator(over) => match types.arguments(&format!("bpf_iter_{over}")) {
                 Some(_) => None,
@@ -228,7 +241,7 @@ impl Loaded {
             return Err("the object's program is of another kind".to_owned());
         };
         program
-            .load(hook.name, &self.btf)
+            .load(hook.at, &self.btf)
             .map_err(|error| describe(&error))?;
         let id = program.info().map_err(|error| describe(&error))?.id();
         let fd = program.fd().map_err(|error| describe(&error))?;
@@ -242,12 +255,12 @@ impl Loaded {
         let program = program(&mut self.programs, &self.types, hook)?;
         let attached = match (&hook.kind, program) {
             (Kind::Lsm(_) | Kind::LsmBy(_), Program::Lsm(program)) => program
-                .load(hook.name, &self.btf)
+                .load(hook.at, &self.btf)
                 .and_then(|()| program.attach())
                 .and_then(|link| program.take_link(link))
                 .map(FdLink::from),
             (Kind::Tracepoint, Program::BtfTracePoint(program)) => program
-                .load(hook.name, &self.btf)
+                .load(hook.at, &self.btf)
                 .and_then(|()| program.attach())
                 .and_then(|link| program.take_link(link))
                 .map(FdLink::from),
@@ -302,6 +315,7 @@ const OFFSETS: &[(&str, &str, &str, FieldSize)] = &[
     ("OFF_BPRM_NAME", "linux_binprm", "filename", POINTER),
     ("OFF_FILE_INODE", "file", "f_inode", POINTER),
     ("OFF_FILE_PATH", "file", "f_path", FieldSize::Exactly(16)),
+    ("OFF_FILE_FLAGS", "file", "f_flags", WORD),
     ("OFF_INODE_NLINK", "inode", "i_nlink", FieldSize::Exactly(4)),
     ("OFF_INODE_WRITERS", "inode", "i_writecount", WORD),
     ("OFF_INODE_OWNER", "inode", "i_uid", WORD),

@@ -51,12 +51,13 @@ pub use asked::{Answer, Asker, Asking, How};
 pub use error::GateError;
 use error::whole;
 pub use guard::{CanaryLabel, Listed};
+pub use opens::detail;
 pub use probe::{Requirement, busy, probe};
 pub use rings::Drained;
 pub use state::Measurements;
 pub use table::EgressRule;
 
-use load::{HOOKS, Hook, Loaded, POST_OPEN};
+use load::{HOOKS, Hook, Loaded};
 use maps::Maps;
 use pins::{Had, Pins};
 use tasks::Listing;
@@ -82,7 +83,8 @@ pub struct Gate {
     listing: Listing,
     /// The cgroup of our own service, once the guard is armed.
     own: Option<String>,
-    can_judge_opens: bool,
+    /// What judges opens here, attached or not.
+    opens: Option<&'static Hook>,
     pinned_maps: PathBuf,
     pinned_links: PathBuf,
     /// What we had mapped executable when we first armed the guard.
@@ -270,8 +272,10 @@ impl Attach<'_> {
     fn all(&mut self) -> Result<Gate, GateError> {
         let (mut hooks, mut links, mut programs) = (Vec::new(), Vec::new(), Vec::new());
         let mut listing = None;
-        let later = opens::are_judged(self.pins)?.then_some(&POST_OPEN);
-        for hook in HOOKS.iter().chain(later) {
+        let loaded = self.loaded()?;
+        let opens = opens::fitting(|hook| loaded.carries(hook));
+        let are_judged = opens::are_judged(self.pins)?;
+        for hook in HOOKS.iter().chain(opens.filter(|_| are_judged)) {
             let name = hook.name;
             let failed = |reason| GateError::Hook { name, reason };
             if hook.is_sysctl() || hook.is_list() {
@@ -305,7 +309,7 @@ impl Attach<'_> {
             programs,
             listing,
             own: None,
-            can_judge_opens: self.loaded()?.carries(&POST_OPEN),
+            opens,
             devices: None,
             mapped: None,
             quiet_at: None,

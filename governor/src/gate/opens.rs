@@ -1,5 +1,6 @@
 //! The hook that judges what is opened. The kernel calls it for every file that anybody on the host opens, so
-//! it is attached when the first table comes that has somebody open only what is listed.
+//! it is attached when the first table comes that has somebody open only what is listed. Which one it is the
+//! kernel says: one that can measure what is opened, or else one that knows only what was measured before.
 //!
 //! Promises: it is attached before such a table is in force, and no daemon after that lets go of it: labels
 //! outlive the table that they came from.
@@ -8,19 +9,50 @@ use std::path::Path;
 
 use aya::programs::links::{FdLink, PinnedLink};
 use governor_common::{Row, row::OPENS_LISTED};
+use governor_core::engine::OpensJudged;
 
 use super::{
     Gate, GateError, HookState, HookStatus, OBJECT,
     error::whole,
-    load::{Loaded, POST_OPEN},
+    load::{Hook, Loaded, POST_OPEN, RECALLED_OPEN},
     pins::Pins,
 };
+
+/// Each, the better one first, and what is said of it: only one of them is ever attached.
+const EITHER: [(&Hook, OpensJudged, &str); 2] = [
+    (
+        &POST_OPEN,
+        OpensJudged::Measured,
+        "what is opened is measured then",
+    ),
+    (
+        &RECALLED_OPEN,
+        OpensJudged::Recalled,
+        "what is opened must have been measured before",
+    ),
+];
+
+/// What to say of a hook that is attached where policy needs it; nothing of any other.
+pub fn detail(name: &str) -> &'static str {
+    let mut either = EITHER.iter();
+    let named = either.find(|(hook, ..)| hook.name == name);
+    named.map_or("", |(.., said)| said)
+}
+
+/// What there is for it where `carries` says what the kernel has.
+pub(super) fn fitting(carries: impl Fn(&Hook) -> bool) -> Option<&'static Hook> {
+    let fits = EITHER.iter().find(|(hook, ..)| carries(hook));
+    fits.map(|(hook, ..)| *hook)
+}
 
 /// Whether programs that stand, ours or another object's, judge what is opened.
 pub(super) fn are_judged(pins: &Pins) -> Result<bool, GateError> {
     let others = pins.other_links()?;
     let mut every = others.iter().chain([&pins.links]);
-    Ok(every.any(|links| links.join(POST_OPEN.name).exists()))
+    Ok(every.any(|links| {
+        let mut either = EITHER.iter();
+        either.any(|(hook, ..)| links.join(hook.name).exists())
+    }))
 }
 
 /// Takes what is pinned, or has it made. The inner error is why the hook is missing.
@@ -41,23 +73,30 @@ pub(super) fn pinned(
 }
 
 impl Gate {
-    /// Whether this kernel asks about what was opened.
-    pub fn can_judge_opens(&self) -> bool {
-        self.can_judge_opens
+    /// How this kernel lets what is opened be judged.
+    pub fn opens_judged(&self) -> OpensJudged {
+        let ours = |hook: &Hook| self.opens.is_some_and(|ours| ours.name == hook.name);
+        let mut either = EITHER.iter();
+        let found = either.find(|(hook, ..)| ours(hook));
+        found.map_or(OpensJudged::Never, |(_, how, _)| *how)
     }
 
     /// Has it ask, if `rows` need that.
     pub(super) fn judge_opens(&mut self, rows: &[Row]) -> Result<(), GateError> {
-        let name = POST_OPEN.name;
-        let needed = rows.iter().any(|row| row.roles & OPENS_LISTED != 0);
-        if !needed || self.hooks.iter().any(|hook| hook.name == name) {
+        if !rows.iter().any(|row| row.roles & OPENS_LISTED != 0) {
+            return Ok(());
+        }
+        let hook = self.opens.ok_or_else(|| GateError::Hook {
+            name: POST_OPEN.name,
+            reason: "this kernel has no such hook".to_owned(),
+        })?;
+        let name = hook.name;
+        if self.hooks.iter().any(|hook| hook.name == name) {
             return Ok(());
         }
         let path = self.pinned_links.join(name);
         let maps = &self.pinned_maps;
-        let link = pinned(&path, || {
-            Ok(Loaded::with_maps(OBJECT, maps)?.attach(&POST_OPEN))
-        })?;
+        let link = pinned(&path, || Ok(Loaded::with_maps(OBJECT, maps)?.attach(hook)))?;
         let failed = |reason| GateError::Hook { name, reason };
         let link = link.map_err(failed)?;
         let info = link
@@ -78,9 +117,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_can_be_measured_is_not_only_recalled() {
+        let name = |carried: &[&str]| {
+            let fits = fitting(|hook| carried.contains(&hook.name));
+            fits.map(|hook| hook.name)
+        };
+        let (post, recalled) = ("file_post_open", "file_open_recalled");
+        assert_eq!(name(&[post, recalled]), Some(post));
+        assert_eq!(name(&[recalled]), Some(recalled));
+        assert_eq!(name(&[]), None);
+    }
+
+    #[test]
     fn whatever_judged_opens_before_has_a_successor() {
         for (standing, judged) in [
             ("links-0123/file_post_open", true),
+            ("links-0123/file_open_recalled", true),
             ("links-0123/file_open", false),
             ("maps-3/file_post_open", false),
         ] {

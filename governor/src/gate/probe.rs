@@ -13,7 +13,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, FsType, statfs};
 use super::{
     GateError, asked,
     btf::Types,
-    load::{HOOKS, POST_OPEN},
+    load::{HOOKS, POST_OPEN, RECALLED_OPEN},
 };
 
 /// One thing the gate needs.
@@ -149,9 +149,17 @@ fn hooks(types: &Types) -> Vec<Requirement> {
 
 /// Not needed unless a policy says so.
 fn opened(types: &Types) -> Requirement {
-    let detail = match POST_OPEN.unsupported(types) {
-        None => "present".to_owned(),
-        Some(reason) => format!("{reason}, so a policy with `opens = \"listed\"` is refused"),
+    let detail = match (
+        POST_OPEN.unsupported(types),
+        RECALLED_OPEN.unsupported(types),
+    ) {
+        (None, _) => "present".to_owned(),
+        (Some(reason), None) => format!(
+            "{reason}, so with `opens = \"listed\"` only files are opened that were measured ahead, by their path"
+        ),
+        (Some(reason), Some(_)) => {
+            format!("{reason}, so a policy with `opens = \"listed\"` is refused")
+        }
     };
     requirement(POST_OPEN.name, true, detail, "")
 }

@@ -1,7 +1,7 @@
 //! What lint says of a policy and what loading it comes to.
 
 use super::{model::Host, policies::signed_policy_edited, *};
-use crate::policy::Severity;
+use crate::policy::{self, RawBundle, Severity};
 
 fn said(edit: impl Fn(String) -> String) -> (Vec<String>, Result<String, String>) {
     let policy = signed_policy_edited(1, edit);
@@ -72,17 +72,25 @@ fn opens_are_listed_only_where_the_kernel_asks_about_them() {
         })
     };
     for place in ["[zone.tools]\n", "[workload.helper]\n"] {
-        for judges_opens in [true, false] {
+        for how in [
+            OpensJudged::Measured,
+            OpensJudged::Recalled,
+            OpensJudged::Never,
+        ] {
             // Whoever loads it: an operator, or a daemon that starts on another kernel.
             for uid in [Some(0), None] {
                 let mut host = Host::new();
-                host.engine.host.judges_opens = judges_opens;
+                host.engine.host.opens_judged = how;
                 let loaded = host.feed(Input::PolicyOffered {
                     policy: policy(1, place),
                     users: BTreeMap::new(),
                     uid,
                 });
-                assert_eq!(loaded.is_ok(), judges_opens, "{place} {loaded:?}");
+                assert_eq!(
+                    loaded.is_ok(),
+                    how != OpensJudged::Never,
+                    "{place} {loaded:?}"
+                );
                 if let Err(refused) = loaded {
                     let why = refused.into_reason();
                     assert!(why.contains("workload `helper` opens only"), "{why}");
@@ -90,4 +98,49 @@ fn opens_are_listed_only_where_the_kernel_asks_about_them() {
             }
         }
     }
+}
+
+/// Programs are measured when they are executed, and what is listed anywhere with a path is found.
+#[test]
+fn what_no_set_says_the_place_of_is_never_known_ahead() {
+    let said = |opens: &str, a_name: &str, b_name: &str| {
+        let (p, a, b) = (Digest::of(b"p"), Digest::of(b"a"), Digest::of(b"b"));
+        let text = format!(
+            "[policy]\nformat = 1\nname = \"host\"\nserial = 1\nnot_before = 2026-01-01T00:00:00Z\n\
+             not_after = 2027-01-01T00:00:00Z\n\
+             [zone.z]\ncgroup = \"governed.slice/z.slice\"\nrequires = \"policy\"\n\
+             [workload.w]\nzone = \"z\"\nexec = [\"p\"]\ndata = [\"a\"]\nlibraries = [\"a\", \"b\"]\n\
+             started_by = [\"operator\"]\nuser = [\"1\"]\nopens = \"{opens}\"\n\
+             [set]\np = \"p.sha256\"\na = \"a.sha256\"\nb = \"b.sha256\"\n"
+        );
+        let files = [
+            ("policy.toml", text),
+            ("p.sha256", format!("{p}  p\n")),
+            ("a.sha256", format!("{a}  {a_name}\n")),
+            ("b.sha256", format!("{b}  {b_name}\n{a}  a\n")),
+        ];
+        let files = files.map(|(name, text)| (name.to_owned(), text.into_bytes()));
+        let bundle = RawBundle::new(files.into()).expect("a bundle");
+        let policy = policy::parse(&bundle).expect("a policy");
+        let found = unknowable(&policy);
+        assert!(found.iter().all(|one| one.severity == Severity::Warning));
+        assert_eq!(lint(&policy, "governed.slice"), found);
+        found
+            .iter()
+            .map(|one| one.message.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(said("listed", "/srv/a", "/srv/b"), [""; 0]);
+    assert_eq!(said("any", "a", "b"), [""; 0]);
+    let [one] = &said("listed", "/srv/a", "b")[..] else {
+        panic!("one of two")
+    };
+    assert!(
+        one.contains("workload `w`") && one.contains(" 1 are listed without"),
+        "{one}"
+    );
+    let [both] = &said("listed", "a", "srv/b")[..] else {
+        panic!("one complaint of both")
+    };
+    assert!(both.contains(" 2 are listed without"), "{both}");
 }

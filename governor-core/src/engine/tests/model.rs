@@ -118,7 +118,7 @@ impl Host {
         let host = super::super::Host {
             id: Digest::of(b"host"),
             governed_root: "governed.slice".into(),
-            judges_opens: true,
+            opens_judged: OpensJudged::Measured,
             version: "test".into(),
             object: Digest::of(b"object"),
             daemon: Digest::of(b"daemon"),

@@ -317,6 +317,11 @@ fn hooks(out: &mut String, status: &StatusReply) {
     let attached = |hook: &&Hook| hook.state() == HookState::Attached;
     let count = enforcement.hooks.iter().filter(attached).count();
     field(out, "hooks", &format!("{count} attached"));
+    let told = enforcement.hooks.iter().filter(attached);
+    for hook in told.filter(|hook| !hook.detail.is_empty()) {
+        let (name, detail) = (text::strip(&hook.name), text::strip(&hook.detail));
+        field(out, "", &format!("{name}: {detail}"));
+    }
     let missing = || enforcement.hooks.iter().filter(|hook| !attached(hook));
     if missing().next().is_none() {
         return;
