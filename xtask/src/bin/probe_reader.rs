@@ -3,13 +3,14 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Write as _},
+    io::{self, Read as _, Seek as _, Write as _},
     os::{
         fd::{AsRawFd as _, FromRawFd as _},
         unix::fs::{OpenOptionsExt as _, symlink},
     },
     process::{Command, ExitCode, ExitStatus},
-    ptr,
+    ptr, thread,
+    time::Duration,
 };
 
 fn main() -> ExitCode {
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
             }
             Ok(0)
         }
+        ["race", path, text, count] => race(path, text, count),
         ["swapped", "link", script, other] => linked(script, other),
         ["swapped", "bind", script, other] => bound(script, other),
         _ => {
@@ -77,6 +79,35 @@ fn open(way: &str) -> io::Result<File> {
         }
         Some((how, _)) => Err(io::Error::other(format!("what is `{how}`?"))),
     }
+}
+
+/// Opens it until it was opened, and refused, so many times. Whoever may open it reads what is listed, and goes
+/// on reading that.
+fn race(path: &str, text: &str, count: &str) -> io::Result<u8> {
+    let count: u32 = count.parse().map_err(io::Error::other)?;
+    let (mut opened, mut refused) = (0, 0);
+    while opened < count || refused < count {
+        match File::open(path) {
+            Ok(mut file) => {
+                for _ in 0..READINGS {
+                    let mut found = String::new();
+                    file.rewind()?;
+                    file.read_to_string(&mut found)?;
+                    if found != text {
+                        println!("after {opened}: `{found}`");
+                        return Ok(97);
+                    }
+                }
+                opened += 1;
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => refused += 1,
+            // Another one is about to take its place.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        thread::sleep(PAUSE);
+    }
+    Ok(0)
 }
 
 /// Text of its own, to be opened by what stands for a descriptor.
@@ -157,5 +188,8 @@ fn checked(result: i32) -> io::Result<()> {
 }
 
 const ATTEMPTS: u32 = 50;
+const READINGS: u32 = 20;
+/// Refusals are told, and nobody is to be flooded with them.
+const PAUSE: Duration = Duration::from_millis(5);
 /// What the listed script ends with.
 const UNCHANGED: i32 = 7;

@@ -98,6 +98,14 @@ pub(crate) const SUITE: Suite = Suite {
             run: opening::listed,
         },
         Case {
+            name: "what_was_forgotten_is_opened_when_it_is_known_again",
+            run: opening::forgotten,
+        },
+        Case {
+            name: "what_was_opened_is_not_changed_in_a_race",
+            run: opening::no_race_is_won,
+        },
+        Case {
             name: "an_observed_zone_holds_no_file",
             run: held::observed,
         },

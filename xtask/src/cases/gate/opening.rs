@@ -1,6 +1,9 @@
-//! What a workload reads, where it opens only what is listed; and what it reads elsewhere.
+//! What a workload reads, where it opens only what is listed; and what it reads elsewhere. Where the kernel
+//! cannot measure what is opened, what nobody measured before is refused, and comes back.
 
 use super::*;
+use crate::cases::daemon::wait_until;
+use std::time::Instant;
 
 /// Where the program lies that opens files, as a program of the workload.
 pub(super) const READER: &str = "/opt/agent/reader";
@@ -8,13 +11,13 @@ pub(super) const READER: &str = "/opt/agent/reader";
 /// A file that is listed is opened, and what is not, or has no content that lasts, is refused.
 pub(super) fn listed(guest: &mut Guest) -> Result<()> {
     files(guest)?;
-    let listed = spec(guest, LISTED)?;
-    if !asks(guest) {
-        return refused_where_nobody_is_asked(guest, &listed);
-    }
-    super::load(guest, &listed)?;
+    load_listed(guest)?;
     let refused = unlisted(guest)?;
-    let (names, codes): (Vec<&str>, Vec<i32>) = WAYS.iter().copied().unzip();
+    let (names, mut codes): (Vec<&str>, Vec<i32>) = WAYS.iter().copied().unzip();
+    if !measures(guest) {
+        // No digest is kept of what others than root may write.
+        codes[1] = REFUSES;
+    }
     let argv = [&[READER, "open"], names.as_slice()].concat();
     let user = guest.run(&["id", "-u", USER])?.ok()?.text();
     let user = user.parse().context("the user's number")?;
@@ -37,8 +40,14 @@ pub(super) fn listed(guest: &mut Guest) -> Result<()> {
         "a workload that opens anything: {}",
         free.errors()
     );
-    // What the kernel makes up when it is read is not read to find out what it is.
     let events = events(guest)?;
+    let both = [THEIRS, "being-written"];
+    let mut lines = events.lines();
+    ensure!(
+        lines.any(|line| both.iter().all(|word| line.contains(word))),
+        "of what is written by whoever opens it: {events}"
+    );
+    // What the kernel makes up when it is read is not read to find out what it is.
     let made_up = events
         .lines()
         .filter(|line| line.contains("/environ"))
@@ -79,15 +88,99 @@ fn changed(guest: &mut Guest) -> Result<()> {
     guest
         .sh(&format!("echo other > {DATA}.new && mv {DATA}.new {DATA}"))?
         .ok()?;
-    let anew = in_zone(guest, SLICE, &[READER, "open", DATA, LATER])?.text();
+    comes_back(guest, LATER)?;
+    let anew = in_zone(guest, SLICE, &[READER, "open", DATA])?.text();
     ensure!(
-        anew == opened(&[DATA, LATER], &[REFUSES, 0]),
+        anew == opened(&[DATA], &[REFUSES]),
         "another content by that name: {anew}"
     );
     guest
         .sh(&format!("echo data > {DATA}.new && mv {DATA}.new {DATA}"))?
-        .ok()
-        .map(drop)
+        .ok()?;
+    comes_back(guest, DATA)
+}
+
+/// What the kernel knew of a file goes with its inode, and is found out again.
+pub(super) fn forgotten(guest: &mut Guest) -> Result<()> {
+    files(guest)?;
+    load_listed(guest)?;
+    let open = [READER, "open", DATA];
+    let known = in_zone(guest, SLICE, &open)?.text();
+    ensure!(known == opened(&[DATA], &[0]), "measured ahead: {known}");
+    let (before, since) = (not_known(guest)?, Instant::now());
+    loop {
+        // Nobody has it open, so nothing keeps it but the kernel's memory of it.
+        guest
+            .sh("sync && echo 3 > /proc/sys/vm/drop_caches")?
+            .ok()?;
+        let said = in_zone(guest, SLICE, &open)?.text();
+        if measures(guest) {
+            ensure!(said == opened(&[DATA], &[0]), "measured anew: {said}");
+            break;
+        }
+        if said == opened(&[DATA], &[REFUSES]) {
+            break;
+        }
+        ensure!(since.elapsed() < BOUND, "it is never forgotten: {said}");
+    }
+    ensure!(
+        measures(guest) || not_known(guest)? > before,
+        "refused for another reason"
+    );
+    comes_back(guest, DATA)?;
+    // And is held as it was before.
+    let written = guest.run(&[ways::PROBE, "write", DATA])?.code;
+    ensure!(written == 126, "a writer of what was opened: {written}");
+    // Without a word of where it is it is known to nobody, and that is said.
+    let mut placeless = spec(guest, LISTED)?;
+    for (_, lines) in placeless
+        .sets
+        .iter_mut()
+        .filter(|(name, _)| *name == "data")
+    {
+        *lines = lines.replace("  /", "  ");
+    }
+    unlock(guest)?;
+    let kit = guest.kept::<Kit>()?;
+    let dir = kit.signed(&placeless)?;
+    let said = kit.offer(guest, &dir)?.ok()?.errors();
+    let warned = said.contains("listed without a whole path");
+    ensure!(warned != measures(guest), "loading it: {said}");
+    let said = guest
+        .run(&["governor", "policy", "lint", "/root/policy"])?
+        .text();
+    ensure!(said.contains("before Linux 6.9"), "lint: {said}");
+    kit.trusted(guest)
+}
+
+/// Somebody changes a file all the time while it is opened: what was opened is what is listed, until it is closed.
+pub(super) fn no_race_is_won(guest: &mut Guest) -> Result<()> {
+    files(guest)?;
+    load_listed(guest)?;
+    guest.sh(&format!("cp {LATER} {RACED}"))?.ok()?;
+    let flipping = guest.spawn(&[kept::WRITER, "flip", RACED, LATER, OTHER])?;
+    guest.wait_for_output(flipping, b"flipping", BOUND)?;
+    // Work of another zone that may not map it has it measured, so that it is known as soon as nobody writes.
+    let measuring = guest.spawn(&[
+        "sh",
+        "-c",
+        &format!(
+            "mkdir -p {LEAF} && echo $$ > {LEAF}/cgroup.procs && echo measuring && \
+             while true; do {AGENT} map {RACED} > /dev/null 2>&1; done"
+        ),
+    ])?;
+    guest.wait_for_output(measuring, b"measuring", BOUND)?;
+    let raced = in_zone(guest, SLICE, &[READER, "race", RACED, LATER_TEXT, RACES]);
+    for job in [measuring, flipping] {
+        guest.kill(job, 9)?;
+        guest.wait(job, BOUND)?;
+    }
+    let raced = raced?;
+    // The last of them may still be on its way out.
+    wait_until(guest, &format!("rmdir {LEAF}"))?;
+    guest.run(&["rm", "-f", RACED])?.ok()?;
+    ensure!(raced.code == 0, "{} {}", raced.text(), raced.errors());
+    Ok(())
 }
 
 /// Observed, it is opened, and said with what somebody needs to list it.
@@ -100,11 +193,13 @@ fn observed(guest: &mut Guest) -> Result<()> {
     let opens = in_zone(guest, SLICE, &[READER, "open", OTHER])?.text();
     ensure!(opens == opened(&[OTHER], &[0]), "observed: {opens}");
     let events = events(guest)?;
-    let told = events.lines().any(|line| {
+    let words = if measures(guest) {
         ["would-deny", "unlisted-open", OTHER, digest]
-            .iter()
-            .all(|word| line.contains(word))
-    });
+    } else {
+        ["would-deny", "not-known", OTHER, ""]
+    };
+    let mut lines = events.lines();
+    let told = lines.any(|line| words.iter().all(|word| line.contains(word)));
     ensure!(told, "nobody is told what to list: {events}");
     Ok(())
 }
@@ -128,12 +223,9 @@ pub(super) fn scripts(guest: &mut Guest) -> Result<()> {
         !is_asked(guest)?,
         "the kernel asks at every open for nobody"
     );
-    let listed = spec(guest, LISTED)?;
-    if !asks(guest) {
-        return refused_where_nobody_is_asked(guest, &listed);
-    }
-    super::load(guest, &listed)?;
+    load_listed(guest)?;
     ensure!(is_asked(guest)?, "status says nothing of the hook");
+    says_how(guest)?;
     let before = unlisted(guest)?;
     let code = swapped(guest, "link")?;
     ensure!(
@@ -161,36 +253,82 @@ pub(super) fn scripts(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-/// Nobody is told that files are judged where they are not.
-fn refused_where_nobody_is_asked(guest: &mut Guest, listed: &Spec) -> Result<()> {
-    unlock(guest)?;
-    let kit = guest.kept::<Kit>()?;
-    let dir = kit.signed(listed)?;
-    let offered = kit.offer(guest, &dir)?;
-    let said = offered.errors();
-    ensure!(
-        offered.code != 0 && said.contains("`reading` opens only what is listed"),
-        "a kernel that asks about nothing: {} {said}",
-        offered.code
-    );
+/// What judges opens here is told before it does and when it does.
+fn says_how(guest: &mut Guest) -> Result<()> {
+    let (doctors, status) = if measures(guest) {
+        ("present", "what is opened is measured then")
+    } else {
+        (
+            "only files are opened that were measured ahead",
+            "what is opened must have been measured before",
+        )
+    };
     let doctor = guest.run(&["governor", "doctor"])?.text();
     let line = doctor.lines().find(|line| line.contains("file_post_open"));
     ensure!(
-        line.is_some_and(|line| line.contains("is refused")),
+        line.is_some_and(|line| line.contains(doctors)),
         "doctor says nothing of it: {doctor}"
     );
+    let said = guest.run(&["governor", "status"])?.text();
+    ensure!(said.contains(status), "nor does status: {said}");
     Ok(())
 }
 
-/// Whether this kernel asks about what was opened.
-fn asks(guest: &Guest) -> bool {
+/// Loads it, and waits until what it lists was looked at.
+fn load_listed(guest: &mut Guest) -> Result<()> {
+    let listed = spec(guest, LISTED)?;
+    super::load(guest, &listed)?;
+    wait_until(
+        guest,
+        "governor status --json | grep -Eq '\"left\": ?0(,|}|$)'",
+    )
+}
+
+/// It is opened, at once or when it was measured again after somebody was refused it.
+fn comes_back(guest: &mut Guest, path: &str) -> Result<()> {
+    let passes = |guest: &mut Guest| -> Result<u64> {
+        let said = status::of(guest)?;
+        Ok(said.number(&["measurements", "ahead", "passes"]))
+    };
+    let since = Instant::now();
+    loop {
+        let before = passes(guest)?;
+        let said = in_zone(guest, SLICE, &[READER, "open", path])?.text();
+        if said == opened(&[path], &[0]) {
+            return Ok(());
+        }
+        ensure!(
+            !measures(guest) && said == opened(&[path], &[REFUSES]),
+            "what can be measured at once: {said}"
+        );
+        while passes(guest)? == before {
+            ensure!(since.elapsed() < BOUND, "`{path}` does not come back");
+        }
+    }
+}
+
+/// Whether this kernel lets the gate measure what is opened.
+fn measures(guest: &Guest) -> bool {
     guest.kernel() != "6.1"
 }
 
-/// Whether it does now.
+/// Whether anything judges what is opened.
 fn is_asked(guest: &mut Guest) -> Result<bool> {
+    let hook = if measures(guest) {
+        "file_post_open"
+    } else {
+        "file_open_recalled"
+    };
     let attached = status::of(guest)?.attached();
-    Ok(attached.contains(&"file_post_open".to_owned()))
+    let asked = attached.contains(&hook.to_owned());
+    let either = attached
+        .iter()
+        .filter(|name| EITHER.contains(&name.as_str()));
+    ensure!(
+        either.count() == usize::from(asked),
+        "another hook judges opens: {attached:?}"
+    );
+    Ok(asked)
 }
 
 fn events(guest: &mut Guest) -> Result<String> {
@@ -201,7 +339,8 @@ fn events(guest: &mut Guest) -> Result<String> {
 fn files(guest: &mut Guest) -> Result<()> {
     for (path, text) in [
         (DATA, "data\n".to_owned()),
-        (LATER, "later\n".to_owned()),
+        (LATER, LATER_TEXT.to_owned()),
+        (THEIRS, "theirs\n".to_owned()),
         (OTHER, "not listed\n".to_owned()),
         (SCRIPT, format!("#!{DASH}\nexit 7\n")),
         (OTHER_SCRIPT, format!("#!{DASH}\nexit 9\n")),
@@ -213,7 +352,8 @@ fn files(guest: &mut Guest) -> Result<()> {
     guest
         .sh(&format!(
             "rm -f {OWN}/pipe && mkfifo {OWN}/pipe && ln -sf {OTHER} {OWN}/to-other && \
-             ln -sf {DATA} {OWN}/to-data && chown {USER} {OWN}/* && touch {OWN}/out && chmod 666 {OWN}/out"
+             ln -sf {DATA} {OWN}/to-data && chown {USER} {OWN}/pipe {THEIRS} && \
+             touch {OWN}/out && chmod 666 {OWN}/out"
         ))?
         .ok()
         .map(drop)
@@ -231,7 +371,7 @@ fn spec(guest: &mut Guest, tables: &'static str) -> Result<Spec> {
             ("interpreters", measure(&[DASH])?),
             ("readers", measure(&[READER])?),
             ("cat", measure(&["/usr/bin/cat"])?),
-            ("data", measure(&[DATA, LATER, LATER_SCRIPT])?),
+            ("data", measure(&[DATA, LATER, LATER_SCRIPT, THEIRS])?),
         ],
         ..Spec::default()
     })
@@ -244,16 +384,27 @@ fn opened(names: &[&str], codes: &[i32]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// How often something was refused because it is not listed.
+/// How often something was refused because it is not listed, or nothing is known of it.
 fn unlisted(guest: &mut Guest) -> Result<u64> {
+    Ok(refused(guest, "unlisted-open")? + not_known(guest)?)
+}
+
+fn not_known(guest: &mut Guest) -> Result<u64> {
+    refused(guest, "not-known")
+}
+
+fn refused(guest: &mut Guest, reason: &str) -> Result<u64> {
     let said = status::of(guest)?;
-    Ok(said.counts().get("unlisted-open").copied().unwrap_or(0))
+    Ok(said.counts().get(reason).copied().unwrap_or(0))
 }
 
 /// EPERM.
 const REFUSES: i32 = 1;
 /// Each way of opening, and what comes of it where only what is listed is opened.
-const WAYS: [(&str, i32); 22] = [
+const WAYS: [(&str, i32); 23] = [
+    // What is written meanwhile, be it by itself, is not what was measured.
+    ("both:/opt/agent/own/theirs", REFUSES),
+    (THEIRS, 0),
     (DATA, 0),
     (OTHER, REFUSES),
     ("/opt/agent/own/to-data", 0),
@@ -261,8 +412,6 @@ const WAYS: [(&str, i32); 22] = [
     ("again:/opt/agent/own/data", 0),
     ("again:/opt/agent/own/other", REFUSES),
     ("write:/opt/agent/own/out", 0),
-    // What is written meanwhile, be it by itself, is not what was measured.
-    ("both:/opt/agent/own/later", REFUSES),
     ("memory:text", REFUSES),
     ("nameless:/opt/agent/own", REFUSES),
     ("/opt/agent/own", 0),
@@ -285,7 +434,14 @@ const NOT_OPENED: i32 = 2;
 const OWN: &str = "/opt/agent/own";
 const DATA: &str = "/opt/agent/own/data";
 const LATER: &str = "/opt/agent/own/later";
+const THEIRS: &str = "/opt/agent/own/theirs";
 const OTHER: &str = "/opt/agent/own/other";
+const RACED: &str = "/opt/agent/read-race";
+const LATER_TEXT: &str = "later\n";
+/// How often it is to be opened, and refused.
+const RACES: &str = "10";
+const LEAF: &str = "/sys/fs/cgroup/governed.slice/governed-agents.slice/read-race";
+const EITHER: [&str; 2] = ["file_post_open", "file_open_recalled"];
 const SCRIPT: &str = "/opt/agent/own/script";
 const OTHER_SCRIPT: &str = "/opt/agent/own/other-script";
 const LATER_SCRIPT: &str = "/opt/agent/own/later-script";
