@@ -97,6 +97,7 @@ fn race(path: &str, text: &str, count: &str) -> io::Result<u8> {
                         println!("after {opened}: `{found}`");
                         return Ok(97);
                     }
+                    thread::sleep(PAUSE);
                 }
                 opened += 1;
             }
@@ -188,7 +189,8 @@ fn checked(result: i32) -> io::Result<()> {
 }
 
 const ATTEMPTS: u32 = 50;
-const READINGS: u32 = 20;
+/// For as long as whoever changes it is not likely to wait.
+const READINGS: u32 = 60;
 /// Refusals are told, and nobody is to be flooded with them.
 const PAUSE: Duration = Duration::from_millis(5);
 /// What the listed script ends with.
