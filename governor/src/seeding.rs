@@ -8,9 +8,6 @@
 //! What was known is forgotten with the file's inode, and nothing is known of a file that took its place. Where that
 //! had an open refused all of it is gone over again, and so it is where it could not be begun: not at once, so that
 //! nobody who is refused all the time keeps it busy.
-//!
-//! What was known is forgotten with the file's inode, and another file takes its place by its name. Where that has
-//! an open refused, all of it is gone over again, and so it is where that could not be begun.
 
 use std::{
     collections::BTreeSet,
