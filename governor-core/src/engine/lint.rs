@@ -8,9 +8,7 @@ use std::collections::BTreeSet;
 use crate::{
     attest::ReferenceValues,
     digest::Digest,
-    policy::{
-        Attestation, Diagnostic, HOST, OnRevoke, Opens, POLICY, Policy, Severity, Workload,
-    },
+    policy::{Attestation, Diagnostic, HOST, OnRevoke, Opens, POLICY, Policy, Severity, Workload},
 };
 
 /// Complaints about a policy that parses, where work is governed below `governed_root` only.
