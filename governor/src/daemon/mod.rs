@@ -114,9 +114,10 @@ pub fn run(config: Config) -> Result<Ended> {
     crate::preload::preload(&config.tpm.tcti)?;
     // Two would write one ledger, and each take the other's records for a stranger's.
     let _until_the_end = alone::hold(&config, |pins| Ok(Gate::prepare(pins)?))?;
-    let Some(attached) = start::attach(&config)? else {
-        return Ok(Ended::Disarmed);
-    };
+    // Before there are threads: what marks this process as the daemon is inherited by threads that come
+    // later, and by nothing else.
+    let attached =
+        Gate::open_or_attach(&config.pins, &config.scratch()).context("attaching the gate")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

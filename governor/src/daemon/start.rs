@@ -13,12 +13,11 @@ use governor_core::{
     policy::{self, Epochs, HOST, RawBundle, VerifiedPolicy},
     time::BootTime,
 };
-use sd_notify::NotifyState;
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
     Daemon, FromTpm, clock, events::Recent, execute::Hands, failing::Failing, loading::FromHost,
-    notify, store::Store,
+    store::Store,
 };
 use crate::{
     config::Config,
@@ -27,21 +26,6 @@ use crate::{
     ledger::Ledger,
     seeding::Seeder,
 };
-
-/// The gate; none if an earlier daemon was told to take it down and was ended before it was done. Before
-/// there are threads: what marks this process as the daemon is inherited by threads that come later, and by
-/// nothing else.
-pub(super) fn attach(config: &Config) -> Result<Option<(Gate, Opened)>> {
-    if Gate::finish_taking_down(&config.pins).context("taking down what is left of the gate")? {
-        tracing::warn!("the gate was being taken down, and is down");
-        // Whoever started this waits to hear of it; of two states the service manager takes the last.
-        notify(&[NotifyState::Ready]);
-        return Ok(None);
-    }
-    Gate::open_or_attach(&config.pins, &config.scratch())
-        .context("attaching the gate")
-        .map(Some)
-}
 
 /// Everything up to the loop.
 pub(super) fn start(

@@ -130,7 +130,6 @@ impl Gate {
         self.own = Some(own);
         self.bind_own()?;
         self.set_guard_word(GuardWord::Armed, ARMED)?;
-        self.stays()?;
         if first {
             // Until now root could switch off what notices writers.
             self.begin_digest_era()?;
@@ -163,6 +162,18 @@ impl Gate {
             digests.extend(listed.map(|key| key.digest));
         }
         Ok(digests)
+    }
+
+    /// Takes the gate down: nothing is enforced afterwards, and nothing guarded.
+    pub fn take_down(&mut self) -> Result<(), GateError> {
+        self.set_guard_word(GuardWord::Armed, 0)?;
+        let root = self.ready.parent().unwrap_or(Path::new("/")).to_owned();
+        for dir in hosts::directories_below(&root)?.into_iter().rev() {
+            super::let_go(&dir)?;
+        }
+        // The last holders of what hangs on links.
+        self.links.clear();
+        Ok(())
     }
 
     /// What an adopted guard needs to know again.

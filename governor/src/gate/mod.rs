@@ -8,7 +8,6 @@
 
 mod asked;
 mod btf;
-mod down;
 mod edition;
 mod error;
 #[cfg(feature = "fuzzing")]

@@ -4,7 +4,6 @@
 //! PIN_DIR/maps-<ABI>/<MAP>        shared by every object of that layout
 //! PIN_DIR/links-<digest>/<hook>   what holds the programs in place
 //! PIN_DIR/ready/                  zones and a table are in force; governed units wait for it
-//! PIN_DIR/going/                  the gate is being taken down; whoever starts finishes that
 //! ```
 //! A map that two layouts share is pinned for both. Two sets of links may stand side by side while one
 //! takes over from the other; the stricter verdict holds meanwhile. Nothing here removes a pin before
@@ -206,14 +205,10 @@ pub(super) fn make(dir: &Path) -> Result<(), GateError> {
     }
 }
 
-/// Removes a directory of pins, what judges an exec last. Called only when successors stand, or none are
-/// meant to.
+/// Removes a directory of pins. Called only when successors stand.
 pub(super) fn remove(dir: &Path) -> Result<(), GateError> {
-    let pins = fs::read_dir(dir).map_err(pin_error(dir))?;
-    let paths: Result<Vec<PathBuf>, _> = pins.map(|entry| Ok(entry?.path())).collect();
-    let mut paths = paths.map_err(pin_error(dir))?;
-    paths.sort_by_key(|path| path.ends_with(JUDGES_EXEC));
-    for path in paths {
+    for entry in fs::read_dir(dir).map_err(pin_error(dir))? {
+        let path = entry.map_err(pin_error(dir))?.path();
         fs::remove_file(&path).map_err(pin_error(&path))?;
         #[cfg(feature = "fault-points")]
         crate::fault::at("removed");
@@ -221,7 +216,7 @@ pub(super) fn remove(dir: &Path) -> Result<(), GateError> {
     fs::remove_dir(dir).map_err(pin_error(dir))
 }
 
-pub(super) fn pin_error(path: &Path) -> impl FnOnce(std::io::Error) -> GateError {
+fn pin_error(path: &Path) -> impl FnOnce(std::io::Error) -> GateError {
     let path = path.to_owned();
     move |error| GateError::Pin {
         path,
@@ -229,6 +224,4 @@ pub(super) fn pin_error(path: &Path) -> impl FnOnce(std::io::Error) -> GateError
     }
 }
 
-/// The hook that lets nothing unlisted begin.
-const JUDGES_EXEC: &str = "bprm_check_security";
 const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);

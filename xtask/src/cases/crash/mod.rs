@@ -1,14 +1,12 @@
 //! The daemon ended by SIGKILL between any two effects of real decisions, and what else may end it:
 //! stopped, out of memory, replaced, its slices made again, all of it while work is being started. Starts
-//! are ended too, also those that attach the gate and that take one of another layout over; and so is taking it
-//! down, which whoever starts next finishes.
+//! are ended too, also those that attach the gate and that take one of another layout over.
 //!
 //! Promises of each round: what is denied stays denied while no daemon is there; what was taken away is
 //! away from the moment the kernel was told; another daemon adopts, with the same ledger, unlocked; no
 //! lower serial is taken. A part of the points is walked in CI, all of them with `--full`.
 
 mod decisions;
-mod disarm;
 mod glass;
 mod gone;
 mod load;
@@ -39,11 +37,7 @@ pub(crate) const SUITE: Suite = Suite {
     options: BootOptions::new,
     // What depends on the kernel: that pins, links and storage of tasks outlive who made them. An upgrade
     // to another layout does too, and takes as long as both of these.
-    kernels: super::Kernels::Newest(&[
-        "a_first_start",
-        "a_start_that_finishes_a_revocation",
-        "taking_the_gate_down",
-    ]),
+    kernels: super::Kernels::Newest(&["a_first_start", "a_start_that_finishes_a_revocation"]),
     prepare,
     cases: &[
         Case {
@@ -117,10 +111,6 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "slices_made_again_under_load",
             run: load::slices,
-        },
-        Case {
-            name: "taking_the_gate_down",
-            run: disarm::ended,
         },
         Case {
             name: "another_layout_under_load",
