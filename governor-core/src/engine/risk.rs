@@ -78,14 +78,13 @@ fn kind(event: &Event) -> Option<RiskEvent> {
 }
 
 /// Whether what was to be opened was refused for what it is, and not because trust or the lease ended: who opens
-/// what is listed for them has done nothing.
+/// what is listed for them has done nothing. Nor has who opens what the kernel forgot, or does not know yet.
 fn is_probing(event: &Event) -> bool {
     [
         Reason::UnlistedOpen,
         Reason::NotMeasured,
         Reason::NoStableFile,
         Reason::BeingWritten,
-        Reason::NotKnown,
     ]
     .contains(&Reason::from_u32(event.reason).unwrap_or(Reason::UnlistedOpen))
 }
