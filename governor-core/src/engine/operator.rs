@@ -169,9 +169,10 @@ impl Engine {
                 digest: t.digest,
             })
             .collect();
-        effects.extend(stops);
-        // Behind them: the tombstones deny already, and making a large table anew takes a while.
+        // Before whoever runs is stopped: if a tombstone could not be set, what it is meant for is not
+        // to be started again behind the stop.
         effects.push(Effect::RemoveRows(keys));
+        effects.extend(stops);
         let chunks = tombstones.chunks(TOMBSTONES_PER_RECORD);
         effects.push(Effect::Append(
             chunks

@@ -28,7 +28,13 @@ pub type EgressRule = (EgressKey, u32, EgressRow);
 impl Gate {
     /// Puts `rows` in force in place of all rows before them.
     pub fn swap_table(&mut self, rows: &[Row]) -> Result<(), GateError> {
-        self.swap(rows, Change::Grants)
+        // One without rows only takes away.
+        let change = if rows.is_empty() {
+            Change::Takes
+        } else {
+            Change::Grants
+        };
+        self.swap(rows, change)
     }
 
     fn swap(&mut self, rows: &[Row], change: Change) -> Result<(), GateError> {
