@@ -83,13 +83,20 @@ pub(super) fn look(state: &Path, path: &Path, anchor: &Anchor, kernel: Option<He
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     let context = || format!("reading the ledger `{}`", path.display());
+    // There is no ledger where something else lies, and a pipe would hold us until somebody writes.
+    if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
+        return Ok(None);
+    }
     let opened = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
         .open(path);
     let mut file = match opened {
         Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        // There is no such name, or no such directory.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(error) => return Err(error).with_context(context),
     };
     let mut bytes = Vec::new();

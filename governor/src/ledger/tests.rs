@@ -324,7 +324,8 @@ fn a_ledger_that_cannot_be_read_is_missed_until_it_can() {
     drop(ledger);
     let (there, aside) = (dir.path().join("ledger"), dir.path().join("aside"));
     fs::rename(&there, &aside).unwrap();
-    fs::write(&there, "a file where a directory was").unwrap();
+    // As on a disk that answers with errors.
+    std::os::unix::fs::symlink(&there, &there).unwrap();
     let (mut ledger, recovered) = open(dir.path());
     assert_eq!(flaw(&recovered), Some(Flaw::Unreadable));
     assert_eq!(recovered.broken.map(|broken| broken.last), Some(head));
@@ -332,6 +333,33 @@ fn a_ledger_that_cannot_be_read_is_missed_until_it_can() {
     fs::remove_file(&there).unwrap();
     fs::rename(&aside, &there).unwrap();
     assert_eq!(flaw(&open(dir.path()).1), None, "it was not lost");
+}
+
+#[test]
+fn what_lies_where_a_ledger_was_is_none() {
+    let lies = |put: fn(&Path)| {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut ledger, _) = open(dir.path());
+        ledger.append(NOW, &[start()]).unwrap();
+        let path = ledger.path().to_owned();
+        drop(ledger);
+        let (there, aside) = (dir.path().join("ledger"), dir.path().join("aside"));
+        fs::rename(&there, &aside).unwrap();
+        put(&path);
+        let (_, recovered) = open(dir.path());
+        assert_eq!(flaw(&recovered), Some(Flaw::Missing));
+        if fs::remove_dir_all(&there).is_err() {
+            fs::remove_file(&there).unwrap();
+        }
+        fs::rename(&aside, &there).unwrap();
+        assert_eq!(flaw(&open(dir.path()).1), Some(Flaw::Missing), "for good");
+    };
+    lies(|path| fs::write(path.parent().unwrap(), "a file where a directory was").unwrap());
+    lies(|path| fs::create_dir_all(path).unwrap());
+    lies(|path| {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    });
 }
 
 #[test]
