@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use governor::control::{Failure, client::Client, proto, server};
+use governor::control::{Failure, MAX_MESSAGE, client::Client, proto, server};
 
 use crate::daemon::{Daemon, event};
 
@@ -206,7 +206,7 @@ async fn a_slow_reader_is_told_what_it_missed() {
 }
 
 #[tokio::test]
-async fn a_message_of_100_mib_is_refused_and_the_server_goes_on() {
+async fn a_message_that_is_too_long_is_refused_and_the_server_goes_on() {
     let daemon = Daemon::start(|_| {}).await;
     let stream = tokio::net::UnixStream::connect(&daemon.path)
         .await
@@ -221,7 +221,7 @@ async fn a_message_of_100_mib_is_refused_and_the_server_goes_on() {
         proto::control_client::ControlClient::new(channel).max_encoding_message_size(usize::MAX);
     let file = proto::File {
         path: "big".into(),
-        content: vec![0; 100 << 20],
+        content: vec![0; MAX_MESSAGE],
     };
     let status = unlimited
         .reload(proto::ReloadRequest {
