@@ -77,10 +77,10 @@ pub(crate) fn file(file: *mut c_void, digest: &mut Digest) -> Measurement {
 }
 
 /// The same for a file that nobody executes yet, if the digest may be kept: otherwise it would be read for
-/// nothing. Counted by whoever asks for it.
+/// nothing. So it would be while somebody writes it. Counted by whoever asks for it.
 #[inline(always)]
 pub(crate) fn ahead(file: *mut c_void, digest: &mut Digest) -> Measurement {
-    if length(file) <= LONGEST && is_kept_at_all(file) {
+    if length(file) <= LONGEST && is_kept_at_all(file) && !kept::is_written(file) {
         once(file, digest).0
     } else {
         Measurement::FAILED

@@ -71,7 +71,7 @@ impl Over {
     /// Whether it is time to look at everything again, if anything asks for that: the longer it takes, the
     /// longer it is left alone.
     fn is_due(&self, missed: bool, now: Instant) -> bool {
-        let pause = (self.took * PAUSES).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        let pause = self.took.saturating_mul(PAUSES).max(SHORTEST_PAUSE);
         (missed || self.failed) && now.saturating_duration_since(self.at) >= pause
     }
 }
@@ -87,7 +87,7 @@ struct Listed {
 #[derive(Debug)]
 struct Job {
     number: u64,
-    files: Vec<Listed>,
+    files: Arc<[Listed]>,
     /// The same files as before: what was said of them holds until something else is found.
     again: bool,
 }
@@ -129,6 +129,8 @@ pub(crate) struct Seeder {
     next: Arc<Next>,
     told: Arc<Told>,
     last: Option<(Digest, u64)>,
+    /// What the policy that was given last lists.
+    files: Arc<[Listed]>,
     /// Somebody was refused a file for not being known, since everything was looked at last.
     missed: bool,
 }
@@ -146,6 +148,7 @@ impl Seeder {
             next,
             told,
             last: None,
+            files: Arc::default(),
             missed: false,
         })
     }
@@ -153,14 +156,19 @@ impl Seeder {
     /// Has everything looked at again if it is another policy, or digests that were kept do not count any
     /// more; or if it is time to, because somebody missed something or the last try came to nothing.
     pub(crate) fn look(&mut self, digest: Digest, policy: &Policy, era: u64) {
-        let again = self.last.replace((digest, era)) == Some((digest, era));
+        let last = self.last.replace((digest, era));
+        let again = last == Some((digest, era));
         let before = self.progress();
         let due = |over: Over| over.is_due(self.missed, Instant::now());
         if again && !before.over.is_some_and(due) {
             return;
         }
         self.missed = false;
-        let files = listed(policy);
+        // There may be a million, and this is asked for by whoever is refused.
+        if last.map(|(digest, _)| digest) != Some(digest) {
+            self.files = listed(policy);
+        }
+        let files = Arc::clone(&self.files);
         let number = before.number + 1;
         self.told.send_replace(Progress {
             number,
@@ -179,10 +187,11 @@ impl Seeder {
         });
     }
 
-    /// Looks whether anybody was refused, or would have been, what is not known.
-    pub(crate) fn hear(&mut self, events: &[Event]) {
+    /// Looks whether anybody was refused, or would have been, what is not known. Anybody may have been whose event
+    /// was lost.
+    pub(crate) fn hear(&mut self, events: &[Event], lost: u64) {
         let not_known = |event: &Event| event.reason == Reason::NotKnown as u32;
-        self.missed |= events.iter().any(not_known);
+        self.missed |= lost > 0 || events.iter().any(not_known);
     }
 
     pub(crate) fn progress(&self) -> Progress {
@@ -199,7 +208,7 @@ fn nothing_of(files: &[Listed]) -> Seeded {
 
 /// What workloads may use in whatever role, and is listed under a whole path. What only the rest of a host needs
 /// is not among it: that is most of the host.
-fn listed(policy: &Policy) -> Vec<Listed> {
+fn listed(policy: &Policy) -> Arc<[Listed]> {
     let workloads = policy.workloads().values();
     let wanted: BTreeSet<Digest> = workloads.flat_map(|workload| workload.digests()).collect();
     let mut all: Vec<Listed> = policy
@@ -212,7 +221,7 @@ fn listed(policy: &Policy) -> Vec<Listed> {
         .collect();
     all.sort_by(|one, other| one.path.cmp(&other.path));
     all.dedup();
-    all
+    all.into()
 }
 
 fn keep_up(mut asker: Asker, next: &Next, tell: &Told) {
@@ -260,7 +269,7 @@ fn pass(asker: &mut Asker, job: &Job, next: &Next, tell: &Told) -> Pass {
         Ok(asking) => asking,
         Err(error) => return Pass::Failed(error),
     };
-    for file in &job.files {
+    for file in &*job.files {
         if let Some(newer) = next.take() {
             return Pass::Superseded(newer);
         }
@@ -401,7 +410,6 @@ const LAST: i32 = 19;
 /// Everything is left alone for this many times as long as it took.
 const PAUSES: u32 = 10;
 const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -421,8 +429,8 @@ mod tests {
             // It takes a part of the time at most, and comes back all the same.
             assert!(!due(3, failed, missed, 29));
             assert!(due(3, failed, missed, 30));
-            assert!(!due(600, failed, missed, 59));
-            assert!(due(600, failed, missed, 60));
+            assert!(!due(600, failed, missed, 5999));
+            assert!(due(600, failed, missed, 6000));
         }
         assert!(!due(0, false, false, 3600), "nothing asks for it");
     }

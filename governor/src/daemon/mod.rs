@@ -467,7 +467,7 @@ impl Daemon {
             })?;
         }
         let mut all = [drained.denials, drained.events].concat();
-        self.seeder.hear(&all);
+        self.seeder.hear(&all, lost);
         all.sort_by_key(|event| event.facts.now);
         for event in all {
             let shown = self.recent.push(now, self.engine.ids(), event);
