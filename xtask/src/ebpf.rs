@@ -87,15 +87,37 @@ fn build_with(toolchain: Toolchain, linker: &Path, features: &[&str]) -> Result<
     Ok(target_dir.join(TARGET).join("release/governor-ebpf"))
 }
 
-/// Copies the object to its place; an unchanged one keeps its time, so that the daemon is not built
-/// again for nothing.
+/// Copies what of the object is loaded to its place; an unchanged one keeps its time, so that the
+/// daemon is not built again for nothing.
 fn keep(made: &Path, name: &str) -> Result<PathBuf> {
     let object = paths::ensure(paths::target().join("ebpf"))?.join(name);
     let bytes = std::fs::read(made).with_context(|| format!("reading `{}`", made.display()))?;
+    let bytes = without_debug_sections(&bytes)
+        .with_context(|| format!("leaving out what is not loaded of `{}`", made.display()))?;
     if std::fs::read(&object).ok().as_ref() != Some(&bytes) {
         paths::write_whole(&object, &bytes)?;
     }
     Ok(object)
+}
+
+/// The object without DWARF. The linker needs it to make BTF and keeps it, four fifths of the file; the
+/// daemon embeds the object and reads all of it, so it would stay in memory for nothing.
+fn without_debug_sections(object: &[u8]) -> Result<Vec<u8>> {
+    let mut elf = object::build::elf::Builder::read(object)?;
+    for section in &mut elf.sections {
+        let name = section.name.as_slice();
+        section.delete = name.starts_with(b".debug_") || name.starts_with(b".rel.debug_");
+    }
+    elf.delete_orphans();
+    // LLVM keeps the names of sections with those of symbols; the library writes two tables.
+    let names = elf.sections.add();
+    names.name = ".shstrtab".into();
+    names.sh_type = object::elf::SHT_STRTAB;
+    names.sh_addralign = 1;
+    names.data = object::build::elf::SectionData::SectionString;
+    let mut kept = Vec::new();
+    elf.write(&mut kept)?;
+    Ok(kept)
 }
 
 fn nightly_has_source() -> bool {
