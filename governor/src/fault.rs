@@ -5,8 +5,8 @@
 //! first step of that input that holds that effect is cut at its Nth point, counted from zero, by
 //! SIGKILL. A point stands before each effect (before each run of stops), between the parts of those
 //! that have parts, and one behind the last effect, before anybody is answered. `open PLACE N` means the
-//! Nth time that a start comes by that place while it opens the gate. It decides nothing else, and leaves
-//! the plan where it is: whoever wrote it takes it away.
+//! Nth time that a daemon comes by that place while it opens the gate or takes it down. It decides nothing
+//! else, and leaves the plan where it is: whoever wrote it takes it away.
 
 use std::{
     fs,

@@ -164,18 +164,6 @@ impl Gate {
         Ok(digests)
     }
 
-    /// Takes the gate down: nothing is enforced afterwards, and nothing guarded.
-    pub fn take_down(&mut self) -> Result<(), GateError> {
-        self.set_guard_word(GuardWord::Armed, 0)?;
-        let root = self.ready.parent().unwrap_or(Path::new("/")).to_owned();
-        for dir in hosts::directories_below(&root)?.into_iter().rev() {
-            super::let_go(&dir)?;
-        }
-        // The last holders of what hangs on links.
-        self.links.clear();
-        Ok(())
-    }
-
     /// What an adopted guard needs to know again.
     pub(super) fn resume_guard(&mut self) -> Result<(), GateError> {
         if self.is_armed()? {

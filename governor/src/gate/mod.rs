@@ -8,6 +8,7 @@
 
 mod asked;
 mod btf;
+mod down;
 mod edition;
 mod error;
 #[cfg(feature = "fuzzing")]

@@ -205,10 +205,14 @@ pub(super) fn make(dir: &Path) -> Result<(), GateError> {
     }
 }
 
-/// Removes a directory of pins. Called only when successors stand.
+/// Removes a directory of pins, what judges an exec last. Called only when successors stand, or none are
+/// meant to.
 pub(super) fn remove(dir: &Path) -> Result<(), GateError> {
-    for entry in fs::read_dir(dir).map_err(pin_error(dir))? {
-        let path = entry.map_err(pin_error(dir))?.path();
+    let pins = fs::read_dir(dir).map_err(pin_error(dir))?;
+    let paths: Result<Vec<PathBuf>, _> = pins.map(|entry| Ok(entry?.path())).collect();
+    let mut paths = paths.map_err(pin_error(dir))?;
+    paths.sort_by_key(|path| path.ends_with(JUDGES_EXEC));
+    for path in paths {
         fs::remove_file(&path).map_err(pin_error(&path))?;
         #[cfg(feature = "fault-points")]
         crate::fault::at("removed");
@@ -224,4 +228,6 @@ fn pin_error(path: &Path) -> impl FnOnce(std::io::Error) -> GateError {
     }
 }
 
+/// The hook that lets nothing unlisted begin.
+const JUDGES_EXEC: &str = "bprm_check_security";
 const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);

@@ -1,12 +1,14 @@
 //! The daemon ended by SIGKILL between any two effects of real decisions, and what else may end it:
 //! stopped, out of memory, replaced, its slices made again, all of it while work is being started. Starts
-//! are ended too, also those that attach the gate and that take one of another layout over.
+//! are ended too, also those that attach the gate and that take one of another layout over; and so is taking
+//! it down, after which there is a gate again.
 //!
 //! Promises of each round: what is denied stays denied while no daemon is there; what was taken away is
 //! away from the moment the kernel was told; another daemon adopts, with the same ledger, unlocked; no
 //! lower serial is taken. A part of the points is walked in CI, all of them with `--full`.
 
 mod decisions;
+mod disarm;
 mod glass;
 mod gone;
 mod load;
@@ -37,7 +39,11 @@ pub(crate) const SUITE: Suite = Suite {
     options: BootOptions::new,
     // What depends on the kernel: that pins, links and storage of tasks outlive who made them. An upgrade
     // to another layout does too, and takes as long as both of these.
-    kernels: super::Kernels::Newest(&["a_first_start", "a_start_that_finishes_a_revocation"]),
+    kernels: super::Kernels::Newest(&[
+        "a_first_start",
+        "a_start_that_finishes_a_revocation",
+        "taking_the_gate_down",
+    ]),
     prepare,
     cases: &[
         Case {
@@ -83,6 +89,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "a_start_that_finishes_a_revocation",
             run: starting::adopting,
+        },
+        Case {
+            name: "taking_the_gate_down",
+            run: disarm::ended,
         },
         Case {
             name: "break_glass_without_a_state_directory",

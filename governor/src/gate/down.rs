@@ -1,0 +1,58 @@
+//! Taking the gate down.
+//!
+//! Promises: programs go before the maps that they read. So a start that comes after one that was cut short
+//! finds every map of what is in force still, with all that was revoked in it, puts back the programs that
+//! are gone, and can be told to take the gate down once more. No program is gone whose maps are looked
+//! for, and no note says that the gate is to go: whoever could write one could take it down.
+
+use std::path::Path;
+
+use governor_common::guard::GuardWord;
+
+use super::{Gate, GateError, hosts, let_go};
+
+impl Gate {
+    /// Takes the gate down: nothing is enforced afterwards, and nothing guarded. If it fails, programs are
+    /// in force still, and nothing is guarded until the next start.
+    pub fn take_down(&mut self) -> Result<(), GateError> {
+        self.set_guard_word(GuardWord::Armed, 0)?;
+        #[cfg(feature = "fault-points")]
+        crate::fault::at("unguarded");
+        let root = self.ready.parent().unwrap_or(Path::new("/")).to_owned();
+        let mut dirs = hosts::directories_below(&root)?;
+        dirs.sort_by_key(|dir| self.rank(&root, dir));
+        for dir in dirs {
+            let_go(&dir)?;
+        }
+        // The last holders of what hangs on links.
+        self.links.clear();
+        Ok(())
+    }
+
+    /// When a directory goes. Our maps go after those of other layouts: beside all of ours, others are what
+    /// is left of an upgrade.
+    fn rank(&self, root: &Path, dir: &Path) -> Rank {
+        let is = |prefix: &str| {
+            let name = dir.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with(prefix))
+        };
+        match () {
+            () if dir == root => Rank::Root,
+            () if dir == self.pinned_maps => Rank::OurMaps,
+            () if is("maps-") => Rank::Maps,
+            () if is("links-") => Rank::Programs,
+            () => Rank::First,
+        }
+    }
+}
+
+/// In this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// What governed units wait for.
+    First,
+    Programs,
+    Maps,
+    OurMaps,
+    Root,
+}

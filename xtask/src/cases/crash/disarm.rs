@@ -1,0 +1,82 @@
+//! Taking the gate down, ended at its own places. Programs go before maps, so what is left denies, and whoever
+//! starts next has a gate again, in which all that was revoked is; no reboot is needed for that, nor to take
+//! it down once more.
+
+use super::{
+    starting::{Cut, is_down, planned},
+    walk::{PLAN, UNLISTED},
+    *,
+};
+
+/// Pins of programs, which go before those of maps.
+const PROGRAMS: usize = 38;
+const MAPS: usize = 18;
+
+pub(super) fn ended(guest: &mut Guest) -> Result<()> {
+    let kit = calm(guest)?;
+    kit.load(guest, &Spec::default())?;
+    let pins = guest
+        .sh("cd /sys/fs/bpf/governor && ls maps-* | wc -l && ls links-* | wc -l")?
+        .ok()?
+        .text();
+    ensure!(
+        pins == format!("{MAPS}\n{PROGRAMS}"),
+        "another number of maps and programs is pinned: {pins}"
+    );
+    let mut cuts: Vec<Cut> = vec![
+        ("open unguarded", 0),
+        ("open removed", PROGRAMS - 2),
+        ("open removed", PROGRAMS - 1),
+        ("open removed", PROGRAMS + MAPS / 2),
+    ];
+    if full() {
+        cuts.push(("open detached", 0));
+        cuts.extend((0..PROGRAMS + MAPS).map(|point| ("open removed", point)));
+    }
+    for cut in cuts {
+        one(guest, cut).with_context(|| format!("taking the gate down, cut at `{cut:?}`"))?;
+    }
+    // Nobody ends this one.
+    let done = guest.run(&["governor", "disarm", "--reason", "drill"])?;
+    done.ok().context("taking the gate down once more")?;
+    let ended =
+        "while systemctl is-active --quiet governor; do :; done; ls -d /sys/fs/bpf/governor";
+    ensure!(guest.sh(ended)?.code != 0, "pins are left");
+    nothing_judges(guest)?;
+    guest.reboot()?;
+    kit.trusted(guest)
+}
+
+fn one(guest: &mut Guest, cut: Cut) -> Result<()> {
+    expect(guest, UNLISTED, false, "before the gate is taken down")?;
+    planned(guest, cut)?;
+    let asked = guest.run(&["governor", "disarm", "--reason", "drill"])?;
+    ensure!(asked.code != 0, "it was done: {}", asked.text());
+    is_down(guest, cut)?;
+    if matches!(cut, ("open removed", point) if point >= PROGRAMS - 1) {
+        nothing_judges(guest)?;
+    } else {
+        expect(guest, UNLISTED, false, "while no daemon is there")?;
+    }
+    guest
+        .sh(&format!("rm -f {PLAN}; systemctl restart governor"))?
+        .ok()
+        .context("having a gate again")?;
+    for file in [UNLISTED, AGENT] {
+        expect(guest, file, false, "with a gate again")?;
+    }
+    let said = status::of(guest)?;
+    ensure!(said.trust() != "locked", "it is locked: {}", said.reasons());
+    let asked = guest.run(&["governor", "attest", "now"])?.code;
+    ensure!(
+        asked == 3,
+        "a host that was to lose its gate was trusted: {asked}"
+    );
+    expect(guest, AGENT, false, "after another quote")
+}
+
+/// The kernel lets go of a program whose last pin went when it comes to it.
+fn nothing_judges(guest: &mut Guest) -> Result<()> {
+    let allowed = format!("test \"$({PROBE} {AGENTS_SLICE} {UNLISTED})\" = allowed");
+    daemon::wait_until(guest, &allowed).context("waiting for the last program to go")
+}
