@@ -76,7 +76,7 @@ pub(crate) fn is_named<const N: usize>(dentry: *const c_void, name: &[u8; N]) ->
 }
 
 #[inline(always)]
-fn parent_of(dentry: *const c_void) -> *const c_void {
+pub(super) fn parent_of(dentry: *const c_void) -> *const c_void {
     // SAFETY: a field of `dentry`; that of the root is itself.
     unsafe { load(dentry, &offsets::OFF_DENTRY_PARENT) }
 }

@@ -12,7 +12,9 @@ use governor_common::{
 };
 
 use super::{
-    Init, argument, cgroup, identity, inode_of, is_administrator, is_armed, refuse,
+    Init, argument,
+    cgroup::{self, parent_of},
+    identity, inode_of, is_administrator, is_armed, refuse,
     tree::{self, Hit},
 };
 use crate::{maps, report};
@@ -76,6 +78,18 @@ pub fn inode_mkdir(ctx: LsmContext) -> i32 {
 #[lsm(hook = "inode_symlink")]
 pub fn inode_symlink(ctx: LsmContext) -> i32 {
     entry(&ctx, ctx.arg::<i32>(3), ctx.arg(0))
+}
+
+/// A second name, among the pins or for one of them: what has one stays when the pin goes.
+#[lsm(hook = "inode_link")]
+pub fn inode_link(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(3) != 0 {
+        return report::refused();
+    }
+    if !is_armed() || !(in_pins(ctx.arg(1)) || in_pins(inode_of(parent_of(ctx.arg(0))))) {
+        return 0;
+    }
+    refuse(Signal::PinTouched, Init::MayNot)
 }
 
 /// Both ends, and a directory of pins that is itself renamed.

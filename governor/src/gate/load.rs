@@ -73,6 +73,7 @@ pub(super) const HOOKS: &[Hook] = &[
     hook("inode_create", Kind::Lsm(3)),
     hook("inode_mkdir", Kind::Lsm(3)),
     hook("inode_symlink", Kind::Lsm(3)),
+    hook("inode_link", Kind::Lsm(3)),
     hook("inode_rename", Kind::Lsm(4)),
     hook("inode_rmdir", Kind::Lsm(2)),
     hook("sb_umount", Kind::Lsm(2)),

@@ -72,6 +72,12 @@ pub(super) const ALL: &[Attack] = &[
     refused(Pins, "pins-linked", "ln -s / $P/maps-99").guarded(),
     refused(
         Pins,
+        "pin-held-by-another-name",
+        "ln $P/links-*/bprm_check_security /sys/fs/bpf/held",
+    )
+    .guarded(),
+    refused(
+        Pins,
         "pin-removed-in-a-namespace",
         "unshare -m sh -c 'rm /sys/fs/bpf/governor/links-*/task_alloc'",
     ),

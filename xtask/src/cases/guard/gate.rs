@@ -96,18 +96,25 @@ pub(super) fn pins(guest: &mut Guest) -> Result<()> {
         .map(drop)
 }
 
-/// Each end of a renaming by itself, and a pin that is new.
+/// Each end of a renaming and of a link by itself, and a pin that is new.
 pub(super) fn moved(guest: &mut Guest) -> Result<()> {
     armed(guest)?;
     guest.run(&["mkdir", "-p", "/sys/fs/bpf/other"])?.ok()?;
     let pins = "/sys/fs/bpf/governor";
+    let another =
+        "bpftool map create /sys/fs/bpf/other/map type array key 4 value 4 entries 1 name other";
+    guest.sh(another)?.ok()?;
     let tries = [
         format!("bpftool map create {pins}/other type array key 4 value 4 entries 1 name other"),
         format!("mv -T /sys/fs/bpf/other {pins}/new"),
         format!("mv {pins}/maps-*/STATE /sys/fs/bpf/STATE"),
+        format!("ln /sys/fs/bpf/other/map $(echo {pins}/links-*)/other"),
+        format!("ln {pins}/maps-*/STATE /sys/fs/bpf/STATE"),
     ];
     each_refused(guest, &tries, Costs::Trust)?;
-    guest.run(&["rmdir", "/sys/fs/bpf/other"])?.ok().map(drop)
+    let beside =
+        "ln /sys/fs/bpf/other/map /sys/fs/bpf/more && rm -r /sys/fs/bpf/more /sys/fs/bpf/other";
+    guest.sh(beside)?.ok().map(drop)
 }
 
 /// Whatever runs where kernel functions are called may answer in their place, or take all the room there is.
