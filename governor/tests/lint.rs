@@ -82,7 +82,7 @@ fn ending_the_zone_of_the_whole_host_says_what_it_stops_and_lets_run() {
     let said = text(&output.stdout);
     for words in [
         "policy.toml:1:1: warning: without the [zone.host] of the policy before, whatever is outside",
-        "policy.toml:1:1: warning: what runs as workload `hosted` of that [zone.host] is killed,",
+        "policy.toml:1:1: warning: workload `hosted` of [zone.host] is gone, and what runs as it is killed,",
         "lints: 1 zones, 1 workloads, 4 warnings\n",
     ] {
         assert!(said.contains(words), "{said}");
@@ -93,6 +93,11 @@ fn ending_the_zone_of_the_whole_host_says_what_it_stops_and_lets_run() {
     assert!(
         text(&output.stderr).contains("reading the policy before, `before`"),
         "{output:?}"
+    );
+    let found = text(&output.stdout);
+    assert!(
+        found.contains("no attestation key"),
+        "what is wrong with the other is not said: {found}"
     );
 }
 

@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use crate::{
     attest::ReferenceValues,
     digest::Digest,
-    policy::{Attestation, Diagnostic, HOST, OnRevoke, Opens, POLICY, Policy, Severity, Workload},
+    policy::{
+        Attestation, Diagnostic, HOST, Mode, OnRevoke, Opens, POLICY, Policy, Severity, Workload,
+    },
 };
 
 /// Complaints about a policy that parses, where work is governed below `governed_root` only.
@@ -68,43 +70,62 @@ pub fn unknowable(policy: &Policy) -> Vec<Diagnostic> {
         .collect()
 }
 
-/// What loading a policy in place of another would do that neither says by itself: ending the zone of the whole
-/// host stops what runs as its workloads, and lets everything else run.
+/// What loading a policy in place of another would do that neither says by itself: what becomes of copies that
+/// run as workloads it does not have, and that without the zone of the whole host everything else is let run.
 pub fn lint_in_place_of(before: &Policy, policy: &Policy) -> Vec<Diagnostic> {
-    if before.host().is_none() || policy.host().is_some() {
-        return Vec::new();
-    }
-    let warn = |message, hint: &str| Diagnostic {
+    let ends_host = before.host().is_some() && policy.host().is_none();
+    let lets_run = ends_host.then(|| {
+        warn(
+            "without the [zone.host] of the policy before, whatever is outside of the governed slice executes, \
+             maps and connects to anything"
+                .to_owned(),
+            "keep a `[zone.host]`, with `mode = \"observe\"` if it is only to report",
+        )
+    });
+    let workloads = before.workloads().iter();
+    let stopped = workloads
+        .filter(|(name, workload)| {
+            let after = policy.workload(name);
+            after.is_none_or(|after| after.zone != workload.zone)
+        })
+        // What a zone only observes goes on.
+        .filter(|(_, workload)| {
+            let zone = policy.zone(&workload.zone);
+            zone.is_none_or(|zone| zone.mode != Mode::Observe)
+        })
+        .map(|(name, workload)| stopped(name, workload));
+    lets_run.into_iter().chain(stopped).collect()
+}
+
+fn stopped(name: &str, workload: &Workload) -> Diagnostic {
+    let zone = &workload.zone;
+    let is_of_host = zone == HOST;
+    let (becomes, hint) = match workload.on_revoke {
+        OnRevoke::Deny => (
+            "goes on with its label, and may start and connect to nothing",
+            "end it yourself, or start it again after the policy is loaded",
+        ),
+        OnRevoke::Freeze => ("is frozen", if is_of_host { MEANT } else { KEPT }),
+        OnRevoke::Quarantine => (
+            "is frozen and its connections are closed",
+            if is_of_host { MEANT } else { KEPT },
+        ),
+        OnRevoke::Kill => ("is killed", if is_of_host { MEANT } else { KEPT }),
+    };
+    let message =
+        format!("workload `{name}` of [zone.{zone}] is gone, and what runs as it {becomes}");
+    warn(message, hint)
+}
+
+fn warn(message: String, hint: &str) -> Diagnostic {
+    Diagnostic {
         severity: Severity::Warning,
         file: POLICY.to_owned(),
         line: 1,
         column: 1,
         message,
         hint: Some(hint.to_owned()),
-    };
-    let lets_run = "without the [zone.host] of the policy before, whatever is outside of the governed slice \
-                    executes, maps and connects to anything";
-    let mut found = vec![warn(
-        lets_run.to_owned(),
-        "keep a `[zone.host]`, with `mode = \"observe\"` if it is only to report",
-    )];
-    let workloads = before.workloads().iter();
-    for (name, workload) in workloads.filter(|(_, workload)| workload.zone == HOST) {
-        let (becomes, hint) = match workload.on_revoke {
-            OnRevoke::Deny => (
-                "goes on with its label, and may start and connect to nothing",
-                "end it yourself, or start it again after the policy is loaded",
-            ),
-            OnRevoke::Freeze => ("is frozen", MEANT),
-            OnRevoke::Quarantine => ("is frozen and its connections are closed", MEANT),
-            OnRevoke::Kill => ("is killed", MEANT),
-        };
-        found.push(warn(
-            format!("what runs as workload `{name}` of that [zone.host] {becomes}"),
-            hint,
-        ));
     }
-    found
 }
 
 /// A zone whose cgroup is not below the governed root, and the cgroup.
@@ -166,4 +187,6 @@ fn reference(section: &Attestation) -> Vec<Diagnostic> {
 
 const MEANT: &str = "`governor policy reload --ends-host` does that, and without it the policy is refused while \
                      any runs; or load one first that says `on_revoke = \"deny\"` for zone and workload";
+const KEPT: &str =
+    "end it yourself before the policy is loaded, or keep the workload until no copy runs";
 const BASELINE: &str = "`governor attest baseline` writes what the host it runs on has now";

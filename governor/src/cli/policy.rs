@@ -30,7 +30,7 @@ pub(super) enum Verb {
     Lint {
         /// The policy's directory
         dir: PathBuf,
-        /// The directory of the policy that it comes in place of: also say what that stops and lets run
+        /// The directory of the policy that it comes in place of: also say what becomes of what runs
         #[arg(long, value_name = "DIR")]
         in_place_of: Option<PathBuf>,
     },
@@ -88,7 +88,11 @@ pub(super) fn policy(globals: &Globals, verb: Verb) -> Done {
 
 fn lint(globals: &Globals, dir: &Path, before: Option<&Path>) -> Done {
     let parsed = policy::parse(&bundle::read(dir)?);
-    let before = before.map(parsed_before).transpose()?;
+    // What is wrong with this one is said whatever the one before is.
+    let (before, unread) = match before.map(parsed_before).transpose() {
+        Ok(before) => (before, None),
+        Err(failure) => (None, Some(failure)),
+    };
     let found = match &parsed {
         Ok(policy) => {
             let mut found = complaints(policy, &globals.config()?.governed);
@@ -101,7 +105,7 @@ fn lint(globals: &Globals, dir: &Path, before: Option<&Path>) -> Done {
         }
         Err(diagnostics) => diagnostics.all().to_vec(),
     };
-    let good = parsed.is_ok() && !found.iter().any(is_error);
+    let good = parsed.is_ok() && unread.is_none() && !found.iter().any(is_error);
     if globals.json {
         output::print_json(&json!({ "ok": good, "diagnostics": listed(&found) }))?;
     } else {
@@ -115,6 +119,9 @@ fn lint(globals: &Globals, dir: &Path, before: Option<&Path>) -> Done {
                 found.len()
             ))?;
         }
+    }
+    if let Some(failure) = unread {
+        return Err(failure);
     }
     Ok(if good {
         ExitCode::SUCCESS

@@ -201,6 +201,27 @@ fn a_zone_that_stays_or_never_was_ends_nothing() {
     for (before, after) in [(&with, &with), (&without, &with), (&without, &without)] {
         assert_eq!(lint_in_place_of(before.policy(), after.policy()), []);
     }
+    // A workload is told from another of its name by its zone, and one that is observed is let run.
+    let planner = "[workload.planner]\nzone = \"agents\"";
+    let elsewhere = "[workload.planner]\nzone = \"tools\"";
+    let other = "[workload.other]\nzone = \"agents\"";
+    for (after, mode, is_told) in [
+        (planner, "enforce", false),
+        (other, "enforce", true),
+        (elsewhere, "enforce", true),
+        (other, "observe", false),
+    ] {
+        let zone = format!("[zone.agents]\nmode = \"{mode}\"\n");
+        let after = signed_policy_edited(1, |text| {
+            let text = text.replace(planner, after);
+            text.replace("[zone.agents]\n", &zone)
+        });
+        let told = lint_in_place_of(without.policy(), after.policy());
+        let told: Vec<_> = told.iter().map(ToString::to_string).collect();
+        let about = told.iter().filter(|one| one.contains("`planner`"));
+        let killed = about.filter(|one| one.contains("is killed"));
+        assert_eq!(killed.count(), usize::from(is_told), "{told:?}");
+    }
     assert_eq!(
         lint_in_place_of(with.policy(), without.policy()).len(),
         1,
