@@ -381,6 +381,12 @@ impl Ledger {
         file.write_all(HEADER).with_context(context)?;
         file.write_all(&frame).with_context(context)?;
         file.as_file().sync_all().with_context(context)?;
+        // If this cannot be written, nor could what the new one says, and the old one stays: it may be good.
+        let broken = self.broken.clone();
+        self.anchor.write(&Anchored {
+            head: self.head,
+            broken: broken.map(|broken| (broken.flaw, broken.detail)),
+        })?;
         let aside = (1..).map(|n: u32| dir.join(format!("ledger.broken-{n}")));
         if let Some(aside) = aside.into_iter().find(|path| !path.exists()) {
             match fs::rename(&self.path, &aside) {

@@ -374,6 +374,9 @@ fn an_anchor_that_cannot_be_read_locks_and_nothing_of_that_is_kept() {
     let (mut ledger, recovered) = open(dir.path());
     assert_eq!(flaw(&recovered), Some(Flaw::Unreadable));
     assert!(ledger.append(NOW, &[start()]).is_err());
+    // Another is not begun in its place as long as nobody could tell which of the two counts.
+    assert!(ledger.begin(NOW, &[start()]).is_err());
+    assert!(!ledger.path().with_file_name("ledger.broken-1").exists());
     fs::remove_dir(&there).unwrap();
     fs::rename(&aside, &there).unwrap();
     assert_eq!(flaw(&open(dir.path()).1), None);
