@@ -55,7 +55,29 @@ pub(crate) struct Digest(pub(crate) [u8; 32]);
 
 impl Digest {
     pub(crate) const NONE: Self = Self([0; 32]);
+
+    /// Whether it is SHA-256 of no bytes at all.
+    #[inline(always)]
+    pub(crate) fn is_of_nothing(&self) -> bool {
+        let from: *const u64 = ptr::from_ref(self).cast();
+        let mut difference = 0;
+        let mut at = 0;
+        while at < WORDS {
+            // SAFETY: the digest is four words, on their boundary.
+            difference |= unsafe { from.add(at).read() } ^ OF_NOTHING[at];
+            at += 1;
+        }
+        difference == 0
+    }
 }
+
+/// FIPS 180-4, of the empty message; words as they lie in memory.
+const OF_NOTHING: [u64; WORDS] = [
+    u64::from_ne_bytes([0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14]),
+    u64::from_ne_bytes([0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24]),
+    u64::from_ne_bytes([0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c]),
+    u64::from_ne_bytes([0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55]),
+];
 
 /// The era there is now; zero: nothing is kept. It grows with whatever may mean that a writer went
 /// unnoticed: programs put in place, alarms, the loss of trust.
@@ -272,8 +294,8 @@ const HELD: u64 = 1 << 63;
 const OTHERS_WRITE: u16 = 0o022;
 // Numbers of linux/magic.h. Btrfs is not among them: it does not name its devices to the superblock.
 // Nor is tmpfs: its pages stay writable for a ring of asynchronous transfers without being counted.
-const EXT: u64 = 0xef53;
-const XFS: u64 = 0x5846_5342;
+pub(crate) const EXT: u64 = 0xef53;
+pub(crate) const XFS: u64 = 0x5846_5342;
 // Numbers of linux/major.h: devices whose content is a file's or a server's.
 const LOOP: u32 = 7;
 const NBD: u32 = 43;

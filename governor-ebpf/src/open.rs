@@ -11,7 +11,7 @@ use governor_common::{Measured, Operation, decide};
 
 use crate::{
     facts,
-    kept::{self, Digest, Hold, UNKNOWN},
+    kept::{self, Digest, EXT, Hold, UNKNOWN, XFS},
     label::{self, Own},
     measure::{self, HASH_ALGO_SHA256, Measurement},
     offsets::{self, load},
@@ -27,8 +27,11 @@ const FMODE_EXEC: u32 = 0x20;
 const TMPFILE: u32 = 0x40_0000;
 const S_IFMT: u16 = 0o170_000;
 const S_IFREG: u16 = 0o100_000;
+// Numbers of linux/magic.h.
 /// Its files are made up when they are read, some as long as all memory.
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+const BTRFS: u64 = 0x9123_683e;
+const TMPFS: u64 = 0x0102_1994;
 
 #[lsm(hook = "file_post_open", sleepable)]
 pub fn file_post_open(ctx: LsmContext) -> i32 {
@@ -86,8 +89,13 @@ fn judge(file: *mut c_void, measure: impl FnOnce(*mut c_void, &mut Digest) -> Me
         (Measured::Unstable, -1, ptr::null_mut(), UNKNOWN)
     } else {
         let measurement = measure(file, &mut digest);
+        let measured = if measurement.is_stable() && digest.is_of_nothing() && !is_sized(inode) {
+            Measured::Unstable
+        } else {
+            measurement.measured
+        };
         (
-            measurement.measured,
+            measured,
             measurement.raw,
             measurement.kept,
             measurement.generation,
@@ -120,9 +128,20 @@ fn judge(file: *mut c_void, measure: impl FnOnce(*mut c_void, &mut Digest) -> Me
 
 #[inline(always)]
 fn is_made_up(inode: *const c_void) -> bool {
+    file_system(inode) == PROC_SUPER_MAGIC
+}
+
+/// Whether reading ends where the inode says that the file does. Elsewhere a file of no size may say whatever
+/// it likes: those of cgroups and of tracing do, and no measurement reads any of it.
+#[inline(always)]
+fn is_sized(inode: *const c_void) -> bool {
+    matches!(file_system(inode), EXT | XFS | BTRFS | TMPFS)
+}
+
+#[inline(always)]
+fn file_system(inode: *const c_void) -> u64 {
     // SAFETY: every inode has a superblock.
     let superblock: *const c_void = unsafe { load(inode, &offsets::OFF_INODE_SB) };
     // SAFETY: a field of `super_block`.
-    let magic: u64 = unsafe { load(superblock, &offsets::OFF_SB_MAGIC) };
-    magic == PROC_SUPER_MAGIC
+    unsafe { load(superblock, &offsets::OFF_SB_MAGIC) }
 }

@@ -14,7 +14,7 @@ use super::{
     model::{Governor, OnRevoke, Policy, Survival, Validity},
     report::{Complaint, Report},
     risks, rules,
-    sets::Sets,
+    sets::{Sets, Use},
     values, whole, workloads, zones,
 };
 use crate::time::{Span, WallTime};
@@ -177,10 +177,10 @@ fn governor(root: &Table<'_>, sets: &mut Sets, report: &mut Report<'_>) -> Gover
         return Governor::default();
     };
     let governor = Governor {
-        exec: sets.resolve(&table, "exec", report),
-        libraries: sets.resolve(&table, "libraries", report),
-        modules: sets.resolve(&table, "modules", report),
-        kexec: sets.resolve(&table, "kexec", report),
+        exec: sets.resolve(&table, "exec", Use::Code, report),
+        libraries: sets.resolve(&table, "libraries", Use::Code, report),
+        modules: sets.resolve(&table, "modules", Use::Code, report),
+        kexec: sets.resolve(&table, "kexec", Use::Code, report),
     };
     bounds::listed(&governor, &table, report);
     governor
@@ -215,9 +215,9 @@ fn survival(root: &Table<'_>, sets: &mut Sets, report: &mut Report<'_>) -> Survi
     let keys = ["exec", "libraries", "scripts", "egress"];
     root.table("survival", &keys, report)
         .map_or_else(Survival::default, |table| Survival {
-            exec: sets.resolve(&table, "exec", report),
-            libraries: sets.resolve(&table, "libraries", report),
-            scripts: sets.resolve(&table, "scripts", report),
+            exec: sets.resolve(&table, "exec", Use::Code, report),
+            libraries: sets.resolve(&table, "libraries", Use::Code, report),
+            scripts: sets.resolve(&table, "scripts", Use::Code, report),
             egress: rules::egress(&table, None, report),
         })
 }

@@ -43,7 +43,6 @@ pub use model::{
     Attestation, Governor, Losses, Memory, Mode, OnRevoke, Opens, Policy, Requires, Risk,
     RiskEvent, Starter, Survival, Validity, Workload, Zone,
 };
-pub use sets::Set;
 pub use signature::{
     ArmorError, Found, KeysError, MAX_SIGNATURES, NAMESPACE, SignatureError, TrustedKeys, accepted,
     blocks,

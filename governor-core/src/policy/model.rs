@@ -9,7 +9,11 @@ use governor_common::row::{
     CLASS_ATTESTED, CLASS_POLICY, MEMORY_ANY, MEMORY_WX, MODE_ENFORCE, MODE_OBSERVE, OPENS_LISTED,
 };
 
-use super::{egress::Rule, error::Diagnostic, sets::Set};
+use super::{
+    egress::Rule,
+    error::Diagnostic,
+    sets::{Set, is_place},
+};
 use crate::{
     digest::Digest,
     time::{Span, WallTime},
@@ -340,16 +344,11 @@ impl Policy {
         &self.survival
     }
 
-    /// The sets as listed, with the names their digests were listed under.
-    pub fn sets(&self) -> &BTreeMap<String, Set> {
-        &self.sets
-    }
-
     /// What sets list by a whole path: path and digest.
     pub fn listed_by_path(&self) -> impl Iterator<Item = (&str, Digest)> {
         let listed = self.sets.values().flatten();
         listed
-            .filter(|(_, name)| name.starts_with('/'))
+            .filter(|(_, name)| is_place(name))
             .map(|(digest, name)| (name.as_str(), *digest))
     }
 

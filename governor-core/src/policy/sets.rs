@@ -1,7 +1,8 @@
 //! Sets: which contents a name in the policy stands for.
 //!
-//! A set is a file as `sha256sum` prints it, with `#` comments and blank lines. The digest of empty
-//! content and the all-zero digest are errors: both are what a measurement gone wrong looks like.
+//! A set is a file as `sha256sum` prints it, with `#` comments and blank lines. The all-zero digest is an
+//! error, and so is that of empty content but where a set is only for reading: both are what a measurement
+//! gone wrong looks like.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,8 +14,18 @@ use super::{
 };
 use crate::digest::Digest;
 
-/// Digests, each with the name it was listed under. Names are for people; they decide nothing.
-pub type Set = BTreeMap<Digest, String>;
+/// Digests with each name they were listed under. Names decide nothing: they are for people, and whole
+/// paths say where to look for files.
+pub(super) type Set = BTreeSet<(Digest, String)>;
+
+/// What a set may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// To be executed, mapped, or loaded by the kernel.
+    Code,
+    /// To be read: there may be nothing in it.
+    Data,
+}
 
 /// The sets of the policy, and which of them something used.
 pub(super) struct Sets {
@@ -23,6 +34,7 @@ pub(super) struct Sets {
 
 struct Listed {
     set: Set,
+    holds_empty: bool,
     at: usize,
     used: bool,
 }
@@ -51,10 +63,12 @@ impl Sets {
                 report.error(path.at, complaint);
                 Set::new()
             };
+            let holds_empty = listings(&set, Digest::of(b"")).next().is_some();
             by_name.insert(
                 name.value.to_owned(),
                 Listed {
                     set,
+                    holds_empty,
                     at: name.at,
                     used: false,
                 },
@@ -68,6 +82,7 @@ impl Sets {
         &mut self,
         table: &Table<'_>,
         key: &str,
+        what_for: Use,
         report: &mut Report<'_>,
     ) -> BTreeSet<Digest> {
         let mut digests = BTreeSet::new();
@@ -81,7 +96,12 @@ impl Sets {
             }
             if let Some(listed) = self.by_name.get_mut(name.value) {
                 listed.used = true;
-                digests.extend(listed.set.keys());
+                digests.extend(listed.set.iter().map(|(digest, _)| *digest));
+                if what_for == Use::Code && listed.holds_empty {
+                    let message = format!("set {} lists an empty file", quoted(name.value));
+                    let hint = "only `data` may: there is nothing in it to execute or to map";
+                    report.error(name.at, Complaint::new(message).hint(hint));
+                }
             } else {
                 let message = format!("unknown set {}", quoted(name.value));
                 let hint = did_you_mean(name.value, self.by_name.keys().map(String::as_str))
@@ -129,16 +149,16 @@ fn read<'a>(file: &'a str, bytes: &'a [u8], report: &mut Report<'a>) -> Set {
                     Complaint::new("the all-zero digest stands for nothing"),
                 );
             }
-            Ok(sum) if sum.digest == Digest::of(b"") => {
-                let complaint = Complaint::new("this is the digest of an empty file");
-                report.error(start, complaint.hint("measure the file again"));
-            }
             Ok(sum) => {
-                if let Some(first) = set.get(&sum.digest) {
-                    let message = format!("digest is already listed as {}", quoted(first));
-                    report.warn(start, Complaint::new(message));
-                } else {
-                    set.insert(sum.digest, sum.name.to_owned());
+                // Several files may hold the same; names without a place say nothing more.
+                let first = listings(&set, sum.digest)
+                    .find(|name| *name == sum.name || !is_place(sum.name));
+                let complaint = first.map(|first| {
+                    Complaint::new(format!("digest is already listed as {}", quoted(first)))
+                });
+                match complaint {
+                    Some(complaint) => report.warn(start, complaint),
+                    None => drop(set.insert((sum.digest, sum.name.to_owned()))),
                 }
             }
         }
@@ -148,6 +168,18 @@ fn read<'a>(file: &'a str, bytes: &'a [u8], report: &mut Report<'a>) -> Set {
     }
     report.leave();
     set
+}
+
+/// The names that a digest is listed under.
+fn listings(set: &Set, digest: Digest) -> impl Iterator<Item = &str> {
+    let from = set.range((digest, String::new())..);
+    from.take_while(move |(listed, _)| *listed == digest)
+        .map(|(_, name)| name.as_str())
+}
+
+/// Whether a name says where the file is.
+pub(super) fn is_place(name: &str) -> bool {
+    name.starts_with('/')
 }
 
 #[cfg(test)]
@@ -176,7 +208,7 @@ mod tests {
         let (empty, zero) = (Digest::of(b""), Digest::new([0; 32]));
         let text = format!("{a}  a\n{a}  b\nxyz  c\n{empty}  d\n{zero}  e\n abc\n");
         let (count, list) = complaints(&text);
-        assert_eq!(count, 1);
+        assert_eq!(count, 2);
         let starts: Vec<_> = list
             .iter()
             .map(|d| d.split(": ").take(2).collect::<Vec<_>>())
@@ -186,11 +218,15 @@ mod tests {
             [
                 ["sets/a.sha256:2:1", "warning"],
                 ["sets/a.sha256:3:1", "error"],
-                ["sets/a.sha256:4:1", "error"],
                 ["sets/a.sha256:5:1", "error"],
                 ["sets/a.sha256:6:1", "error"],
             ]
         );
+        // Files that hold the same are each to be looked for, and each once.
+        let (count, list) = complaints(&format!("{a}  /a\n{a}  /b\n{a}  /a\n{a}  c\n"));
+        assert_eq!(count, 2);
+        assert!(list[0].contains(":3:1: warning: digest is already listed as `/a`"));
+        assert!(list[1].contains(":4:1: warning:"), "{list:?}");
         let (_, list) = complaints("# nothing\n");
         assert!(list[0].contains("1:1: warning: set is empty"), "{list:?}");
     }

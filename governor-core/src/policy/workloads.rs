@@ -10,7 +10,7 @@ use super::{
     model::{OnRevoke, Opens, Starter, Validity, Workload},
     report::{Complaint, Report, did_you_mean, quoted},
     rules,
-    sets::Sets,
+    sets::{Sets, Use},
     values,
     zones::{OPENS, Zones},
 };
@@ -83,8 +83,8 @@ fn one(
     let zone = zone.map_or("", |zone| zone.value);
     let in_zone = context.zones.get(zone).map(|zone| &zone.value);
     let own = word(table, "on_revoke", ON_REVOKE, report).unwrap_or(OnRevoke::Kill);
-    let exec = sets.resolve(table, "exec", report);
-    let scripts = sets.resolve(table, "scripts", report);
+    let exec = sets.resolve(table, "exec", Use::Code, report);
+    let scripts = sets.resolve(table, "scripts", Use::Code, report);
     if exec.is_empty() && scripts.is_empty() {
         let message = format!("workload `{}` has neither `exec` nor `scripts`", name.value);
         report.warn(
@@ -92,7 +92,7 @@ fn one(
             Complaint::new(message).hint("so nothing can be started as it"),
         );
     }
-    let libraries = sets.resolve(table, "libraries", report);
+    let libraries = sets.resolve(table, "libraries", Use::Code, report);
     let listed = [&exec, &scripts, &libraries];
     let interpreters = interpreters(name, table, listed, sets, report);
     if !table.has("user") {
@@ -111,7 +111,7 @@ fn one(
     }
     let own_opens = word(table, "opens", OPENS, report).unwrap_or(Opens::Any);
     let opens = in_zone.map_or(own_opens, |zone| own_opens.max(zone.opens));
-    let data = sets.resolve(table, "data", report);
+    let data = sets.resolve(table, "data", Use::Data, report);
     if opens == Opens::Any && !data.is_empty() {
         let message = format!("`data` of workload `{}` has no effect", name.value);
         let hint = "it opens anything: say `opens = \"listed\"`";
@@ -142,7 +142,7 @@ fn interpreters(
     sets: &mut Sets,
     report: &mut Report<'_>,
 ) -> BTreeSet<Digest> {
-    let interpreters = sets.resolve(table, "interpreters", report);
+    let interpreters = sets.resolve(table, "interpreters", Use::Code, report);
     for (key, started) in [("exec", exec), ("scripts", scripts)] {
         if let Some(digest) = interpreters.intersection(started).next() {
             let message = format!(

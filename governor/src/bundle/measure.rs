@@ -1,7 +1,8 @@
 //! Measuring files for sets: the same lines as `sha256sum`.
 //!
-//! Promises: what is printed is a set that `lint` reads. Refuses names a set cannot carry and, when
-//! asked for by name, files that are empty: their digest stands for nothing.
+//! Promises: what is printed is a set that `lint` reads. Refuses names a set cannot carry. Files that are
+//! empty are refused where they are asked for by name and left out elsewhere, unless they are to be read:
+//! in them is nothing to execute or to map.
 
 use std::{
     collections::BTreeSet,
@@ -23,6 +24,15 @@ pub struct Measurement {
     pub path: String,
 }
 
+/// What becomes of files that are empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Empty {
+    /// The set is for code.
+    NotListed,
+    /// The set is for data.
+    Listed,
+}
+
 impl fmt::Display for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}  {}", self.digest, self.path)
@@ -30,20 +40,19 @@ impl fmt::Display for Measurement {
 }
 
 /// Measures each of `paths`; links are followed, the name is the one given.
-pub fn measure(paths: &[PathBuf]) -> Result<Vec<Measurement>> {
-    let one = |path: &PathBuf| match one(path)? {
+pub fn measure(paths: &[PathBuf], empty: Empty) -> Result<Vec<Measurement>> {
+    let one = |path: &PathBuf| match one(path, empty)? {
         Some(measurement) => Ok(measurement),
         None => bail!(
-            "file `{}` is empty, so its digest stands for nothing",
+            "file `{}` is empty, which only a set for `data` lists; use `--data` for one",
             path.display()
         ),
     };
     paths.iter().map(one).collect()
 }
 
-/// Measures every regular file below `dir` in order of path, each content once. Links are not
-/// followed and empty files are left out.
-pub fn measure_tree(dir: &Path) -> Result<Vec<Measurement>> {
+/// Measures every regular file below `dir` in order of path. Links are not followed.
+pub fn measure_tree(dir: &Path, empty: Empty) -> Result<Vec<Measurement>> {
     let mut files = BTreeSet::new();
     let mut open = vec![dir.to_owned()];
     while let Some(dir) = open.pop() {
@@ -58,11 +67,11 @@ pub fn measure_tree(dir: &Path) -> Result<Vec<Measurement>> {
             }
         }
     }
-    each_once(files)
+    each(files, empty)
 }
 
 /// Measures every regular file of an installed Debian package, as [`measure_tree`] does.
-pub fn measure_package(package: &str) -> Result<Vec<Measurement>> {
+pub fn measure_package(package: &str, empty: Empty) -> Result<Vec<Measurement>> {
     let doing = || format!("asking dpkg-query for the files of `{package}`");
     let output = Command::new("dpkg-query")
         .env("LC_ALL", "C")
@@ -83,24 +92,17 @@ pub fn measure_package(package: &str) -> Result<Vec<Measurement>> {
         .map(PathBuf::from)
         .filter(|path| fs::symlink_metadata(path).is_ok_and(|found| found.is_file()))
         .collect();
-    each_once(files)
+    each(files, empty)
 }
 
-fn each_once(files: BTreeSet<PathBuf>) -> Result<Vec<Measurement>> {
-    let mut seen = BTreeSet::new();
-    let mut found = Vec::new();
-    for path in files {
-        if let Some(measurement) = one(&path)?
-            && seen.insert(measurement.digest)
-        {
-            found.push(measurement);
-        }
-    }
-    Ok(found)
+/// Each file, also one that holds what another does: it is measured ahead where it is.
+fn each(files: BTreeSet<PathBuf>, empty: Empty) -> Result<Vec<Measurement>> {
+    let measured = files.iter().map(|path| one(path, empty));
+    measured.filter_map(Result::transpose).collect()
 }
 
-/// `None`: the file is empty.
-fn one(path: &Path) -> Result<Option<Measurement>> {
+/// `None`: the file is empty, and not to be listed then.
+fn one(path: &Path, empty: Empty) -> Result<Option<Measurement>> {
     let doing = || format!("measuring `{}`", path.display());
     let name = match path.to_str() {
         Some(name) if !name.contains('\\') && !name.chars().any(char::is_control) => name,
@@ -111,6 +113,7 @@ fn one(path: &Path) -> Result<Option<Measurement>> {
         bail!("`{name}` is not a regular file; use `--tree` for a directory");
     }
     let digest = measure_open(&mut file).with_context(doing)?;
+    let digest = digest.or_else(|| (empty == Empty::Listed).then(|| Digest::of(b"")));
     Ok(digest.map(|digest| Measurement {
         digest,
         path: name.to_owned(),
@@ -155,7 +158,7 @@ mod tests {
             .args(&paths)
             .output()
             .expect("sha256sum runs");
-        let ours = measure(&paths).expect("measured");
+        let ours = measure(&paths, Empty::NotListed).expect("measured");
         assert_eq!(text(&ours), String::from_utf8_lossy(&theirs.stdout));
         assert_eq!(ours[0].digest, ours[1].digest);
     }
@@ -169,24 +172,30 @@ mod tests {
         fs::write(dir.path().join("a"), "2").expect("written");
         fs::write(dir.path().join("empty"), "").expect("written");
         symlink("/etc", dir.path().join("link")).expect("linked");
-        let list = measure_tree(dir.path()).expect("measured");
-        let names: Vec<_> = list.iter().map(|m| m.path.rsplit('/').next()).collect();
-        assert_eq!(names, [Some("a"), Some("one")]);
+        let names = |empty| -> Vec<String> {
+            let list = measure_tree(dir.path(), empty).expect("measured");
+            let name = |one: &Measurement| one.path.rsplit('/').next().map(str::to_owned);
+            list.iter().filter_map(name).collect()
+        };
+        assert_eq!(names(Empty::NotListed), ["a", "one", "c"]);
+        assert_eq!(names(Empty::Listed), ["a", "one", "c", "empty"]);
 
-        assert!(measure(&[dir.path().join("empty")]).is_err());
-        assert!(measure(&[dir.path().to_owned()]).is_err());
+        let code = |path: PathBuf| measure(&[path], Empty::NotListed);
+        assert!(code(dir.path().join("empty")).is_err());
+        assert!(code(dir.path().to_owned()).is_err());
         fs::write(dir.path().join("x\ny"), "3").expect("written");
-        assert!(measure_tree(dir.path()).is_err());
+        assert!(measure_tree(dir.path(), Empty::NotListed).is_err());
     }
 
     #[test]
     fn packages_are_asked_for_by_name() {
-        let list = measure_package("coreutils").expect("dpkg-query knows coreutils");
+        let list =
+            measure_package("coreutils", Empty::NotListed).expect("dpkg-query knows coreutils");
         assert!(
             list.iter()
                 .any(|measurement| measurement.path.ends_with("/sha256sum"))
         );
-        assert!(measure_package("no-such-package-at-all").is_err());
-        assert!(measure_package("--version").is_err());
+        assert!(measure_package("no-such-package-at-all", Empty::NotListed).is_err());
+        assert!(measure_package("--version", Empty::NotListed).is_err());
     }
 }

@@ -7,7 +7,7 @@ mod measure;
 mod read;
 mod sign;
 
-pub use measure::{Measurement, measure, measure_open, measure_package, measure_tree};
+pub use measure::{Empty, Measurement, measure, measure_open, measure_package, measure_tree};
 pub use read::read;
 pub(crate) use sign::private;
 pub use sign::{Signed, sign};

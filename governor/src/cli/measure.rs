@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{Done, Globals, output};
 use crate::{
-    bundle::{self, Measurement},
+    bundle::{self, Empty, Measurement},
     text,
 };
 
@@ -27,6 +27,9 @@ pub(super) struct Args {
     /// Every file of an installed Debian package
     #[arg(long, group = "what", value_name = "P")]
     package: Vec<String>,
+    /// Also files that are empty, for a set that only `data` uses
+    #[arg(long, conflicts_with = "survival")]
+    data: bool,
     /// Everything that this host cannot go on without, in the sets of a `[survival]` table
     #[arg(long, group = "what", conflicts_with_all = ["paths", "tree", "package"])]
     survival: bool,
@@ -41,18 +44,24 @@ pub(super) fn measure(globals: &Globals, args: Args) -> Done {
         paths,
         tree,
         package,
+        data,
         survival,
         out,
     } = args;
     if survival {
         return super::survival::measure(globals, out.as_deref());
     }
-    let mut measured = bundle::measure(&paths)?;
+    let empty = if data {
+        Empty::Listed
+    } else {
+        Empty::NotListed
+    };
+    let mut measured = bundle::measure(&paths, empty)?;
     for directory in &tree {
-        measured.extend(bundle::measure_tree(directory)?);
+        measured.extend(bundle::measure_tree(directory, empty)?);
     }
     for name in &package {
-        measured.extend(bundle::measure_package(name)?);
+        measured.extend(bundle::measure_package(name, empty)?);
     }
     if globals.json {
         let listed: Vec<_> = measured

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::GateError;
-use crate::bundle;
+use crate::bundle::{self, Empty};
 
 const MOUNTS: &str = "/proc/self/mountinfo";
 const MOUNTS_OF_INIT: &str = "/proc/1/mountinfo";
@@ -250,7 +250,7 @@ fn executable(maps: &str) -> impl Iterator<Item = &str> {
 
 fn digests(files: &[PathBuf], what: &str) -> Result<BTreeSet<[u8; 32]>, GateError> {
     // Bit by bit: a large allocation would teach the allocator to keep large ones.
-    let measured = bundle::measure(files)
+    let measured = bundle::measure(files, Empty::NotListed)
         .map_err(|error| GateError::Invalid(format!("measuring {what}: {error:#}")))?;
     Ok(measured.iter().map(|file| *file.digest.bytes()).collect())
 }

@@ -6,6 +6,7 @@ mod code;
 mod held;
 mod kept;
 mod network;
+mod opened;
 mod opening;
 mod revoking;
 mod scripts;

@@ -1,7 +1,13 @@
 //! What a workload reads, where it opens only what is listed; and what it reads elsewhere. Where the kernel
 //! cannot measure what is opened, what nobody measured before is refused, and comes back.
 
-use super::*;
+use super::{
+    opened::{
+        DATA, DATA_SET, EMPTY, EMPTY_TOO, IN_MEMORY, LATER, LATER_SCRIPT, OTHER, OWN, REFUSES,
+        SAME, THEIRS, WAYS,
+    },
+    *,
+};
 use crate::cases::daemon::wait_until;
 use std::time::Instant;
 
@@ -15,8 +21,12 @@ pub(super) fn listed(guest: &mut Guest) -> Result<()> {
     let refused = unlisted(guest)?;
     let (names, mut codes): (Vec<&str>, Vec<i32>) = WAYS.iter().copied().unzip();
     if !measures(guest) {
-        // No digest is kept of what others than root may write.
-        codes[1] = REFUSES;
+        // No digest is kept of what others than root may write, nor on such a file system.
+        for (name, code) in names.iter().zip(&mut codes) {
+            if [THEIRS, IN_MEMORY].contains(name) {
+                *code = REFUSES;
+            }
+        }
     }
     let argv = [&[READER, "open"], names.as_slice()].concat();
     let user = guest.run(&["id", "-u", USER])?.ok()?.text();
@@ -339,6 +349,10 @@ fn events(guest: &mut Guest) -> Result<String> {
 fn files(guest: &mut Guest) -> Result<()> {
     for (path, text) in [
         (DATA, "data\n".to_owned()),
+        (SAME, "data\n".to_owned()),
+        (EMPTY, String::new()),
+        (EMPTY_TOO, String::new()),
+        (IN_MEMORY, String::new()),
         (LATER, LATER_TEXT.to_owned()),
         (THEIRS, "theirs\n".to_owned()),
         (OTHER, "not listed\n".to_owned()),
@@ -361,7 +375,7 @@ fn files(guest: &mut Guest) -> Result<()> {
 
 fn spec(guest: &mut Guest, tables: &'static str) -> Result<Spec> {
     let mut measure = |paths: &[&str]| -> Result<String> {
-        let measured = guest.run(&[&["governor", "measure"], paths].concat())?;
+        let measured = guest.run(&[&["governor", "measure", "--data"], paths].concat())?;
         Ok(measured.ok()?.text())
     };
     Ok(Spec {
@@ -371,7 +385,7 @@ fn spec(guest: &mut Guest, tables: &'static str) -> Result<Spec> {
             ("interpreters", measure(&[DASH])?),
             ("readers", measure(&[READER])?),
             ("cat", measure(&["/usr/bin/cat"])?),
-            ("data", measure(&[DATA, LATER, LATER_SCRIPT, THEIRS])?),
+            ("data", measure(&DATA_SET)?),
         ],
         ..Spec::default()
     })
@@ -398,44 +412,10 @@ fn refused(guest: &mut Guest, reason: &str) -> Result<u64> {
     Ok(said.counts().get(reason).copied().unwrap_or(0))
 }
 
-/// EPERM.
-const REFUSES: i32 = 1;
-/// Each way of opening, and what comes of it where only what is listed is opened.
-const WAYS: [(&str, i32); 23] = [
-    // What is written meanwhile, be it by itself, is not what was measured.
-    ("both:/opt/agent/own/theirs", REFUSES),
-    (THEIRS, 0),
-    (DATA, 0),
-    (OTHER, REFUSES),
-    ("/opt/agent/own/to-data", 0),
-    ("/opt/agent/own/to-other", REFUSES),
-    ("again:/opt/agent/own/data", 0),
-    ("again:/opt/agent/own/other", REFUSES),
-    ("write:/opt/agent/own/out", 0),
-    ("memory:text", REFUSES),
-    ("nameless:/opt/agent/own", REFUSES),
-    ("/opt/agent/own", 0),
-    ("/opt/agent/own/pipe", REFUSES),
-    ("/dev/null", 0),
-    ("/dev/zero", 0),
-    ("/dev/full", 0),
-    ("/dev/random", 0),
-    ("/dev/urandom", 0),
-    ("/dev/ptmx", REFUSES),
-    ("/proc/self/environ", REFUSES),
-    ("/proc/self/maps", REFUSES),
-    ("/sys/kernel/mm/transparent_hugepage/enabled", REFUSES),
-    ("/sys/fs/cgroup/cgroup.controllers", REFUSES),
-];
 /// How the probe ends when it cannot start something.
 const NOT_STARTED: i32 = 99;
 /// How the interpreter ends when it cannot open its script.
 const NOT_OPENED: i32 = 2;
-const OWN: &str = "/opt/agent/own";
-const DATA: &str = "/opt/agent/own/data";
-const LATER: &str = "/opt/agent/own/later";
-const THEIRS: &str = "/opt/agent/own/theirs";
-const OTHER: &str = "/opt/agent/own/other";
 const RACED: &str = "/opt/agent/read-race";
 const LATER_TEXT: &str = "later\n";
 /// How often it is to be opened, and refused.
@@ -444,7 +424,6 @@ const LEAF: &str = "/sys/fs/cgroup/governed.slice/governed-agents.slice/read-rac
 const EITHER: [&str; 2] = ["file_post_open", "file_open_recalled"];
 const SCRIPT: &str = "/opt/agent/own/script";
 const OTHER_SCRIPT: &str = "/opt/agent/own/other-script";
-const LATER_SCRIPT: &str = "/opt/agent/own/later-script";
 const SOURCING: &str = "/opt/agent/own/sourcing";
 const DASH: &str = "/usr/bin/dash";
 const SLICE: &str = "governed-scripts.slice";
