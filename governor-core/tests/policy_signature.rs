@@ -12,8 +12,8 @@ use common::{Files, NOW, bundle, example, key, sign, signature, trusted};
 use governor_core::{
     digest::Digest,
     policy::{
-        ArmorError, KeysError, MANIFEST, MAX_SIGNATURES, NAMESPACE, POLICY, PolicyError, SIGNATURE,
-        SignatureError, TrustedKeys, VerifiedPolicy, open,
+        ArmorError, KeysError, MANIFEST, MAX_SIGNATURES, NAMESPACE, POLICY, PolicyError,
+        ReadBundle, SIGNATURE, SignatureError, TrustedKeys, VerifiedPolicy, open,
     },
     time::WallTime,
 };
@@ -277,6 +277,32 @@ fn validity_has_two_ends() {
         let late = open(&bundle, &keys, WallTime(now));
         assert!(matches!(late, Err(PolicyError::Expired { .. })), "{late:?}");
     }
+}
+
+#[test]
+fn what_was_read_counts_only_for_whoever_is_trusted_by_then_and_for_as_long_as_it_is_valid() {
+    let (from, until) = (1_793_491_200, 1_801_440_000);
+    let read = || {
+        let files = bundle(sign(example(), &[1, 2]));
+        ReadBundle::new(files, &trusted(&[1, 2], 2), WallTime(from)).expect("reads")
+    };
+    let (keys, now) = (trusted(&[2], 1), WallTime(until - 1));
+    let (bundle, verified) = read().again(&keys, now).expect("is good still");
+    // Whoever signed is said by the keys of that moment.
+    let anew = open(&bundle, &keys, now).expect("opens");
+    assert_eq!(verified, anew);
+    assert_eq!(verified.signers().len(), 1);
+    let gone = read()
+        .again(&trusted(&[3], 1), now)
+        .map(|(_, policy)| policy);
+    assert_eq!(unmet(gone).0, 0);
+    let late = read().again(&keys, WallTime(until));
+    assert!(matches!(late, Err(PolicyError::Expired { .. })), "{late:?}");
+    let early = read().again(&keys, WallTime(from - 1));
+    assert!(
+        matches!(early, Err(PolicyError::NotYetValid { .. })),
+        "{early:?}"
+    );
 }
 
 #[test]

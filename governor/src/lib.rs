@@ -22,6 +22,7 @@ mod inventory;
 pub mod ledger;
 pub mod memory;
 pub mod preload;
+mod progress;
 mod seeding;
 pub mod stopping;
 pub mod survival;

@@ -68,11 +68,60 @@ pub fn open(
     keys: &TrustedKeys,
     now: WallTime,
 ) -> Result<VerifiedPolicy, PolicyError> {
-    let manifest = bundle.get(MANIFEST).ok_or(SignatureError::NoManifest)?;
-    let signatures = bundle.get(SIGNATURE).ok_or(SignatureError::Unsigned)?;
-    let signers = keys.verify(manifest, signatures)?;
+    let signers = vouched(bundle, keys)?;
     manifest::check(bundle).map_err(PolicyError::Manifest)?;
     let policy = parse(bundle).map_err(PolicyError::Invalid)?;
+    in_time(&policy, now)?;
+    Ok(VerifiedPolicy {
+        policy,
+        digest: Digest::of(bundle.get(MANIFEST).unwrap_or_default()),
+        signers,
+    })
+}
+
+/// A bundle with what was read from it, for whoever reads in one place and decides in another: reading takes
+/// long, and what is trusted may be another by the time it is done.
+#[derive(Debug)]
+pub struct ReadBundle {
+    bundle: RawBundle,
+    verified: VerifiedPolicy,
+}
+
+impl ReadBundle {
+    /// As [`open`].
+    pub fn new(bundle: RawBundle, keys: &TrustedKeys, now: WallTime) -> Result<Self, PolicyError> {
+        let verified = open(&bundle, keys, now)?;
+        Ok(Self { bundle, verified })
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.verified.policy
+    }
+
+    /// Verifies the signature and the validity again, which are all that hangs on keys and time.
+    pub fn again(
+        self,
+        keys: &TrustedKeys,
+        now: WallTime,
+    ) -> Result<(RawBundle, VerifiedPolicy), PolicyError> {
+        let signers = vouched(&self.bundle, keys)?;
+        in_time(&self.verified.policy, now)?;
+        let verified = VerifiedPolicy {
+            signers,
+            ..self.verified
+        };
+        Ok((self.bundle, verified))
+    }
+}
+
+/// Who of these keys signed the manifest.
+fn vouched(bundle: &RawBundle, keys: &TrustedKeys) -> Result<Vec<String>, PolicyError> {
+    let manifest = bundle.get(MANIFEST).ok_or(SignatureError::NoManifest)?;
+    let signatures = bundle.get(SIGNATURE).ok_or(SignatureError::Unsigned)?;
+    Ok(keys.verify(manifest, signatures)?)
+}
+
+fn in_time(policy: &Policy, now: WallTime) -> Result<(), PolicyError> {
     let Validity { from, until } = policy.validity();
     if now < from {
         return Err(PolicyError::NotYetValid { from, now });
@@ -80,11 +129,7 @@ pub fn open(
     if now >= until {
         return Err(PolicyError::Expired { until, now });
     }
-    Ok(VerifiedPolicy {
-        policy,
-        digest: Digest::of(manifest),
-        signers,
-    })
+    Ok(())
 }
 
 impl VerifiedPolicy {

@@ -2,10 +2,14 @@
 //! engine.
 //!
 //! Promises: a refused policy changes nothing but the record of it. A policy that would shut the operator
-//! out of the host is refused before anything of it is in force. Looking at the host takes seconds and is
-//! not done on the loop; what was verified before it is verified again after it.
+//! out of the host is refused before anything of it is in force. Reading a policy and looking at the host take
+//! seconds and are not done on the loop; what hangs on keys and time is verified again after it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Result;
 use governor_common::{Carrier, Label, Line};
@@ -13,14 +17,13 @@ use governor_core::{
     digest::Digest,
     engine::{self, Input, OpensJudged},
     lineage::Unlabelled,
-    policy::{MANIFEST, Policy, RawBundle, VerifiedPolicy},
+    policy::{MANIFEST, Policy, PolicyError, RawBundle, ReadBundle, VerifiedPolicy},
 };
 
-use sd_notify::NotifyState;
-
-use super::{Daemon, answer::settled, clock, notify, start, status};
+use super::{Daemon, answer::settled, clock, start, status};
 use crate::{
     control::{Answer, Caller, Refusal, proto},
+    progress,
     survival::{self, ShutOut, Warning},
 };
 
@@ -41,18 +44,28 @@ struct Asker {
     reply: Answer<proto::ReloadReply>,
 }
 
-/// An offer whose host was looked at.
+/// Offers, of which one is read at a time: each may hold 128 MiB.
+#[derive(Debug, Default)]
+pub(super) struct Offers {
+    one_is_read: bool,
+    /// In the order in which they came.
+    waiting: VecDeque<Offer>,
+}
+
+/// An offer that was read, and held against the host.
 #[derive(Debug)]
 pub(super) struct Looked {
-    bundle: RawBundle,
     asker: Asker,
-    found: Found,
+    ends_host: bool,
+    manifest: Option<Digest>,
+    read: Result<(ReadBundle, Found), PolicyError>,
 }
 
 /// What was found out beside the loop.
 #[derive(Debug)]
 pub(super) enum FromHost {
-    Policy(Box<Looked>),
+    /// Nothing, if reading it ended in a defect: whoever asked hears of it otherwise.
+    Policy(Option<Box<Looked>>),
     Unlabelled(Vec<Unlabelled>),
 }
 
@@ -60,6 +73,21 @@ type Found = Result<Vec<Warning>, ShutOut>;
 
 impl Daemon {
     pub(super) fn reload(&mut self, offer: Offer) -> Result<()> {
+        self.offers.waiting.push_back(offer);
+        self.read_next()
+    }
+
+    /// Begins with whoever waits, unless one is read already.
+    fn read_next(&mut self) -> Result<()> {
+        while !self.offers.one_is_read
+            && let Some(offer) = self.offers.waiting.pop_front()
+        {
+            self.read(offer)?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, offer: Offer) -> Result<()> {
         let Offer {
             files,
             ends_host,
@@ -77,67 +105,78 @@ impl Daemon {
                 return refused(asker, Refusal::Invalid(error.to_string()));
             }
         };
-        let verified = match self.admit(&bundle, &asker.caller)? {
-            Ok(verified) => verified,
-            Err(refusal) => return refused(asker, refusal),
+        let manifest = bundle.get(MANIFEST).map(Digest::of);
+        let (keys, now) = match self.trusted() {
+            Ok(trusted) => trusted,
+            Err(error) => return self.unverified(asker, manifest, &error),
         };
-        if verified.policy().host().is_none() {
-            if !ends_host && let Err(why) = self.leaves_host_alone(verified.policy()) {
-                self.refuse(why.clone(), Some(verified.digest()), &asker.caller)?;
-                return refused(asker, Refusal::Denied(why));
-            }
-            return self.take(asker, verified, bundle, Vec::new());
-        }
-        let looked = self.looked.clone();
-        tokio::task::spawn_blocking(move || {
-            let found = shuts_out(verified.policy());
-            let answer = FromHost::Policy(Box::new(Looked {
-                bundle,
+        self.offers.one_is_read = true;
+        let reading = tokio::task::spawn_blocking(move || {
+            let read = ReadBundle::new(bundle, &keys, now).map(|opened| {
+                let found = shuts_out(opened.policy());
+                (opened, found)
+            });
+            Box::new(Looked {
                 asker,
-                found,
-            }));
+                ends_host,
+                manifest,
+                read,
+            })
+        });
+        let looked = self.looked.clone();
+        tokio::spawn(async move {
+            let read = reading.await;
+            if let Err(error) = &read {
+                tracing::error!(%error, "reading a policy");
+            }
             // Nobody listening: the daemon ends.
-            drop(looked.blocking_send(answer));
+            drop(looked.send(FromHost::Policy(read.ok())).await);
         });
         Ok(())
     }
 
     pub(super) fn looked(&mut self, from: FromHost) -> Result<()> {
-        let Looked {
-            bundle,
-            asker,
-            found,
-        } = match from {
-            FromHost::Policy(looked) => *looked,
-            FromHost::Unlabelled(found) => {
-                return self.apply(Input::UnlabelledFound(found)).map(drop);
-            }
-        };
-        if let Err(refusal) = self.governs_nothing(&asker.caller) {
-            return refused(asker, refusal);
-        }
-        let verified = match self.admit(&bundle, &asker.caller)? {
-            Ok(verified) => verified,
-            Err(refusal) => return refused(asker, refusal),
-        };
-        match found {
-            Ok(warnings) => self.take(asker, verified, bundle, warnings),
-            Err(shut_out) => {
-                let why = shut_out.to_string();
-                self.refuse(why.clone(), Some(verified.digest()), &asker.caller)?;
-                refused(asker, Refusal::Denied(why))
+        match from {
+            FromHost::Unlabelled(found) => self.apply(Input::UnlabelledFound(found)).map(drop),
+            FromHost::Policy(looked) => {
+                if let Some(looked) = looked {
+                    self.take(*looked)?;
+                }
+                self.offers.one_is_read = false;
+                self.read_next()
             }
         }
     }
 
-    fn take(
-        &mut self,
-        asker: Asker,
-        verified: VerifiedPolicy,
-        bundle: RawBundle,
-        of_host: Vec<Warning>,
-    ) -> Result<()> {
-        let answer = self.put_in_force(&asker.caller, verified, bundle, of_host);
+    fn take(&mut self, looked: Looked) -> Result<()> {
+        let Looked {
+            asker,
+            ends_host,
+            manifest,
+            read,
+        } = looked;
+        if let Err(refusal) = self.governs_nothing(&asker.caller) {
+            return refused(asker, refusal);
+        }
+        let (opened, found) = match read {
+            Ok(read) => read,
+            Err(error) => return self.unverified(asker, manifest, &error.into()),
+        };
+        let again = self
+            .trusted()
+            .and_then(|(keys, now)| Ok(opened.again(&keys, now)?));
+        let (bundle, verified) = match again {
+            Ok(again) => again,
+            Err(error) => return self.unverified(asker, manifest, &error),
+        };
+        let warnings = match found {
+            Ok(warnings) => warnings,
+            Err(shut_out) => return self.denied(asker, manifest, shut_out.to_string()),
+        };
+        if !ends_host && let Err(why) = self.leaves_host_alone(verified.policy()) {
+            return self.denied(asker, manifest, why);
+        }
+        let answer = self.put_in_force(&asker.caller, verified, bundle, warnings);
         // However it ended, what it was read into is of no more use.
         crate::memory::give_back();
         drop(asker.reply.send(answer?));
@@ -195,20 +234,21 @@ impl Daemon {
         }
     }
 
-    /// What trusted keys signed, or a refusal with its record.
-    fn admit(
+    /// What trusted keys did not sign, or not as it is, or not for now.
+    fn unverified(
         &mut self,
-        bundle: &RawBundle,
-        caller: &Caller,
-    ) -> Result<Result<VerifiedPolicy, Refusal>> {
-        match self.verify(bundle) {
-            Ok(verified) => Ok(Ok(verified)),
-            Err(error) => {
-                let why = format!("{error:#}");
-                self.refuse(why.clone(), bundle.get(MANIFEST).map(Digest::of), caller)?;
-                Ok(Err(Refusal::Verification(why)))
-            }
-        }
+        asker: Asker,
+        manifest: Option<Digest>,
+        error: &anyhow::Error,
+    ) -> Result<()> {
+        let why = format!("{error:#}");
+        self.refuse(why.clone(), manifest, &asker.caller)?;
+        refused(asker, Refusal::Verification(why))
+    }
+
+    fn denied(&mut self, asker: Asker, manifest: Option<Digest>, why: String) -> Result<()> {
+        self.refuse(why.clone(), manifest, &asker.caller)?;
+        refused(asker, Refusal::Denied(why))
     }
 
     /// Holds a kept policy against the host, unless the host is governed already.
@@ -218,7 +258,7 @@ impl Daemon {
         if policy.host().is_none() || enforced {
             return Ok(());
         }
-        notify(&[NotifyState::ExtendTimeoutUsec(LOOKING)]);
+        progress::takes(LOOKING);
         for Warning(warning) in shuts_out(policy)? {
             tracing::warn!("{warning}");
         }
@@ -228,6 +268,9 @@ impl Daemon {
     /// A policy that has no `[zone.host]` any more stops what runs as its workloads: said before it
     /// happens, and done when the operator meant it.
     fn leaves_host_alone(&self, policy: &Policy) -> Result<(), String> {
+        if policy.host().is_some() {
+            return Ok(());
+        }
         let carriers = self.hands.gate.carriers().map_err(|error| {
             format!(
                 "whether it stops workloads of the whole host is not known ({error}): try again"
@@ -292,8 +335,8 @@ pub(super) fn shuts_out(policy: &Policy) -> Found {
     }
 }
 
-/// How long looking at a host may take while the daemon starts, in microseconds.
-const LOOKING: u32 = 300_000_000;
+/// How long looking at a host may take while the daemon starts.
+const LOOKING: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests {

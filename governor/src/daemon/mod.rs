@@ -50,6 +50,7 @@ use crate::{
     config::Config,
     control::{Refusal, proto},
     gate::{Gate, Opened},
+    progress,
     seeding::Seeder,
 };
 
@@ -86,6 +87,7 @@ pub struct Daemon {
     disarming: Option<oneshot::Sender<Result<proto::DisarmReply, Refusal>>>,
     /// Policies come back here once the host was looked at, and what runs there without a label.
     looked: mpsc::Sender<loading::FromHost>,
+    offers: loading::Offers,
     /// Why the kept policy could not be put in force yet; tried again until it is.
     owed_policy: Option<String>,
     seeder: Seeder,
@@ -167,7 +169,7 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
     daemon.canary = watch::Heard::now(clock::now()?.boot);
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    notify(&[sd_notify::NotifyState::Ready]);
+    progress::ready();
     tracing::info!(gate = daemon.opened, "governor is up");
     loop {
         tokio::select! {
@@ -178,6 +180,10 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
             Some(looked) = from_host.recv() => daemon.looked(looked)?,
             Some(report) = from_canary.recv() => daemon.canary_reported(report)?,
             _ = drain.tick() => {
+                // What was answered while the loop was busy was not late.
+                while let Ok(answer) = from_tpm.try_recv() {
+                    daemon.tpm_answered(answer)?;
+                }
                 daemon.watch()?;
                 daemon.drain()?;
                 daemon.apply(Input::Tick)?;
@@ -187,11 +193,11 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
                 daemon.hands.name_zones();
                 daemon.sweep();
                 daemon.guard_devices();
-                daemon.miss_canary()?;
+                daemon.miss_canary(&mut from_canary)?;
                 daemon.resume_if_owed()?;
                 daemon.have_files_measured();
                 // Fed by a loop that went round, not by a timer of its own.
-                notify(&[sd_notify::NotifyState::Watchdog]);
+                progress::made();
             }
         }
         if daemon.hands.down {
@@ -203,7 +209,7 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
     } else {
         tracing::info!("stopping; the gate stays in force");
     }
-    notify(&[sd_notify::NotifyState::Stopping]);
+    progress::stopping();
     daemon.drain()?;
     drop(stop);
     server.await.context("stopping the control socket")??;
@@ -212,12 +218,6 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
     } else {
         Ended::Stopped
     })
-}
-
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "telling the service manager");
-    }
 }
 
 /// What an input came to.
@@ -245,6 +245,7 @@ impl Daemon {
             let named = crate::fault::name(&input);
             let step = self.engine.handle(now, input);
             let decided = began.elapsed();
+            progress::made();
             #[cfg(feature = "fault-points")]
             self.hands.fault.begin(named, &step.effects);
             let before = self.engine.trust().name();

@@ -4,19 +4,23 @@
 //! again but by a decision of the engine made now; the kept policy is verified from its signature
 //! on like any other.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use governor_core::{
     digest::Digest,
     engine::{Cause, Effect, Engine, GlassKeys, Host, Input, KernelView, Refused, survivors},
-    policy::{self, Epochs, HOST, RawBundle, VerifiedPolicy},
-    time::BootTime,
+    policy::{self, Epochs, HOST, RawBundle, TrustedKeys, VerifiedPolicy},
+    time::{BootTime, WallTime},
 };
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    Daemon, FromTpm, clock, events::Recent, execute::Hands, failing::Failing, loading::FromHost,
+    Daemon, FromTpm, clock,
+    events::Recent,
+    execute::Hands,
+    failing::Failing,
+    loading::{FromHost, Offers},
     store::Store,
 };
 use crate::{
@@ -25,6 +29,7 @@ use crate::{
     control::proto,
     gate::{self, Gate, Opened},
     ledger::Ledger,
+    progress,
     seeding::Seeder,
 };
 
@@ -140,6 +145,7 @@ pub(super) fn start(
         disarming: None,
         looked,
         canary: super::watch::Heard::now(now.boot),
+        offers: Offers::default(),
         owed_policy: None,
         seeder,
     };
@@ -248,8 +254,8 @@ impl Daemon {
         self.resume()
     }
 
-    /// Verifies a bundle against the keys this host trusts, now.
-    pub(super) fn verify(&mut self, bundle: &RawBundle) -> Result<VerifiedPolicy> {
+    /// The keys this host trusts, and what time it is for them.
+    pub(super) fn trusted(&mut self) -> Result<(TrustedKeys, WallTime)> {
         // Read at each use: a key that was taken out of the file stops counting at once.
         let mut keys = self.config.trusted_keys()?;
         // Whoever may write the file must not be able to let in keys of their own.
@@ -261,9 +267,19 @@ impl Daemon {
         self.hands.keys = Some((keys.digests(), keys.threshold()));
         // Set back or not: the latest wall clock that was seen.
         let now = self.engine.corrected(clock::now()?);
-        Ok(policy::open(bundle, &keys, now.wall)?)
+        Ok((keys, now.wall))
+    }
+
+    fn verify(&mut self, bundle: &RawBundle) -> Result<VerifiedPolicy> {
+        let (keys, now) = self.trusted()?;
+        // Of a policy of many rows nothing is heard for long.
+        progress::takes(READING);
+        Ok(policy::open(bundle, &keys, now)?)
     }
 }
+
+/// How long reading a policy may take while the daemon starts.
+const READING: Duration = Duration::from_secs(300);
 
 /// User ids for the names a policy uses.
 pub(super) fn users(verified: &VerifiedPolicy) -> Result<BTreeMap<String, u32>> {

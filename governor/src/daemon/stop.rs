@@ -5,10 +5,8 @@
 //! decided. A zone that no table names any more is looked for below the governed slice.
 
 use std::{
-    cell::Cell,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -21,16 +19,14 @@ use governor_core::{
     time::ClockReading,
 };
 
-use sd_notify::NotifyState;
-
 use super::{
     clock,
     execute::{Hands, Outcome},
-    notify,
 };
 use crate::{
     cgroups,
     gate::Gate,
+    progress,
     stopping::{self, Action, Network, OnCgroup, Order, Scene, Thawed},
 };
 
@@ -144,20 +140,6 @@ impl Hands {
     }
 }
 
-/// Tells the service manager about once a second that a stop which takes long is not one that hangs:
-/// otherwise whoever has enough tasks has the daemon ended amid stopping them, again at each start.
-fn feeding_watchdog() -> impl Fn() {
-    let last = Cell::new(Instant::now());
-    move || {
-        if last.get().elapsed() >= FED_EVERY {
-            last.set(Instant::now());
-            notify(&[NotifyState::Watchdog]);
-        }
-    }
-}
-
-const FED_EVERY: Duration = Duration::from_secs(1);
-
 fn in_scene<T>(gate: &Gate, act: impl FnOnce(&Scene<'_>) -> Result<T>) -> Result<T> {
     let label_of = |fd: BorrowedFd<'_>| -> Result<Option<Label>> { Ok(gate.label_of(fd)?) };
     act(&Scene {
@@ -166,6 +148,7 @@ fn in_scene<T>(gate: &Gate, act: impl FnOnce(&Scene<'_>) -> Result<T>) -> Result
         marks: &OnCgroup,
         carriers: &|| Ok(gate.carriers()?),
         label_of: &label_of,
-        goes_on: &feeding_watchdog(),
+        // Whoever has enough tasks would otherwise have the daemon ended amid stopping them, again at each start.
+        goes_on: &progress::made,
     })
 }

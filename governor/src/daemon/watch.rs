@@ -9,6 +9,8 @@ use governor_core::{
     time::{BootTime, Span},
 };
 
+use tokio::sync::mpsc;
+
 use super::{Daemon, answer::settled, clock};
 use crate::{
     canary::Report,
@@ -58,8 +60,12 @@ impl Daemon {
         Ok(())
     }
 
-    /// A canary that nobody hears is as good as one that was let through, only not by intent.
-    pub(super) fn miss_canary(&mut self) -> Result<()> {
+    /// A canary that nobody hears is as good as one that was let through, only not by intent. What it said
+    /// while the loop was busy is heard first.
+    pub(super) fn miss_canary(&mut self, said: &mut mpsc::Receiver<Report>) -> Result<()> {
+        while let Ok(report) = said.try_recv() {
+            self.canary_reported(report)?;
+        }
         if clock::now()?.boot < self.canary.refused.after(PATIENCE) {
             return Ok(());
         }
