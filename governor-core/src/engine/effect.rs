@@ -4,7 +4,7 @@
 //! step that grants, and carries on through failures of one that takes away; either way the failure
 //! comes back as an input.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use governor_common::{
     Row, RowKey, Signal,
@@ -51,7 +51,7 @@ pub enum Effect {
     /// Have the gate guard itself, with this content beside it.
     Guard(Box<Guard>),
     /// Put a table in force, whole.
-    InstallTable(Box<Table>),
+    InstallTable(Arc<Table>),
     /// Let the kernel allow attested work until `deadline`.
     SetLease {
         deadline: u64,

@@ -77,7 +77,7 @@ impl Engine {
                         Ok(table) => {
                             kinds.push(records::grant(&table, digest, self.epochs));
                             effects.push(Effect::Append(kinds));
-                            effects.push(Effect::InstallTable(Box::new(table)));
+                            effects.push(Effect::InstallTable(Arc::new(table)));
                         }
                         Err(why) => {
                             effects.push(Effect::Append(kinds));

@@ -134,7 +134,7 @@ impl Engine {
         let rows = table.rows.len();
         effects.extend(shortened);
         effects.extend(self.guard(policy));
-        effects.push(Effect::InstallTable(Box::new(table)));
+        effects.push(Effect::InstallTable(Arc::new(table)));
         if uid.is_some() {
             effects.push(Effect::MarkRevokedAll(false));
         }

@@ -311,7 +311,7 @@ impl Engine {
             effects.push(engine.raise(Class::Policy));
         }
         if kernel.gate == "fresh" {
-            effects.push(Effect::InstallTable(Box::new(engine.empty_table())));
+            effects.push(Effect::InstallTable(Arc::new(engine.empty_table())));
         }
         let mut kinds = vec![records::start(&engine.host, &kernel.gate)];
         if matches!(engine.trust, Trust::Locked(_)) {
@@ -372,7 +372,7 @@ impl Engine {
                 Ok(String::new())
             }
             Input::NoPolicyKept => {
-                effects.push(Effect::InstallTable(Box::new(next.empty_table())));
+                effects.push(Effect::InstallTable(Arc::new(next.empty_table())));
                 next.finish(now, &mut effects);
                 Ok(String::new())
             }
@@ -878,7 +878,7 @@ impl Engine {
             self.epochs,
         ));
         effects.push(Effect::Append(kinds));
-        effects.push(Effect::InstallTable(Box::new(table)));
+        effects.push(Effect::InstallTable(Arc::new(table)));
         Ok(())
     }
 

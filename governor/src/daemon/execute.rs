@@ -4,7 +4,7 @@
 //! is granted in that step, and what takes away is still done; every failure is reported back with
 //! the effect it belongs to. It decides nothing.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use governor_common::{
@@ -22,7 +22,7 @@ use super::{failing::Failing, store::Store};
 use crate::{
     gate::{Gate, Listed},
     ledger::Ledger,
-    stopping,
+    progress, stopping,
 };
 
 /// Everything effects act on.
@@ -38,7 +38,7 @@ pub(crate) struct Hands {
     /// Digests of the keys that break the glass.
     pub(crate) glass_keys: BTreeSet<Digest>,
     /// The table in force, as the engine made it; for explanations.
-    pub(crate) table: Option<Table>,
+    pub(crate) table: Option<Arc<Table>>,
     /// The gate is down.
     pub(crate) down: bool,
     /// cgroup path of each zone, by number.
@@ -90,6 +90,7 @@ impl Hands {
         let mut outcome = Outcome::default();
         let mut effects = effects.into_iter().peekable();
         while let Some(effect) = effects.next() {
+            progress::made();
             self.point();
             if effect.stops() {
                 // What is stopped in one step is looked for once.
@@ -254,7 +255,7 @@ impl Hands {
     /// Zone paths first (they only govern more), then the rules of the new generation, which no
     /// row names yet, then the table, whole. A path that becomes another zone's is nobody's until then:
     /// the rows of the table before were never meant for it.
-    fn install(&mut self, table: &Table) -> Result<()> {
+    fn install(&mut self, table: &Arc<Table>) -> Result<()> {
         let named = self.gate.zones_in_force().context("listing the zones")?;
         let meanwhile = until_swapped(&named, &table.zone_paths);
         self.gate
@@ -270,7 +271,7 @@ impl Hands {
             false => Vec::new(),
         };
         self.gate
-            .swap_table(&table.rows_after(before))
+            .swap_table(table.rows_after(before))
             .context("swapping the table")?;
         self.point();
         // The table is in force: from here on nothing may look as if it were not. Destinations that
@@ -290,7 +291,7 @@ impl Hands {
                 self.zones.push((zone, path));
             }
         }
-        self.table = Some(table.clone());
+        self.table = Some(Arc::clone(table));
         self.unnamed = (meanwhile != table.zone_paths).then(|| table.zone_paths.clone());
         self.point();
         self.name_zones();

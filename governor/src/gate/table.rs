@@ -21,13 +21,14 @@ use super::{
     state::is_absent,
     sys,
 };
+use crate::progress;
 
 /// A destination rule: key, bits of the address that count, ports.
 pub type EgressRule = (EgressKey, u32, EgressRow);
 
 impl Gate {
     /// Puts `rows` in force in place of all rows before them.
-    pub fn swap_table(&mut self, rows: &[Row]) -> Result<(), GateError> {
+    pub fn swap_table(&mut self, rows: Vec<Row>) -> Result<(), GateError> {
         // One without rows only takes away.
         let change = if rows.is_empty() {
             Change::Takes
@@ -37,7 +38,8 @@ impl Gate {
         self.swap(rows, change)
     }
 
-    fn swap(&mut self, rows: &[Row], change: Change) -> Result<(), GateError> {
+    /// There may be a million, so none is kept twice.
+    fn swap(&mut self, mut rows: Vec<Row>, change: Change) -> Result<(), GateError> {
         let limit = TABLE_ROWS;
         let size = u32::try_from(rows.len()).ok().filter(|size| *size <= limit);
         let Some(size) = size else {
@@ -47,24 +49,21 @@ impl Gate {
                 limit,
             });
         };
-        let mut stored = rows.to_vec();
-        stored.sort_unstable_by_key(|row| row.key);
-        if stored.windows(2).any(|two| two[0].key == two[1].key) {
+        rows.sort_unstable_by_key(|row| row.key);
+        if rows.windows(2).any(|two| two[0].key == two[1].key) {
             let twice = "filling the new table: a row is there twice";
             return Err(GateError::Invalid(twice.to_owned()));
         }
         let inner = Inner::create(size.max(1), 0)
             .map_err(GateError::map(names::TABLE, "making a new table"))?;
-        fill(&inner, &stored)?;
+        fill(&inner, &rows)?;
         // From here on only the kernel could change it: what is read back below stays as it is, also
         // if somebody got hold of it while it was filled.
         let data = IterableMap::map(&inner);
         sys::freeze(data.fd().as_fd())
             .map_err(|error| GateError::Invalid(format!("freezing a new table: {error}")))?;
-        if rows_of(&inner)? != stored {
-            return Err(differs(size));
-        }
-        self.judge_opens(rows)?;
+        holds_exactly(&inner, &rows)?;
+        self.judge_opens(&rows)?;
         let id = data
             .info()
             .map_err(GateError::map(names::TABLE, "reading a new table's id"))?
@@ -77,8 +76,9 @@ impl Gate {
                 "putting the new table in force",
             ))
         })?;
-        if self.table()? != stored {
-            return Err(differs(size));
+        match self.inner()? {
+            Some(inner) => holds_exactly(&inner, &rows)?,
+            None => return Err(differs(rows.len())),
         }
         if let Some(before) = before.filter(|before| *before != id) {
             self.unprotect_table(before)?;
@@ -116,7 +116,7 @@ impl Gate {
             edition::change(self, Change::Takes, |_| Ok(()))?;
         } else {
             // A table in force never changes: one without the rows takes its place.
-            self.swap(&rows, Change::Takes)?;
+            self.swap(rows, Change::Takes)?;
         }
         Ok(removed)
     }
@@ -215,36 +215,62 @@ fn fill(inner: &Inner, rows: &[Row]) -> Result<(), GateError> {
         let values: Vec<RowBytes> = values.collect::<Result<_, _>>()?;
         sys::store_batch(map.as_fd(), &keys, &values)
             .map_err(|error| GateError::Invalid(format!("filling the new table: {error}")))?;
+        progress::made();
     }
     Ok(())
 }
 
 /// What a table holds, in order of key.
 fn rows_of(inner: &Inner) -> Result<Vec<Row>, GateError> {
+    let mut rows = Vec::new();
+    each_row(inner, |row| rows.push(row))?;
+    rows.sort_unstable_by_key(|row| row.key);
+    Ok(rows)
+}
+
+/// Fails unless a table holds these, which are in order of key and each once, and nothing else.
+fn holds_exactly(inner: &Inner, rows: &[Row]) -> Result<(), GateError> {
+    let mut left = vec![true; rows.len()];
+    let mut others = false;
+    each_row(inner, |row| {
+        let at = rows.binary_search_by_key(&row.key, |row| row.key);
+        let at = at.ok().filter(|at| rows.get(*at) == Some(&row));
+        match at.and_then(|at| left.get_mut(at)) {
+            Some(left) if *left => *left = false,
+            Some(_) | None => others = true,
+        }
+    })?;
+    if others || left.contains(&true) {
+        return Err(differs(rows.len()));
+    }
+    Ok(())
+}
+
+/// Reads a table row by row, in the kernel's order.
+fn each_row(inner: &Inner, mut row: impl FnMut(Row)) -> Result<(), GateError> {
     let map = IterableMap::map(inner).fd();
     let failed = |error: &dyn std::fmt::Display| {
         GateError::Invalid(format!("reading the rows of a table: {error}"))
     };
     let mut keys = vec![[0; size_of::<RowKey>()]; BATCH];
     let mut values = vec![[0; size_of::<Row>()]; BATCH];
-    let (mut rows, mut from) = (Vec::new(), None);
+    let mut from = None;
     loop {
         let (count, next) = sys::read_batch(map.as_fd(), from, &mut keys, &mut values)
             .map_err(|error| failed(&error))?;
         for (key, value) in keys.iter().zip(&values).take(count) {
-            let row = Row::read(value).filter(|row| row.key.bytes() == key);
-            rows.push(row.ok_or_else(|| failed(&"one is not what it is kept under"))?);
+            let read = Row::read(value).filter(|row| row.key.bytes() == key);
+            row(read.ok_or_else(|| failed(&"one is not what it is kept under"))?);
         }
         if next.is_none() {
-            break;
+            return Ok(());
         }
         from = next;
+        progress::made();
     }
-    rows.sort_unstable_by_key(|row| row.key);
-    Ok(rows)
 }
 
-fn differs(size: u32) -> GateError {
+fn differs(size: usize) -> GateError {
     GateError::ReadBack {
         name: names::TABLE,
         detail: format!("the table differs from the {size} rows stored"),

@@ -330,10 +330,11 @@ impl Host {
                     }
                     self.thaws.push(*thaw);
                 }
-                Effect::InstallTable(mut table) => {
+                Effect::InstallTable(table) => {
+                    let mut table = Arc::unwrap_or_clone(table);
                     let before = self.kernel.table.take().map(|table| table.rows);
                     table.rows = table.rows_after(before.unwrap_or_default());
-                    self.kernel.table = Some(*table);
+                    self.kernel.table = Some(table);
                 }
                 Effect::Guard(_) => self.kernel.armed = true,
                 Effect::ExtendPcr(pcr) => self.extending = Some(pcr),
