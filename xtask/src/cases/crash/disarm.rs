@@ -26,7 +26,6 @@ pub(super) fn ended(guest: &mut Guest) -> Result<()> {
     let mut cuts: Vec<Cut> = vec![
         ("open unguarded", 0),
         ("open removed", PROGRAMS - 2),
-        ("open removed", PROGRAMS - 1),
         ("open removed", PROGRAMS + MAPS / 2),
     ];
     if full() {
