@@ -1,9 +1,9 @@
 //! Taking the gate down.
 //!
 //! Promises: programs go before the maps that they read. So a start that comes after one that was cut short
-//! finds every map of what is in force still, with all that was revoked in it, puts back the programs that
-//! are gone, and can be told to take the gate down once more. No program is gone whose maps are looked
-//! for, and no note says that the gate is to go: whoever could write one could take it down.
+//! finds every map of what is in force still, with all that was revoked in it, and puts back the programs
+//! that are gone; or it finds no program, and goes on from nothing. It can be told to take the gate down
+//! once more. No note says that the gate is to go: whoever could write one could take it down.
 
 use std::path::Path;
 
@@ -13,13 +13,15 @@ use super::{Gate, GateError, hosts, let_go};
 
 impl Gate {
     /// Takes the gate down: nothing is enforced afterwards, and nothing guarded. If it fails, programs are
-    /// in force still, and nothing is guarded until the next start.
+    /// in force still, and nothing is guarded until a policy arms the guard again.
     pub fn take_down(&mut self) -> Result<(), GateError> {
         self.set_guard_word(GuardWord::Armed, 0)?;
         #[cfg(feature = "fault-points")]
         crate::fault::at("unguarded");
         let root = self.ready.parent().unwrap_or(Path::new("/")).to_owned();
         let mut dirs = hosts::directories_below(&root)?;
+        // Whatever else is there, what it holds goes before it.
+        dirs.reverse();
         dirs.sort_by_key(|dir| self.rank(&root, dir));
         for dir in dirs {
             let_go(&dir)?;

@@ -21,15 +21,21 @@ use super::{
 /// What a start goes on from, looked at before anything is made.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum From {
-    /// Maps of this layout, or nothing that enforces.
+    /// Nothing that enforces.
+    Nothing,
+    /// Maps of this layout.
     Here,
     /// The maps in this directory, of a layout that is taken over.
     There(PathBuf),
 }
 
 /// Where the maps of what is in force are; an error if this version cannot go on from them.
-/// `takes_over`: the layouts that it can.
+/// `takes_over`: the layouts that it can. Where no program is in force it was so for some time, in which nobody saw
+/// what was written, started or let go: what maps say of it is void.
 pub(super) fn from(pins: &Pins, takes_over: &[u64]) -> Result<From, GateError> {
+    if !pins.holds_links()? {
+        return Ok(From::Nothing);
+    }
     let others = pins.other_maps()?;
     let known = |dir: &&PathBuf| {
         let mut names = takes_over.iter().map(|layout| pins::of_layout(*layout));
@@ -43,8 +49,6 @@ pub(super) fn from(pins: &Pins, takes_over: &[u64]) -> Result<From, GateError> {
         (Had::All, _) => Ok(From::Here),
         // Some of ours may be what is left of them after an upgrade.
         (Had::None | Had::Some, Some(other)) => Err(GateError::OtherLayout(other)),
-        // Maps come before links: a first start that was cut short left nothing that enforces.
-        (Had::None | Had::Some, None) if !pins.holds_links()? => Ok(From::Here),
         (Had::None | Had::Some, None) => Err(GateError::Missing {
             dir: pins.maps.clone(),
             names: pins.missing().join("`, `"),
@@ -113,10 +117,25 @@ mod tests {
         assert!(said.contains(&format!("`{}`", names::TABLE)), "{said}");
         assert!(!said.contains(&format!("`{}`", names::STATE)), "{said}");
         assert!(missing(&[]).contains(names::COUNTS));
-        // Maps alone enforce nothing, nor do links with all of their maps stand in the way.
-        for (ours, beside) in [(most, None), (pins::MAPS, Some("links-0123/file_open"))] {
-            let (_dir, pins) = pinned(ours, beside.as_slice());
-            assert_eq!(from(&pins, &[]).unwrap(), From::Here);
+        // Links with all of their maps do not stand in the way.
+        let (_dir, pins) = pinned(pins::MAPS, &["links-0123/file_open"]);
+        assert_eq!(from(&pins, &[]).unwrap(), From::Here);
+    }
+
+    #[test]
+    fn maps_alone_are_void() {
+        let (_, most) = pins::MAPS.split_first().unwrap();
+        for (ours, beside) in [
+            (pins::MAPS, [].as_slice()),
+            (most, &[]),
+            (most, &["maps-77/TABLE", "maps-78/TABLE", "ready/x"]),
+        ] {
+            let (dir, pins) = pinned(ours, beside);
+            fs::create_dir_all(dir.path().join("links-0123")).unwrap();
+            assert_eq!(from(&pins, &[77]).unwrap(), From::Nothing);
+            pins.begin_anew().unwrap();
+            let pins = Pins::find(dir.path(), b"object");
+            assert_eq!(pins.every_maps().unwrap(), [] as [PathBuf; 0]);
         }
     }
 
@@ -124,8 +143,9 @@ mod tests {
     fn what_is_left_of_ours_after_an_upgrade_is_no_reason_to_go_on_from_it() {
         let (_, most) = pins::MAPS.split_first().unwrap();
         let (other, other_map) = ("maps-77", "maps-77/TABLE");
+        let beside = [other_map, "links-0123/file_open"];
         for ours in [most, &[]] {
-            let (dir, pins) = pinned(ours, &[other_map]);
+            let (dir, pins) = pinned(ours, &beside);
             let refused = from(&pins, &[]);
             assert!(
                 matches!(&refused, Err(GateError::OtherLayout(at)) if *at == dir.path().join(other)),
@@ -134,7 +154,7 @@ mod tests {
             let there = From::There(dir.path().join(other));
             assert_eq!(from(&pins, &[77]).unwrap(), there);
         }
-        let (_dir, pins) = pinned(pins::MAPS, &[other_map]);
+        let (_dir, pins) = pinned(pins::MAPS, &beside);
         assert_eq!(from(&pins, &[]).unwrap(), From::Here);
     }
 }

@@ -57,6 +57,7 @@ pub use rings::Drained;
 pub use state::Measurements;
 pub use table::EgressRule;
 
+use layouts::From;
 use load::{HOOKS, Hook, Loaded};
 use maps::Maps;
 use pins::{Had, Pins};
@@ -150,10 +151,14 @@ impl Gate {
         scratch: &[PathBuf],
     ) -> Result<(Self, Opened), GateError> {
         Self::prepare(pin_dir)?;
-        let pins = Pins::find(pin_dir, OBJECT);
+        let mut pins = Pins::find(pin_dir, OBJECT);
         // Whoever reaches for a map first is known from then on, and may make pins beside it.
         guard_lets_us_in(&pins)?;
         let from = layouts::from(&pins, names::TAKES_OVER)?;
+        if from == From::Nothing {
+            pins.begin_anew()?;
+            pins = Pins::find(pin_dir, OBJECT);
+        }
         let mut attach = Attach {
             pins: &pins,
             from: &from,

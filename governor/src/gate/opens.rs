@@ -14,7 +14,7 @@ use governor_core::engine::OpensJudged;
 use super::{
     Gate, GateError, HookState, HookStatus, OBJECT,
     error::whole,
-    load::{Hook, Loaded, POST_OPEN, RECALLED_OPEN},
+    load::{HOOKS, Hook, Loaded, POST_OPEN, RECALLED_OPEN},
     pins::Pins,
 };
 
@@ -45,8 +45,12 @@ pub(super) fn fitting(carries: impl Fn(&Hook) -> bool) -> Option<&'static Hook> 
     fits.map(|(hook, ..)| *hook)
 }
 
-/// Whether programs that stand, ours or another object's, judge what is opened.
+/// Whether programs that stand, ours or another object's, judge what is opened; or may have, where some are
+/// gone: labels outlive them.
 pub(super) fn are_judged(pins: &Pins) -> Result<bool, GateError> {
+    if pins.lost_some(HOOKS.iter().map(|hook| hook.name)) {
+        return Ok(true);
+    }
     let others = pins.other_links()?;
     let mut every = others.iter().chain([&pins.links]);
     Ok(every.any(|links| {
@@ -126,6 +130,23 @@ mod tests {
         assert_eq!(name(&[post, recalled]), Some(post));
         assert_eq!(name(&[recalled]), Some(recalled));
         assert_eq!(name(&[]), None);
+    }
+
+    #[test]
+    fn where_programs_are_gone_what_judged_opens_may_be_among_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let pins = Pins::find(dir.path(), b"object");
+        std::fs::create_dir_all(&pins.links).unwrap();
+        let judged = || are_judged(&pins).unwrap();
+        assert!(!judged(), "a first start");
+        for hook in HOOKS {
+            std::fs::write(pins.links.join(hook.name), "").unwrap();
+        }
+        assert!(!judged(), "all of them");
+        for hook in [&HOOKS[0], &HOOKS[9]] {
+            std::fs::remove_file(pins.links.join(hook.name)).unwrap();
+            assert!(judged(), "without `{}`", hook.name);
+        }
     }
 
     #[test]

@@ -112,6 +112,22 @@ impl Pins {
         Ok(false)
     }
 
+    /// Removes maps of every layout: those of programs that are gone.
+    pub(super) fn begin_anew(&self) -> Result<(), GateError> {
+        self.others("maps-", &self.links)?
+            .iter()
+            .try_for_each(|dir| remove(dir))
+    }
+
+    /// Whether some of these programs of ours are pinned, and not all: somebody took them away.
+    pub(super) fn lost_some(&self, mut names: impl Iterator<Item = &'static str>) -> bool {
+        let is_pinned = |name: &str| self.links.join(name).exists();
+        let Some(first) = names.next().map(is_pinned) else {
+            return false;
+        };
+        names.any(|name| is_pinned(name) != first)
+    }
+
     /// Makes the directories where they are missing.
     pub(super) fn make_directories(&self) -> Result<(), GateError> {
         for dir in [&self.root, &self.maps, &self.links] {

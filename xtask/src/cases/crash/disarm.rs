@@ -4,17 +4,42 @@
 
 use super::{
     starting::{Cut, is_down, planned},
-    walk::{PLAN, UNLISTED},
+    walk::{PLAN, UNLISTED, content},
     *,
 };
+use crate::kit::TOOLS_SLICE;
 
 /// Pins of programs, which go before those of maps.
 const PROGRAMS: usize = 38;
 const MAPS: usize = 18;
+/// What is listed and executed; and what was, and is revoked.
+const KEPT: &str = "/opt/agent/kept";
+const BURIED: &str = "/opt/agent/buried";
+const WORK: &str = r#"
+[workload.work]
+zone = "tools"
+exec = ["work"]
+libraries = ["os-libraries"]
+started_by = ["operator"]
+user = ["root"]
+"#;
 
 pub(super) fn ended(guest: &mut Guest) -> Result<()> {
     let kit = calm(guest)?;
-    kit.load(guest, &Spec::default())?;
+    let lines = format!("{}{}", content(guest, KEPT)?, content(guest, BURIED)?);
+    let spec = Spec {
+        tables: WORK,
+        sets: vec![("work", lines)],
+        ..Spec::default()
+    };
+    kit.load(guest, &spec)?;
+    let digest = guest.run(&["sha256sum", BURIED])?.ok()?.text();
+    let digest = digest.split(' ').next().context("a digest")?;
+    guest
+        .run(&[
+            "governor", "revoke", "--digest", digest, "--reason", "drill",
+        ])?
+        .ok()?;
     let pins = guest
         .sh("cd /sys/fs/bpf/governor && ls maps-* | wc -l && ls links-* | wc -l")?
         .ok()?
@@ -47,25 +72,42 @@ pub(super) fn ended(guest: &mut Guest) -> Result<()> {
 }
 
 fn one(guest: &mut Guest, cut: Cut) -> Result<()> {
-    expect(guest, UNLISTED, false, "before the gate is taken down")?;
+    let seen = allowed(guest, TOOLS_SLICE, &[KEPT, BURIED, UNLISTED])?;
+    ensure!(seen == [true, false, false], "before: {seen:?}");
     planned(guest, cut)?;
     let asked = guest.run(&["governor", "disarm", "--reason", "drill"])?;
     ensure!(asked.code != 0, "it was done: {}", asked.text());
     is_down(guest, cut)?;
-    if matches!(cut, ("open removed", point) if point >= PROGRAMS - 1) {
+    let unwatched = matches!(cut, ("open removed", point) if point >= PROGRAMS - 1);
+    if unwatched {
         nothing_judges(guest)?;
+        // What was known of it is not so any more, and nobody noticed.
+        guest
+            .sh(&format!("cp -p {KEPT} {KEPT}.before && date >> {KEPT}"))?
+            .ok()?;
     } else {
-        expect(guest, UNLISTED, false, "while no daemon is there")?;
+        let seen = allowed(guest, TOOLS_SLICE, &[BURIED, UNLISTED])?;
+        ensure!(seen == [false, false], "while no daemon is there: {seen:?}");
     }
     guest
         .sh(&format!("rm -f {PLAN}; systemctl restart governor"))?
         .ok()
         .context("having a gate again")?;
-    for file in [UNLISTED, AGENT] {
-        expect(guest, file, false, "with a gate again")?;
+    let seen = allowed(guest, TOOLS_SLICE, &[KEPT, BURIED, UNLISTED])?;
+    ensure!(
+        seen == [!unwatched, false, false],
+        "with a gate again: {seen:?}"
+    );
+    if unwatched {
+        guest.run(&["mv", &format!("{KEPT}.before"), KEPT])?.ok()?;
     }
     let said = status::of(guest)?;
     ensure!(said.trust() != "locked", "it is locked: {}", said.reasons());
+    ensure!(
+        !said.missing().iter().any(|what| what == "guard"),
+        "it is not guarded: {:?}",
+        said.missing()
+    );
     let asked = guest.run(&["governor", "attest", "now"])?.code;
     ensure!(
         asked == 3,
