@@ -381,24 +381,35 @@ impl Ledger {
         file.write_all(HEADER).with_context(context)?;
         file.write_all(&frame).with_context(context)?;
         file.as_file().sync_all().with_context(context)?;
-        // If this cannot be written, nor could what the new one says, and the old one stays: it may be good.
-        let broken = self.broken.clone();
-        self.anchor.write(&Anchored {
-            head: self.head,
-            broken: broken.map(|broken| (broken.flaw, broken.detail)),
-        })?;
-        let aside = (1..).map(|n: u32| dir.join(format!("ledger.broken-{n}")));
-        if let Some(aside) = aside.into_iter().find(|path| !path.exists()) {
-            match fs::rename(&self.path, &aside) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(error).with_context(context);
+        let mut names = (1..).map(|n: u32| dir.join(format!("ledger.broken-{n}")));
+        let aside = names.find(|path| !path.exists()).with_context(context)?;
+        let had = match fs::rename(&self.path, &aside) {
+            Ok(()) => true,
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            Err(error) => return Err(error).with_context(context),
+        };
+        let begun = file
+            .persist(&self.path)
+            .with_context(context)
+            .and_then(|file| {
+                sync(&dir)?;
+                self.anchor.write(&Anchored { head, broken: None })?;
+                Ok(file)
+            });
+        let file = match begun {
+            Ok(file) => file,
+            Err(error) => {
+                // The old one is what the anchor speaks of still, and may be good.
+                let back = match had {
+                    true => fs::rename(&aside, &self.path),
+                    false => fs::remove_file(&self.path),
+                };
+                if let Err(back) = back.and_then(|()| File::open(&dir)?.sync_all()) {
+                    return Err(error.context(format!("putting the old one back: {back}")));
                 }
-                Ok(()) | Err(_) => {}
+                return Err(error);
             }
-        }
-        let file = file.persist(&self.path).with_context(context)?;
-        sync(&dir)?;
-        self.anchor.write(&Anchored { head, broken: None })?;
+        };
         self.length = (HEADER.len() + frame.len()) as u64;
         self.head = head;
         self.file = Some(file);

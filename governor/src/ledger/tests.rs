@@ -375,8 +375,10 @@ fn an_anchor_that_cannot_be_read_locks_and_nothing_of_that_is_kept() {
     assert_eq!(flaw(&recovered), Some(Flaw::Unreadable));
     assert!(ledger.append(NOW, &[start()]).is_err());
     // Another is not begun in its place as long as nobody could tell which of the two counts.
+    let before = fs::read(ledger.path()).unwrap();
     assert!(ledger.begin(NOW, &[start()]).is_err());
     assert!(!ledger.path().with_file_name("ledger.broken-1").exists());
+    assert_eq!(fs::read(ledger.path()).unwrap(), before);
     fs::remove_dir(&there).unwrap();
     fs::rename(&aside, &there).unwrap();
     assert_eq!(flaw(&open(dir.path()).1), None);
