@@ -2,12 +2,15 @@
 
 mod common;
 
-use common::{edited, example_text, rows, with_text};
+use common::{bundle, edited, example, example_text, rows, with_text};
 use governor_common::{
     names::{SCOPE_START, SCOPE_ZONE},
     row::{OPENS_LISTED, ROLE_DATA, ROLES, Row},
 };
-use governor_core::policy::{Opens, Policy};
+use governor_core::{
+    digest::Digest,
+    policy::{Opens, Policy, parse},
+};
 
 const SCRIPTS: &str = "scripts = []";
 const MEMORY: &str = "memory = \"w^x\"";
@@ -94,4 +97,47 @@ fn data_that_says_nothing_and_words_that_are_none_are_said() {
         said.to_string().contains("did you mean `os-base`?"),
         "{said}"
     );
+}
+
+#[test]
+fn only_data_lists_empty_files() {
+    let empty = format!("{}  /usr/lib/python3/__init__.py\n", Digest::of(b""));
+    let with = |table: &str, key: &str| {
+        let text = example_text().replacen("[set]\n", "[set]\nempty = \"sets/empty.sha256\"\n", 1);
+        let text = if table.is_empty() {
+            text.replacen(
+                SCRIPTS,
+                &format!("{SCRIPTS}\nopens = \"listed\"\n{key} = [\"empty\"]"),
+                1,
+            )
+        } else {
+            let (before, after) = text.split_once(table).expect("the example has it");
+            let (key_at, rest) = after
+                .split_once(&format!("{key} = ["))
+                .expect("it has the key");
+            format!("{before}{table}{key_at}{key} = [\"empty\", {rest}")
+                .replace("\"empty\", ]", "\"empty\"]")
+        };
+        let mut files = example();
+        files.insert("policy.toml".to_owned(), text.into_bytes());
+        files.insert("sets/empty.sha256".to_owned(), empty.clone().into_bytes());
+        parse(&bundle(files))
+    };
+    with("", "data").expect("data may be empty");
+    for (table, key) in [
+        ("[workload.planner]", "exec"),
+        ("[workload.planner]", "libraries"),
+        ("[workload.planner]", "scripts"),
+        ("[governor]", "exec"),
+        ("[survival]", "exec"),
+        ("[survival]", "libraries"),
+        ("[survival]", "scripts"),
+    ] {
+        let refused = with(table, key).expect_err("there is nothing to execute in it");
+        let said = refused.to_string();
+        assert!(
+            said.contains("set `empty` lists an empty file"),
+            "{table} {key}: {said}"
+        );
+    }
 }

@@ -93,24 +93,25 @@ pub fn lint_in_place_of(before: &Policy, policy: &Policy) -> Vec<Diagnostic> {
             let zone = policy.zone(&workload.zone);
             zone.is_none_or(|zone| zone.mode != Mode::Observe)
         })
-        .map(|(name, workload)| stopped(name, workload));
+        .map(|(name, workload)| stopped(name, workload, ends_host));
     lets_run.into_iter().chain(stopped).collect()
 }
 
-fn stopped(name: &str, workload: &Workload) -> Diagnostic {
+fn stopped(name: &str, workload: &Workload, ends_host: bool) -> Diagnostic {
     let zone = &workload.zone;
-    let is_of_host = zone == HOST;
+    let meant = if ends_host && zone == HOST {
+        MEANT
+    } else {
+        KEPT
+    };
     let (becomes, hint) = match workload.on_revoke {
         OnRevoke::Deny => (
             "goes on with its label, and may start and connect to nothing",
             "end it yourself, or start it again after the policy is loaded",
         ),
-        OnRevoke::Freeze => ("is frozen", if is_of_host { MEANT } else { KEPT }),
-        OnRevoke::Quarantine => (
-            "is frozen and its connections are closed",
-            if is_of_host { MEANT } else { KEPT },
-        ),
-        OnRevoke::Kill => ("is killed", if is_of_host { MEANT } else { KEPT }),
+        OnRevoke::Freeze => ("is frozen", meant),
+        OnRevoke::Quarantine => ("is frozen and its connections are closed", meant),
+        OnRevoke::Kill => ("is killed", meant),
     };
     let message =
         format!("workload `{name}` of [zone.{zone}] is gone, and what runs as it {becomes}");

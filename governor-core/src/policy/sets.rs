@@ -149,16 +149,22 @@ fn read<'a>(file: &'a str, bytes: &'a [u8], report: &mut Report<'a>) -> Set {
                     Complaint::new("the all-zero digest stands for nothing"),
                 );
             }
+            Ok(sum) if sum.digest == Digest::of(b"") && !is_place(sum.name) => {
+                let complaint = Complaint::new("an empty file is listed by its whole path alone");
+                report.error(start, complaint.hint("all of them have this digest"));
+            }
             Ok(sum) => {
                 // Several files may hold the same; names without a place say nothing more.
-                let first = listings(&set, sum.digest)
-                    .find(|name| *name == sum.name || !is_place(sum.name));
-                let complaint = first.map(|first| {
-                    Complaint::new(format!("digest is already listed as {}", quoted(first)))
-                });
-                match complaint {
-                    Some(complaint) => report.warn(start, complaint),
-                    None => drop(set.insert((sum.digest, sum.name.to_owned()))),
+                let first = listings(&set, sum.digest).next();
+                let first = first.filter(|_| !is_place(sum.name)).map(quoted);
+                let listed = (sum.digest, sum.name.to_owned());
+                let twice = set.contains(&listed).then(|| quoted(sum.name));
+                match first.or(twice) {
+                    Some(name) => {
+                        let message = format!("digest is already listed as {name}");
+                        report.warn(start, Complaint::new(message));
+                    }
+                    None => drop(set.insert(listed)),
                 }
             }
         }
@@ -208,7 +214,7 @@ mod tests {
         let (empty, zero) = (Digest::of(b""), Digest::new([0; 32]));
         let text = format!("{a}  a\n{a}  b\nxyz  c\n{empty}  d\n{zero}  e\n abc\n");
         let (count, list) = complaints(&text);
-        assert_eq!(count, 2);
+        assert_eq!(count, 1);
         let starts: Vec<_> = list
             .iter()
             .map(|d| d.split(": ").take(2).collect::<Vec<_>>())
@@ -218,15 +224,21 @@ mod tests {
             [
                 ["sets/a.sha256:2:1", "warning"],
                 ["sets/a.sha256:3:1", "error"],
+                ["sets/a.sha256:4:1", "error"],
                 ["sets/a.sha256:5:1", "error"],
                 ["sets/a.sha256:6:1", "error"],
             ]
         );
+        assert_eq!(complaints(&format!("{empty}  /d\n")), (1, vec![]));
         // Files that hold the same are each to be looked for, and each once.
         let (count, list) = complaints(&format!("{a}  /a\n{a}  /b\n{a}  /a\n{a}  c\n"));
         assert_eq!(count, 2);
         assert!(list[0].contains(":3:1: warning: digest is already listed as `/a`"));
         assert!(list[1].contains(":4:1: warning:"), "{list:?}");
+        // However many there are: each is looked for, and not among all before it.
+        let many = (0..200_000).map(|at| format!("{a}  /{at}\n"));
+        let (count, list) = complaints(&many.collect::<String>());
+        assert_eq!((count, list), (200_000, vec![]));
         let (_, list) = complaints("# nothing\n");
         assert!(list[0].contains("1:1: warning: set is empty"), "{list:?}");
     }

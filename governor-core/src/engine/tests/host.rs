@@ -177,6 +177,16 @@ fn what_ends_with_the_zone_is_told_before_and_stopped_after() {
             .engine
             .ends_with_host(with_workload(zone, work).policy(), runs);
         assert!(stays.is_empty(), "{stays:?}");
+        // A zone that stays refuses nothing, and what it drops is stopped at once.
+        let without = lint_in_place_of(before.policy(), self::policy(1).policy());
+        let [dropped] = &without[..] else {
+            panic!("{without:?}")
+        };
+        let dropped = dropped.to_string();
+        assert!(
+            dropped.contains(becomes) && !dropped.contains("--ends-host"),
+            "{dropped}"
+        );
         let step = host.engine.handle(
             clock(host.now),
             Input::PolicyOffered {
