@@ -294,8 +294,8 @@ const HELD: u64 = 1 << 63;
 const OTHERS_WRITE: u16 = 0o022;
 // Numbers of linux/magic.h. Btrfs is not among them: it does not name its devices to the superblock.
 // Nor is tmpfs: its pages stay writable for a ring of asynchronous transfers without being counted.
-pub(crate) const EXT: u64 = 0xef53;
-pub(crate) const XFS: u64 = 0x5846_5342;
+const EXT: u64 = 0xef53;
+const XFS: u64 = 0x5846_5342;
 // Numbers of linux/major.h: devices whose content is a file's or a server's.
 const LOOP: u32 = 7;
 const NBD: u32 = 43;

@@ -25,6 +25,8 @@ pub(crate) struct Measurement {
     pub(crate) generation: u64,
     /// Where that is counted; null: nowhere.
     pub(crate) kept: *mut Kept,
+    /// It was known before.
+    pub(crate) recalled: bool,
 }
 
 impl Measurement {
@@ -39,6 +41,7 @@ impl Measurement {
             raw: -1,
             generation: UNKNOWN,
             kept: ptr::null_mut(),
+            recalled: false,
         }
     }
 
@@ -67,8 +70,8 @@ pub(crate) fn file(file: *mut c_void, digest: &mut Digest) -> Measurement {
     if length(file) > LONGEST {
         return Measurement::FAILED;
     }
-    let (measurement, recalled) = once(file, digest);
-    maps::count(if recalled {
+    let measurement = once(file, digest, For::Whoever);
+    maps::count(if measurement.recalled {
         COUNT_RECALLED
     } else {
         COUNT_HASHED
@@ -81,7 +84,7 @@ pub(crate) fn file(file: *mut c_void, digest: &mut Digest) -> Measurement {
 #[inline(always)]
 pub(crate) fn ahead(file: *mut c_void, digest: &mut Digest) -> Measurement {
     if length(file) <= LONGEST && is_kept_at_all(file) && !kept::is_written(file) {
-        once(file, digest).0
+        once(file, digest, For::Listing)
     } else {
         Measurement::FAILED
     }
@@ -116,6 +119,7 @@ pub(crate) fn recalled(file: *mut c_void, digest: &mut Digest) -> Measurement {
         raw: HASH_ALGO_SHA256,
         generation,
         kept,
+        recalled: true,
     }
 }
 
@@ -132,12 +136,21 @@ fn is_kept_at_all(file: *mut c_void) -> bool {
     kept::era() != 0 && is_stable(file) && kept::may_keep(file)
 }
 
-/// With whether it was recalled.
+/// On whose behalf a file is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum For {
+    /// Of the daemon, because a policy says where the file is.
+    Listing,
+    Whoever,
+}
+
+/// Of an empty file nothing is kept but for a listing: all of them have one digest, and whoever may have one of
+/// them held need not be let hold all that others are about to fill.
 #[inline(always)]
-fn once(file: *mut c_void, digest: &mut Digest) -> (Measurement, bool) {
+fn once(file: *mut c_void, digest: &mut Digest, on_behalf: For) -> Measurement {
     let kept = kept::of(file);
     if kept.is_null() {
-        return (hash(file, digest), false);
+        return hash(file, digest);
     }
     let era = kept::era();
     let generation = kept::generation(kept);
@@ -145,24 +158,24 @@ fn once(file: *mut c_void, digest: &mut Digest) -> (Measurement, bool) {
     let owned = is_owned(file, era);
     // What is kept was kept on a file system that it may be kept on, and an inode stays on that.
     if owned && kept::recall(kept, file, era, digest) {
-        let recalled = Measurement {
+        return Measurement {
             measured: Measured::Sha256,
             raw: HASH_ALGO_SHA256,
             generation,
             kept,
+            recalled: true,
         };
-        return (recalled, true);
     }
     let measurement = hash(file, digest);
-    if owned && measurement.is_stable() && kept::may_keep(file) && !written {
+    let says_something = on_behalf == For::Listing || !digest.is_of_nothing();
+    if owned && measurement.is_stable() && says_something && kept::may_keep(file) && !written {
         kept::store(kept, file, era, generation, digest);
     }
-    let measurement = Measurement {
+    Measurement {
         generation: if written { WRITTEN } else { generation },
         kept,
         ..measurement
-    };
-    (measurement, false)
+    }
 }
 
 /// Whether a digest that is kept of it counts, as far as era, name and owner go.
@@ -195,6 +208,7 @@ fn hash(file: *mut c_void, digest: &mut Digest) -> Measurement {
         raw,
         generation: UNKNOWN,
         kept: ptr::null_mut(),
+        recalled: false,
     }
 }
 

@@ -11,7 +11,7 @@ use governor_common::{Measured, Operation, decide};
 
 use crate::{
     facts,
-    kept::{self, Digest, EXT, Hold, UNKNOWN, XFS},
+    kept::{self, Digest, Hold, UNKNOWN},
     label::{self, Own},
     measure::{self, HASH_ALGO_SHA256, Measurement},
     offsets::{self, load},
@@ -27,11 +27,8 @@ const FMODE_EXEC: u32 = 0x20;
 const TMPFILE: u32 = 0x40_0000;
 const S_IFMT: u16 = 0o170_000;
 const S_IFREG: u16 = 0o100_000;
-// Numbers of linux/magic.h.
 /// Its files are made up when they are read, some as long as all memory.
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
-const BTRFS: u64 = 0x9123_683e;
-const TMPFS: u64 = 0x0102_1994;
 
 #[lsm(hook = "file_post_open", sleepable)]
 pub fn file_post_open(ctx: LsmContext) -> i32 {
@@ -89,8 +86,11 @@ fn judge(file: *mut c_void, measure: impl FnOnce(*mut c_void, &mut Digest) -> Me
         (Measured::Unstable, -1, ptr::null_mut(), UNKNOWN)
     } else {
         let measurement = measure(file, &mut digest);
-        let measured = if measurement.is_stable() && digest.is_of_nothing() && !is_sized(inode) {
-            Measured::Unstable
+        // What is empty here may be about to be filled by anybody, and on some file systems need not be
+        // empty when it is read: it counts where a policy says that this one is.
+        let is_told = measurement.recalled || !digest.is_of_nothing();
+        let measured = if measurement.is_stable() && !is_told {
+            Measured::Unknown
         } else {
             measurement.measured
         };
@@ -128,20 +128,9 @@ fn judge(file: *mut c_void, measure: impl FnOnce(*mut c_void, &mut Digest) -> Me
 
 #[inline(always)]
 fn is_made_up(inode: *const c_void) -> bool {
-    file_system(inode) == PROC_SUPER_MAGIC
-}
-
-/// Whether reading ends where the inode says that the file does. Elsewhere a file of no size may say whatever
-/// it likes: those of cgroups and of tracing do, and no measurement reads any of it.
-#[inline(always)]
-fn is_sized(inode: *const c_void) -> bool {
-    matches!(file_system(inode), EXT | XFS | BTRFS | TMPFS)
-}
-
-#[inline(always)]
-fn file_system(inode: *const c_void) -> u64 {
     // SAFETY: every inode has a superblock.
     let superblock: *const c_void = unsafe { load(inode, &offsets::OFF_INODE_SB) };
     // SAFETY: a field of `super_block`.
-    unsafe { load(superblock, &offsets::OFF_SB_MAGIC) }
+    let magic: u64 = unsafe { load(superblock, &offsets::OFF_SB_MAGIC) };
+    magic == PROC_SUPER_MAGIC
 }

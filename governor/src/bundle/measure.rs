@@ -95,10 +95,19 @@ pub fn measure_package(package: &str, empty: Empty) -> Result<Vec<Measurement>> 
     each(files, empty)
 }
 
-/// Each file, also one that holds what another does: it is measured ahead where it is.
+/// Each file by its whole path, also one that holds what another does: it is measured ahead where it is. Of names
+/// that are none the first for each content.
 fn each(files: BTreeSet<PathBuf>, empty: Empty) -> Result<Vec<Measurement>> {
-    let measured = files.iter().map(|path| one(path, empty));
-    measured.filter_map(Result::transpose).collect()
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for path in files {
+        if let Some(measurement) = one(&path, empty)?
+            && (seen.insert(measurement.digest) || path.is_absolute())
+        {
+            found.push(measurement);
+        }
+    }
+    Ok(found)
 }
 
 /// `None`: the file is empty, and not to be listed then.

@@ -3,7 +3,7 @@
 /// EPERM.
 pub(super) const REFUSES: i32 = 1;
 /// Each way of opening, and what comes of it where only what is listed is opened.
-pub(super) const WAYS: [(&str, i32); 27] = [
+pub(super) const WAYS: [(&str, i32); 29] = [
     // What is written meanwhile, be it by itself, is not what was measured.
     ("both:/opt/agent/own/theirs", REFUSES),
     (THEIRS, 0),
@@ -11,7 +11,10 @@ pub(super) const WAYS: [(&str, i32); 27] = [
     (SAME, 0),
     (EMPTY, 0),
     (EMPTY_TOO, 0),
-    (IN_MEMORY, 0),
+    // Nobody is to hold what others are about to fill.
+    (IN_MEMORY, REFUSES),
+    (EMPTY_ELSEWHERE, REFUSES),
+    (EMPTY_OF_THEIRS, REFUSES),
     (OTHER, REFUSES),
     ("/opt/agent/own/to-data", 0),
     ("/opt/agent/own/to-other", REFUSES),
@@ -42,12 +45,16 @@ pub(super) const EMPTY: &str = "/opt/agent/own/empty";
 pub(super) const EMPTY_TOO: &str = "/opt/agent/own/empty-too";
 /// On a file system of which no digest is kept.
 pub(super) const IN_MEMORY: &str = "/run/opened-empty";
-pub(super) const DATA_SET: [&str; 8] = [
+/// On the disk, and in no set by its path; and of an owner whose files are not kept.
+pub(super) const EMPTY_ELSEWHERE: &str = "/opt/agent/own/empty-elsewhere";
+pub(super) const EMPTY_OF_THEIRS: &str = "/opt/agent/own/empty-theirs";
+pub(super) const DATA_SET: [&str; 9] = [
     DATA,
     SAME,
     EMPTY,
     EMPTY_TOO,
     IN_MEMORY,
+    EMPTY_OF_THEIRS,
     LATER,
     LATER_SCRIPT,
     THEIRS,

@@ -3,8 +3,8 @@
 
 use super::{
     opened::{
-        DATA, DATA_SET, EMPTY, EMPTY_TOO, IN_MEMORY, LATER, LATER_SCRIPT, OTHER, OWN, REFUSES,
-        SAME, THEIRS, WAYS,
+        DATA, DATA_SET, EMPTY, EMPTY_ELSEWHERE, EMPTY_OF_THEIRS, EMPTY_TOO, IN_MEMORY, LATER,
+        LATER_SCRIPT, OTHER, OWN, REFUSES, SAME, THEIRS, WAYS,
     },
     *,
 };
@@ -21,12 +21,8 @@ pub(super) fn listed(guest: &mut Guest) -> Result<()> {
     let refused = unlisted(guest)?;
     let (names, mut codes): (Vec<&str>, Vec<i32>) = WAYS.iter().copied().unzip();
     if !measures(guest) {
-        // No digest is kept of what others than root may write, nor on such a file system.
-        for (name, code) in names.iter().zip(&mut codes) {
-            if [THEIRS, IN_MEMORY].contains(name) {
-                *code = REFUSES;
-            }
-        }
+        // No digest is kept of what others than root may write.
+        codes[1] = REFUSES;
     }
     let argv = [&[READER, "open"], names.as_slice()].concat();
     let user = guest.run(&["id", "-u", USER])?.ok()?.text();
@@ -353,6 +349,8 @@ fn files(guest: &mut Guest) -> Result<()> {
         (EMPTY, String::new()),
         (EMPTY_TOO, String::new()),
         (IN_MEMORY, String::new()),
+        (EMPTY_ELSEWHERE, String::new()),
+        (EMPTY_OF_THEIRS, String::new()),
         (LATER, LATER_TEXT.to_owned()),
         (THEIRS, "theirs\n".to_owned()),
         (OTHER, "not listed\n".to_owned()),
@@ -366,7 +364,7 @@ fn files(guest: &mut Guest) -> Result<()> {
     guest
         .sh(&format!(
             "rm -f {OWN}/pipe && mkfifo {OWN}/pipe && ln -sf {OTHER} {OWN}/to-other && \
-             ln -sf {DATA} {OWN}/to-data && chown {USER} {OWN}/pipe {THEIRS} && \
+             ln -sf {DATA} {OWN}/to-data && chown {USER} {OWN}/pipe {THEIRS} {EMPTY_OF_THEIRS} && \
              touch {OWN}/out && chmod 666 {OWN}/out"
         ))?
         .ok()
