@@ -230,20 +230,43 @@ fn rows_of(inner: &Inner) -> Result<Vec<Row>, GateError> {
 
 /// Fails unless a table holds these, which are in order of key and each once, and nothing else.
 fn holds_exactly(inner: &Inner, rows: &[Row]) -> Result<(), GateError> {
-    let mut left = vec![true; rows.len()];
-    let mut others = false;
-    each_row(inner, |row| {
-        let at = rows.binary_search_by_key(&row.key, |row| row.key);
-        let at = at.ok().filter(|at| rows.get(*at) == Some(&row));
-        match at.and_then(|at| left.get_mut(at)) {
-            Some(left) if *left => *left = false,
-            Some(_) | None => others = true,
-        }
-    })?;
-    if others || left.contains(&true) {
+    let mut compared = Compared::with(rows);
+    each_row(inner, |row| compared.meets(&row))?;
+    if compared.differs() {
         return Err(differs(rows.len()));
     }
     Ok(())
+}
+
+/// Rows in order of key, each once, beside those that a table is read to hold.
+struct Compared<'r> {
+    rows: &'r [Row],
+    /// Which were not met yet.
+    left: Vec<bool>,
+    others: bool,
+}
+
+impl<'r> Compared<'r> {
+    fn with(rows: &'r [Row]) -> Self {
+        Self {
+            rows,
+            left: vec![true; rows.len()],
+            others: false,
+        }
+    }
+
+    fn meets(&mut self, row: &Row) {
+        let at = self.rows.binary_search_by_key(&row.key, |row| row.key);
+        let at = at.ok().filter(|at| self.rows.get(*at) == Some(row));
+        match at.and_then(|at| self.left.get_mut(at)) {
+            Some(left) if *left => *left = false,
+            Some(_) | None => self.others = true,
+        }
+    }
+
+    fn differs(&self) -> bool {
+        self.others || self.left.contains(&true)
+    }
 }
 
 /// Reads a table row by row, in the kernel's order.
@@ -286,3 +309,42 @@ pub(super) fn exact<const N: usize>(bytes: &[u8]) -> Result<[u8; N], GateError> 
 /// How many rows are handed to the kernel at once: more than it ever keeps in one place of the table,
 /// which it reads whole or not at all.
 const BATCH: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(scope: u32, roles: u32) -> Row {
+        Row {
+            key: RowKey {
+                zone: 1,
+                scope,
+                ..RowKey::default()
+            },
+            roles,
+            ..Row::default()
+        }
+    }
+
+    #[test]
+    fn whatever_a_table_holds_else_is_noticed() {
+        let stored = [row(1, 1), row(2, 1), row(3, 1)];
+        let differs = |held: &[Row]| {
+            let mut compared = Compared::with(&stored);
+            held.iter().for_each(|row| compared.meets(row));
+            compared.differs()
+        };
+        assert!(!differs(&[row(3, 1), row(1, 1), row(2, 1)]), "in any order");
+        assert!(differs(&stored[1..]), "one is missing");
+        assert!(
+            differs(&[stored[0], stored[1], row(3, 3)]),
+            "one is another"
+        );
+        assert!(
+            differs(&[stored[0], stored[1], stored[1]]),
+            "one is there twice"
+        );
+        assert!(differs(&[&stored[..], &[row(4, 1)]].concat()), "one more");
+        assert!(differs(&[]));
+    }
+}
