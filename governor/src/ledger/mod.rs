@@ -383,6 +383,7 @@ impl Ledger {
         file.as_file().sync_all().with_context(context)?;
         let mut names = (1..).map(|n: u32| dir.join(format!("ledger.broken-{n}")));
         let aside = names.find(|path| !path.exists()).with_context(context)?;
+        let anchored = self.anchor.read().ok().flatten().and_then(Result::ok);
         let had = match fs::rename(&self.path, &aside) {
             Ok(()) => true,
             Err(error) if error.kind() == ErrorKind::NotFound => false,
@@ -404,10 +405,14 @@ impl Ledger {
                     true => fs::rename(&aside, &self.path),
                     false => fs::remove_file(&self.path),
                 };
-                if let Err(back) = back.and_then(|()| File::open(&dir)?.sync_all()) {
-                    return Err(error.context(format!("putting the old one back: {back}")));
-                }
-                return Err(error);
+                let back = back.and_then(|()| File::open(&dir)?.sync_all());
+                let back = back.map_err(anyhow::Error::from).and_then(|()| {
+                    anchored.map_or(Ok(()), |anchored| self.anchor.write(&anchored))
+                });
+                return Err(match back {
+                    Ok(()) => error,
+                    Err(back) => error.context(format!("putting the old one back: {back:#}")),
+                });
             }
         };
         self.length = (HEADER.len() + frame.len()) as u64;
