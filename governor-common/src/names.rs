@@ -57,7 +57,7 @@ pub const EVENTS: &str = "EVENTS";
 pub const ASKED: &str = "ASKED";
 /// Index in [`ASKED`] of the task whose files are measured: process and task, as the kernel packs them.
 pub const ASKED_WHO: u32 = 0;
-/// Index in [`ASKED`] of how: [`HOW_AGAIN`] or [`HOW_ONCE`].
+/// Index in [`ASKED`] of how: [`HOW_AGAIN`], [`HOW_ONCE`] or [`HOW_EMPTY`].
 pub const ASKED_HOW: u32 = 1;
 /// Index in [`ASKED`] of how many were measured.
 pub const ASKED_COUNT: u32 = 2;
@@ -73,6 +73,8 @@ pub const ASKED_WORDS: u32 = 9;
 pub const HOW_AGAIN: u64 = 1;
 /// In [`ASKED_HOW`]: the file is read if its digest is not kept, and then it is.
 pub const HOW_ONCE: u64 = 2;
+/// In [`ASKED_HOW`]: the same, and that the file is empty is kept too.
+pub const HOW_EMPTY: u64 = 3;
 /// Counters, one per [`crate::Reason`] and per ring loss, per CPU.
 pub const COUNTS: &str = "COUNTS";
 

@@ -13,7 +13,7 @@ use aya_ebpf::{
 };
 use governor_common::names::{
     ASKED_COUNT, ASKED_DIGEST, ASKED_HOW, ASKED_KEPT, ASKED_RESULT, ASKED_WHO, ASKED_WORDS,
-    HOW_AGAIN, HOW_ONCE,
+    HOW_AGAIN, HOW_EMPTY, HOW_ONCE,
 };
 
 use crate::{kept::Digest, maps, measure, report};
@@ -36,8 +36,8 @@ pub fn file_lock(ctx: LsmContext) -> i32 {
     let how = word(ASKED_HOW);
     let measurement = if how == HOW_AGAIN {
         measure::read(file, &mut digest)
-    } else if how == HOW_ONCE {
-        measure::ahead(file, &mut digest)
+    } else if how == HOW_ONCE || how == HOW_EMPTY {
+        measure::ahead(file, &mut digest, how == HOW_EMPTY)
     } else {
         return 0;
     };

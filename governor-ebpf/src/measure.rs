@@ -70,7 +70,7 @@ pub(crate) fn file(file: *mut c_void, digest: &mut Digest) -> Measurement {
     if length(file) > LONGEST {
         return Measurement::FAILED;
     }
-    let measurement = once(file, digest, For::Whoever);
+    let measurement = once(file, digest, false);
     maps::count(if measurement.recalled {
         COUNT_RECALLED
     } else {
@@ -82,9 +82,13 @@ pub(crate) fn file(file: *mut c_void, digest: &mut Digest) -> Measurement {
 /// The same for a file that nobody executes yet, if the digest may be kept: otherwise it would be read for
 /// nothing. So it would be while somebody writes it. Counted by whoever asks for it.
 #[inline(always)]
-pub(crate) fn ahead(file: *mut c_void, digest: &mut Digest) -> Measurement {
+pub(crate) fn ahead(
+    file: *mut c_void,
+    digest: &mut Digest,
+    is_listed_as_empty: bool,
+) -> Measurement {
     if length(file) <= LONGEST && is_kept_at_all(file) && !kept::is_written(file) {
-        once(file, digest, For::Listing)
+        once(file, digest, is_listed_as_empty)
     } else {
         Measurement::FAILED
     }
@@ -136,18 +140,10 @@ fn is_kept_at_all(file: *mut c_void) -> bool {
     kept::era() != 0 && is_stable(file) && kept::may_keep(file)
 }
 
-/// On whose behalf a file is measured.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum For {
-    /// Of the daemon, because a policy says where the file is.
-    Listing,
-    Whoever,
-}
-
-/// Of an empty file nothing is kept but for a listing: all of them have one digest, and whoever may have one of
-/// them held need not be let hold all that others are about to fill.
+/// Of an empty file nothing is kept unless `nothing_too`: all of them have one digest, and whoever may have one
+/// of them held need not be let hold all that others are about to fill.
 #[inline(always)]
-fn once(file: *mut c_void, digest: &mut Digest, on_behalf: For) -> Measurement {
+fn once(file: *mut c_void, digest: &mut Digest, nothing_too: bool) -> Measurement {
     let kept = kept::of(file);
     if kept.is_null() {
         return hash(file, digest);
@@ -167,7 +163,7 @@ fn once(file: *mut c_void, digest: &mut Digest, on_behalf: For) -> Measurement {
         };
     }
     let measurement = hash(file, digest);
-    let says_something = on_behalf == For::Listing || !digest.is_of_nothing();
+    let says_something = nothing_too || !digest.is_of_nothing();
     if owned && measurement.is_stable() && says_something && kept::may_keep(file) && !written {
         kept::store(kept, file, era, generation, digest);
     }

@@ -7,7 +7,7 @@
 use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
-use governor_common::{Measured, Operation, decide};
+use governor_common::{Facts, Measured, Operation, decide};
 
 use crate::{
     facts,
@@ -80,22 +80,16 @@ fn judge(file: *mut c_void, measure: impl FnOnce(*mut c_void, &mut Digest) -> Me
     // SAFETY: as above.
     let device: u32 = unsafe { load(inode, &offsets::OFF_INODE_DEVICE) };
     let mut digest = Digest::NONE;
+    let mut is_said_to_be_empty = false;
     let (measured, raw, kept, generation) = if mode & S_IFMT != S_IFREG {
         (Measured::Nothing, 0, ptr::null_mut(), UNKNOWN)
     } else if is_made_up(inode) {
         (Measured::Unstable, -1, ptr::null_mut(), UNKNOWN)
     } else {
         let measurement = measure(file, &mut digest);
-        // What is empty here may be about to be filled by anybody, and on some file systems need not be
-        // empty when it is read: it counts where a policy says that this one is.
-        let is_told = measurement.recalled || !digest.is_of_nothing();
-        let measured = if measurement.is_stable() && !is_told {
-            Measured::Unknown
-        } else {
-            measurement.measured
-        };
+        is_said_to_be_empty = measurement.recalled;
         (
-            measured,
+            measurement.measured,
             measurement.raw,
             measurement.kept,
             measurement.generation,
@@ -115,6 +109,9 @@ fn judge(file: *mut c_void, measure: impl FnOnce(*mut c_void, &mut Digest) -> Me
         return report::fault();
     }
     facts::look_up(facts);
+    if facts.measured == Measured::Sha256 as u32 && digest.is_of_nothing() && !is_said_to_be_empty {
+        facts.measured = unsaid(facts, file) as u32;
+    }
     let mut decision = decide::decide_open(facts);
     if decide::holds(facts, decision) {
         match kept::hold(kept, file, generation) {
@@ -124,6 +121,19 @@ fn judge(file: *mut c_void, measure: impl FnOnce(*mut c_void, &mut Digest) -> Me
         }
     }
     report::quiet_file(facts, decision, Some(file))
+}
+
+/// What an empty file counts as of which no policy says that it is: it may be about to be filled by anybody, and on
+/// some file systems need not be empty when it is read. Without a row for it it is listed nowhere.
+#[inline(always)]
+fn unsaid(facts: &Facts, file: *const c_void) -> Measured {
+    if !kept::may_keep(file) {
+        Measured::Unstable
+    } else if facts.row.roles != 0 {
+        Measured::Unknown
+    } else {
+        Measured::Sha256
+    }
 }
 
 #[inline(always)]

@@ -11,7 +11,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{File, Metadata, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions},
     io,
     os::{
         fd::AsRawFd as _,
@@ -219,7 +219,11 @@ fn listed(policy: &Policy) -> Arc<[Listed]> {
             digest,
         })
         .collect();
-    all.sort_by(|one, other| one.path.cmp(&other.path));
+    // Empty ones first: they take no time, and are not opened before.
+    all.sort_by(|one, other| {
+        let first = is_of_nothing(other).cmp(&is_of_nothing(one));
+        first.then_with(|| one.path.cmp(&other.path))
+    });
     all.dedup();
     all.into()
 }
@@ -351,12 +355,25 @@ fn look_at(asking: &mut Asking<'_>, file: &Listed) -> Result<Found, GateError> {
     let Open::File(open) = open else {
         return Ok(Found::PassedOver);
     };
-    let answer = asking.measure(&open, How::Once)?;
+    let answer = if is_of_nothing(file) {
+        // All empty files are alike, so a link would have another one count as the one that is listed.
+        let place = format!("/proc/self/fd/{}", open.as_raw_fd());
+        if fs::read_link(place).map_err(failed)? != file.path {
+            return Ok(Found::Other);
+        }
+        asking.measure(&open, How::Empty)?
+    } else {
+        asking.measure(&open, How::Once)?
+    };
     Ok(match answer {
         Answer { known: false, .. } => Found::PassedOver,
         _ if answer.sha256() == Some(file.digest) => Found::Known,
         _ => Found::Other,
     })
+}
+
+fn is_of_nothing(file: &Listed) -> bool {
+    file.digest == Digest::of(b"")
 }
 
 enum Open {

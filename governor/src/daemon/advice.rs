@@ -46,8 +46,8 @@ pub(super) fn advice(reason: u32) -> String {
             "somebody writes it; close it, and replace files by renaming new ones over them"
         }
         Some(Reason::NotKnown) => {
-            "this kernel opens only what was measured ahead, and the daemon goes over what is listed by path \
-             again: see whether its path is listed, and `known ahead` in `governor status`"
+            "before Linux 6.9, and of empty files, only what was measured ahead is opened, and the daemon goes over \
+             what is listed by path again: see whether its path is listed, and `known ahead` in `governor status`"
         }
         Some(Reason::NotMeasured) => "the kernel could not hash it; see `governor doctor`",
         Some(Reason::WrittenMemory) => "the zone's `memory` is `w^x`",

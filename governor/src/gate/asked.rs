@@ -19,7 +19,7 @@ use governor_common::{
     guard::{PROTECTED_MAP, PROTECTED_PROGRAM, ProtectedKey},
     names::{
         self, ASKED_COUNT, ASKED_DIGEST, ASKED_HOW, ASKED_KEPT, ASKED_RESULT, ASKED_WHO, HOW_AGAIN,
-        HOW_ONCE,
+        HOW_EMPTY, HOW_ONCE,
     },
 };
 use governor_core::digest::Digest;
@@ -66,6 +66,8 @@ pub enum How {
     Again,
     /// As an exec would: read only if the digest is not kept, and then it is, where that may be.
     Once,
+    /// The same, of a file that is listed as empty: that is kept as well.
+    Empty,
 }
 
 /// What came of it.
@@ -132,6 +134,7 @@ impl Asking<'_> {
         let how = match how {
             How::Again => HOW_AGAIN,
             How::Once => HOW_ONCE,
+            How::Empty => HOW_EMPTY,
         };
         for (at, value) in [(ASKED_WHO, process << 32 | task), (ASKED_HOW, how)] {
             let failed = GateError::map(names::ASKED, "asking for a measurement");
