@@ -5,6 +5,7 @@
 
 use std::{
     cell::Cell,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -23,20 +24,22 @@ pub(crate) fn made() {
         return;
     }
     LAST.set(Some(now));
-    let patience = u32::try_from(PATIENCE.as_micros()).unwrap_or(u32::MAX);
-    tell(&[
-        NotifyState::Watchdog,
-        NotifyState::ExtendTimeoutUsec(patience),
-    ]);
+    tell(&[NotifyState::Watchdog]);
+    takes(PATIENCE);
 }
 
-/// A part of a start may take this long, and nothing is heard of it meanwhile.
+/// A part of a start may take this long, and nothing is heard of it meanwhile. A daemon that runs has no such
+/// time: it would put off the watchdog as well.
 pub(crate) fn takes(long: Duration) {
+    if IS_READY.load(Ordering::Relaxed) {
+        return;
+    }
     let long = u32::try_from(long.as_micros()).unwrap_or(u32::MAX);
     tell(&[NotifyState::ExtendTimeoutUsec(long)]);
 }
 
 pub(crate) fn ready() {
+    IS_READY.store(true, Ordering::Relaxed);
     tell(&[NotifyState::Ready]);
 }
 
@@ -50,6 +53,7 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
+static IS_READY: AtomicBool = AtomicBool::new(false);
 /// How often, at most.
 const EVERY: Duration = Duration::from_secs(1);
 /// How long a start may take from there to the next part: as long as a daemon may say nothing that runs.

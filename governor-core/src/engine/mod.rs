@@ -945,6 +945,11 @@ impl Engine {
         &self.trust
     }
 
+    /// The epoch of what a policy grants: another one means that all of it was revoked.
+    pub const fn policy_epoch(&self) -> u64 {
+        self.epochs.policy
+    }
+
     /// The policy in force.
     pub fn policy(&self) -> Option<&VerifiedPolicy> {
         self.active.as_ref().map(|active| active.verified.as_ref())

@@ -55,7 +55,7 @@ macro_rules! calls {
 
 calls! {
     status: StatusRequest => StatusReply within SHORT;
-    reload: ReloadRequest => ReloadReply within LONG;
+    reload: ReloadRequest => ReloadReply within LONGEST;
     policy_show: PolicyShowRequest => PolicyShowReply within SHORT;
     explain: ExplainRequest => ExplainReply within SHORT;
     observe: ObserveRequest => ObserveReply within LONG;
@@ -165,8 +165,10 @@ fn closed(socket: &Path, root: bool) -> Failure {
 
 /// For what the daemon answers from memory.
 const SHORT: Duration = Duration::from_secs(10);
-/// For what waits for the TPM, the disk or the kernel; longer than the daemon's own limit.
+/// For what waits for the TPM, the disk or the kernel.
 const LONG: Duration = Duration::from_secs(70);
+/// For what may have much to read; longer than the daemon's own limit.
+const LONGEST: Duration = Duration::from_secs(610);
 
 #[cfg(test)]
 mod tests {

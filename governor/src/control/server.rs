@@ -52,7 +52,8 @@ impl Options {
             governed: governed.into(),
             connections: 64,
             patience: Duration::from_secs(10),
-            timeout: Duration::from_secs(60),
+            // Reading a policy of a million rows takes long on a slow machine, and others may wait before it.
+            timeout: Duration::from_secs(600),
         }
     }
 }

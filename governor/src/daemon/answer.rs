@@ -35,6 +35,7 @@ impl Daemon {
             } => self.reload(Offer {
                 files,
                 ends_host,
+                epoch: self.engine.policy_epoch(),
                 caller,
                 reply,
             })?,

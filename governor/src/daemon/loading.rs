@@ -6,9 +6,9 @@
 //! seconds and are not done on the loop; what hangs on keys and time is verified again after it.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -33,6 +33,8 @@ pub(super) struct Offer {
     pub(super) files: BTreeMap<String, Vec<u8>>,
     /// Workloads of the whole host may be stopped for it.
     pub(super) ends_host: bool,
+    /// The policy epoch at which it was offered: what was revoked later is not granted by it.
+    pub(super) epoch: u64,
     pub(super) caller: Caller,
     pub(super) reply: Answer<proto::ReloadReply>,
 }
@@ -44,19 +46,12 @@ struct Asker {
     reply: Answer<proto::ReloadReply>,
 }
 
-/// Offers, of which one is read at a time: each may hold 128 MiB.
-#[derive(Debug, Default)]
-pub(super) struct Offers {
-    one_is_read: bool,
-    /// In the order in which they came.
-    waiting: VecDeque<Offer>,
-}
-
 /// An offer that was read, and held against the host.
 #[derive(Debug)]
 pub(super) struct Looked {
     asker: Asker,
     ends_host: bool,
+    epoch: u64,
     manifest: Option<Digest>,
     read: Result<(ReadBundle, Found), PolicyError>,
 }
@@ -64,8 +59,9 @@ pub(super) struct Looked {
 /// What was found out beside the loop.
 #[derive(Debug)]
 pub(super) enum FromHost {
-    /// Nothing, if reading it ended in a defect: whoever asked hears of it otherwise.
-    Policy(Option<Box<Looked>>),
+    /// With its number among the offers. Nothing, if reading it ended in a defect: whoever asked hears of it
+    /// otherwise.
+    Policy(u64, Option<Box<Looked>>),
     Unlabelled(Vec<Unlabelled>),
 }
 
@@ -73,44 +69,56 @@ type Found = Result<Vec<Warning>, ShutOut>;
 
 impl Daemon {
     pub(super) fn reload(&mut self, offer: Offer) -> Result<()> {
-        self.offers.waiting.push_back(offer);
+        if let Err(refusal) = self.governs_nothing(&offer.caller) {
+            drop(offer.reply.send(Err(refusal)));
+            return Ok(());
+        }
+        if let Err(offer) = self.offers.put(offer) {
+            let why = "policies that were offered before wait to be read: try again".to_owned();
+            drop(offer.reply.send(Err(Refusal::Failed(why))));
+        }
         self.read_next()
     }
 
     /// Begins with whoever waits, unless one is read already.
     fn read_next(&mut self) -> Result<()> {
-        while !self.offers.one_is_read
-            && let Some(offer) = self.offers.waiting.pop_front()
-        {
-            self.read(offer)?;
+        while let Some((number, offer)) = self.offers.next(Instant::now()) {
+            if !self.read(number, offer)? {
+                self.offers.is_over(number);
+            }
         }
         Ok(())
     }
 
-    fn read(&mut self, offer: Offer) -> Result<()> {
+    /// Begins to read one. False: there is nothing to wait for.
+    fn read(&mut self, number: u64, offer: Offer) -> Result<bool> {
         let Offer {
             files,
             ends_host,
+            epoch,
             caller,
             reply,
         } = offer;
         let asker = Asker { caller, reply };
-        if let Err(refusal) = self.governs_nothing(&asker.caller) {
-            return refused(asker, refusal);
+        if asker.reply.is_closed() {
+            return Ok(false);
         }
         let bundle = match RawBundle::new(files) {
             Ok(bundle) => bundle,
             Err(error) => {
                 self.refuse(error.to_string(), None, &asker.caller)?;
-                return refused(asker, Refusal::Invalid(error.to_string()));
+                refused(asker, Refusal::Invalid(error.to_string()))?;
+                return Ok(false);
             }
         };
         let manifest = bundle.get(MANIFEST).map(Digest::of);
         let (keys, now) = match self.trusted() {
             Ok(trusted) => trusted,
-            Err(error) => return self.unverified(asker, manifest, &error),
+            Err(error) => {
+                self.unverified(asker, manifest, &error)?;
+                return Ok(false);
+            }
         };
-        self.offers.one_is_read = true;
         let reading = tokio::task::spawn_blocking(move || {
             let read = ReadBundle::new(bundle, &keys, now).map(|opened| {
                 let found = shuts_out(opened.policy());
@@ -119,6 +127,7 @@ impl Daemon {
             Box::new(Looked {
                 asker,
                 ends_host,
+                epoch,
                 manifest,
                 read,
             })
@@ -130,33 +139,42 @@ impl Daemon {
                 tracing::error!(%error, "reading a policy");
             }
             // Nobody listening: the daemon ends.
-            drop(looked.send(FromHost::Policy(read.ok())).await);
+            drop(looked.send(FromHost::Policy(number, read.ok())).await);
         });
-        Ok(())
+        Ok(true)
     }
 
     pub(super) fn looked(&mut self, from: FromHost) -> Result<()> {
         match from {
             FromHost::Unlabelled(found) => self.apply(Input::UnlabelledFound(found)).map(drop),
-            FromHost::Policy(looked) => {
+            FromHost::Policy(number, looked) => {
+                let in_time = self.offers.is_over(number);
                 if let Some(looked) = looked {
-                    self.take(*looked)?;
+                    self.take(*looked, in_time)?;
                 }
-                self.offers.one_is_read = false;
                 self.read_next()
             }
         }
     }
 
-    fn take(&mut self, looked: Looked) -> Result<()> {
+    fn take(&mut self, looked: Looked, in_time: bool) -> Result<()> {
         let Looked {
             asker,
             ends_host,
+            epoch,
             manifest,
             read,
         } = looked;
         if let Err(refusal) = self.governs_nothing(&asker.caller) {
             return refused(asker, refusal);
+        }
+        if !in_time || asker.reply.is_closed() {
+            let why = "reading it took so long that nobody waited for it any more".to_owned();
+            return self.denied(asker, manifest, why);
+        }
+        if epoch != self.engine.policy_epoch() {
+            let why = "everything was revoked since it was offered: offer it again".to_owned();
+            return self.denied(asker, manifest, why);
         }
         let (opened, found) = match read {
             Ok(read) => read,

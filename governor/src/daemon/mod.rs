@@ -21,6 +21,7 @@ pub(crate) mod fuzzing;
 mod holding;
 mod loading;
 mod names;
+mod offers;
 mod start;
 mod status;
 mod stop;
@@ -87,7 +88,7 @@ pub struct Daemon {
     disarming: Option<oneshot::Sender<Result<proto::DisarmReply, Refusal>>>,
     /// Policies come back here once the host was looked at, and what runs there without a label.
     looked: mpsc::Sender<loading::FromHost>,
-    offers: loading::Offers,
+    offers: offers::Offers<loading::Offer>,
     /// Why the kept policy could not be put in force yet; tried again until it is.
     owed_policy: Option<String>,
     seeder: Seeder,
@@ -125,7 +126,10 @@ pub fn run(config: Config) -> Result<Ended> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    runtime.block_on(serve(config, attached))
+    let ended = runtime.block_on(serve(config, attached));
+    // Whatever is still read beside the loop is not waited for: it may never end.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
@@ -180,10 +184,7 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
             Some(looked) = from_host.recv() => daemon.looked(looked)?,
             Some(report) = from_canary.recv() => daemon.canary_reported(report)?,
             _ = drain.tick() => {
-                // What was answered while the loop was busy was not late.
-                while let Ok(answer) = from_tpm.try_recv() {
-                    daemon.tpm_answered(answer)?;
-                }
+                daemon.hear_tpm(&mut from_tpm)?;
                 daemon.watch()?;
                 daemon.drain()?;
                 daemon.apply(Input::Tick)?;

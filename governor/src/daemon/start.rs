@@ -16,12 +16,8 @@ use governor_core::{
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    Daemon, FromTpm, clock,
-    events::Recent,
-    execute::Hands,
-    failing::Failing,
-    loading::{FromHost, Offers},
-    store::Store,
+    Daemon, FromTpm, clock, events::Recent, execute::Hands, failing::Failing, loading::FromHost,
+    offers::Offers, store::Store,
 };
 use crate::{
     bundle::{self, Empty},

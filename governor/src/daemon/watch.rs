@@ -11,7 +11,7 @@ use governor_core::{
 
 use tokio::sync::mpsc;
 
-use super::{Daemon, answer::settled, clock};
+use super::{Daemon, FromTpm, answer::settled, clock};
 use crate::{
     canary::Report,
     control::{Caller, Refusal, proto},
@@ -56,6 +56,14 @@ impl Daemon {
                 tracing::warn!("the canary met neither refusal nor success: {why}");
                 self.canary.since = Some(why);
             }
+        }
+        Ok(())
+    }
+
+    /// What the TPM answered while the loop was busy was not late.
+    pub(super) fn hear_tpm(&mut self, answers: &mut mpsc::Receiver<FromTpm>) -> Result<()> {
+        while let Ok(answer) = answers.try_recv() {
+            self.tpm_answered(answer)?;
         }
         Ok(())
     }

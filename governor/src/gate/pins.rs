@@ -7,7 +7,7 @@
 //! ```
 //! A map that two layouts share is pinned for both. Two sets of links may stand side by side while one
 //! takes over from the other; the stricter verdict holds meanwhile. Nothing here removes a pin before
-//! its successor is in place.
+//! its successor is in place, but those of maps that no program reads.
 
 use std::{
     fs,
