@@ -22,6 +22,9 @@ pub(crate) const ALLOWED: &str = "127.0.0.1:8443";
 pub(crate) const ELSEWHERE: &str = "127.0.0.2:8443";
 /// The slice of the zone `agents`, and of the zone `tools` that needs no attestation.
 pub(crate) const AGENTS_SLICE: &str = "governed-agents.slice";
+/// Where a policy lies in the guest that is offered, and how.
+const OFFERED: &str = "/root/policy";
+pub(crate) const RELOAD: [&str; 4] = ["governor", "policy", "reload", OFFERED];
 pub(crate) const TOOLS_SLICE: &str = "governed-tools.slice";
 
 /// A signing key on the host, and what was learned from one guest.
@@ -269,17 +272,22 @@ impl Kit {
 
     /// Copies a policy into the guest and has the daemon load it.
     pub(crate) fn offer(&self, guest: &mut Guest, dir: &Path) -> Result<Output> {
-        let to = "/root/policy";
-        guest.run(&["rm", "-rf", to])?.ok()?;
+        self.put(guest, dir)?;
+        guest.run(&RELOAD)
+    }
+
+    /// Puts a directory where [`RELOAD`] looks for it.
+    pub(crate) fn put(&self, guest: &mut Guest, dir: &Path) -> Result<()> {
+        guest.run(&["rm", "-rf", OFFERED])?.ok()?;
         for file in walk(dir)? {
             let name = file
                 .strip_prefix(dir)
                 .unwrap_or(&file)
                 .display()
                 .to_string();
-            guest.put_file(&file, &format!("{to}/{name}"))?;
+            guest.put_file(&file, &format!("{OFFERED}/{name}"))?;
         }
-        guest.run(&["governor", "policy", "reload", to])
+        Ok(())
     }
 
     /// Signs, loads, and waits until the host is trusted. What an earlier case locked is unlocked.

@@ -119,6 +119,7 @@ impl Daemon {
                 return Ok(false);
             }
         };
+        tracing::info!(caller = %asker.caller, "reading a policy that is offered");
         let reading = tokio::task::spawn_blocking(move || {
             let read = ReadBundle::new(bundle, &keys, now).map(|opened| {
                 let found = shuts_out(opened.policy());

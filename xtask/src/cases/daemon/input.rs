@@ -1,6 +1,7 @@
 //! What the daemon is given and must refuse, naming what is wrong.
 
 use super::*;
+use crate::kit::RELOAD;
 
 pub(super) fn bad_policies(guest: &mut Guest) -> Result<()> {
     let kit = loaded(guest)?;
@@ -174,3 +175,48 @@ pub(super) fn control_socket(guest: &mut Guest) -> Result<()> {
     );
     Ok(())
 }
+
+/// A policy that takes long to read is read while everything is revoked: it does not take that back.
+pub(super) fn offered_before(guest: &mut Guest) -> Result<()> {
+    let kit = loaded(guest)?;
+    let mut lines = String::new();
+    for number in 1..=MANY {
+        lines.push_str(&format!("{number:064x}  listed\n"));
+    }
+    let spec = Spec {
+        tables: r#"
+[workload.many]
+zone = "agents"
+exec = ["many"]
+started_by = ["operator"]
+user = ["root"]
+"#,
+        sets: vec![("many", lines)],
+        ..Spec::default()
+    };
+    let dir = kit.signed(&spec)?;
+    kit.put(guest, &dir)?;
+    let read = "journalctl -u governor -o cat | grep -c 'reading a policy that is offered'";
+    let before = guest.sh(read)?.text();
+    let offering = guest.spawn(&RELOAD)?;
+    wait_until(guest, &format!("test $({read}) -gt {before}"))?;
+    guest
+        .run(&["governor", "revoke", "--all", "--reason", "test"])?
+        .ok()?;
+    let offered = guest.wait(offering, Duration::from_secs(120))?;
+    ensure!(
+        offered.code != 0 && offered.errors().contains("offer it again"),
+        "it took the revocation back: {} {}",
+        offered.code,
+        offered.errors()
+    );
+    let reasons = status::of(guest)?.reasons();
+    ensure!(reasons.contains("operator-revoked"), "now: {reasons}");
+    let code = in_zone(guest, AGENTS_SLICE, &[AGENT])?.code;
+    ensure!(code != 0, "work runs that was revoked");
+    // Offered again it is taken, like any.
+    kit.load(guest, &Spec::default())
+}
+
+/// Digests: read for some seconds in a guest that is emulated.
+const MANY: u32 = 150_000;

@@ -42,6 +42,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: memory,
         },
         Case {
+            name: "a_revocation_outlasts_what_was_offered_before",
+            run: input::offered_before,
+        },
+        Case {
             name: "what_the_host_needs_is_measured_and_checked",
             run: survival::measured_and_checked,
         },
