@@ -125,7 +125,7 @@ impl Engine {
 }
 
 /// Whether a policy has this zone, or this workload in this zone.
-fn names(policy: &Policy, name: &str) -> bool {
+pub(super) fn names(policy: &Policy, name: &str) -> bool {
     match name.split_once('/') {
         None => policy.zone(name).is_some(),
         Some((zone, workload)) => policy

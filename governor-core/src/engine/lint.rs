@@ -5,11 +5,13 @@
 
 use std::collections::BTreeSet;
 
+use super::gone::names;
 use crate::{
     attest::ReferenceValues,
     digest::Digest,
     policy::{
-        Attestation, Diagnostic, HOST, Mode, OnRevoke, Opens, POLICY, Policy, Severity, Workload,
+        Attestation, Diagnostic, HOST, Ids, Mode, OnRevoke, Opens, POLICY, Policy, Severity,
+        Workload,
     },
 };
 
@@ -51,21 +53,15 @@ pub fn unknowable(policy: &Policy) -> Vec<Diagnostic> {
         .filter(|(_, workload)| workload.opens == Opens::Listed)
         .map(|(name, workload)| (name, unplaced(workload)))
         .filter(|(_, count)| *count != 0)
-        .map(|(name, count)| Diagnostic {
-            severity: Severity::Warning,
-            file: POLICY.to_owned(),
-            line: 1,
-            column: 1,
-            message: format!(
+        .map(|(name, count)| {
+            let message = format!(
                 "workload `{name}` opens only what is listed, and of its `scripts`, `data` and `libraries` {count} \
                  are listed without a whole path: before Linux 6.9 it does not open them unless they were \
                  executed or mapped before"
-            ),
-            hint: Some(
-                "there only what was measured ahead is opened, by its path; `governor measure PATH…` writes \
-                 such lines"
-                    .to_owned(),
-            ),
+            );
+            let hint = "there only what was measured ahead is opened, by its path; `governor measure PATH…` writes \
+                        such lines";
+            warn(message, hint)
         })
         .collect()
 }
@@ -84,10 +80,7 @@ pub fn lint_in_place_of(before: &Policy, policy: &Policy) -> Vec<Diagnostic> {
     });
     let workloads = before.workloads().iter();
     let stopped = workloads
-        .filter(|(name, workload)| {
-            let after = policy.workload(name);
-            after.is_none_or(|after| after.zone != workload.zone)
-        })
+        .filter(|(name, workload)| !names(policy, &Ids::key(&workload.zone, name)))
         // What a zone only observes goes on.
         .filter(|(_, workload)| {
             let zone = policy.zone(&workload.zone);
