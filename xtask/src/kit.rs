@@ -22,10 +22,10 @@ pub(crate) const ALLOWED: &str = "127.0.0.1:8443";
 pub(crate) const ELSEWHERE: &str = "127.0.0.2:8443";
 /// The slice of the zone `agents`, and of the zone `tools` that needs no attestation.
 pub(crate) const AGENTS_SLICE: &str = "governed-agents.slice";
+pub(crate) const TOOLS_SLICE: &str = "governed-tools.slice";
 /// Where a policy lies in the guest that is offered, and how.
 const OFFERED: &str = "/root/policy";
 pub(crate) const RELOAD: [&str; 4] = ["governor", "policy", "reload", OFFERED];
-pub(crate) const TOOLS_SLICE: &str = "governed-tools.slice";
 
 /// A signing key on the host, and what was learned from one guest.
 #[derive(Debug)]

@@ -354,8 +354,8 @@ pub(super) fn shuts_out(policy: &Policy) -> Found {
     }
 }
 
-/// How long looking at a host may take while the daemon starts.
-const LOOKING: Duration = Duration::from_secs(300);
+/// How long reading a policy, or looking at a host, may take while the daemon starts.
+pub(super) const LOOKING: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests {

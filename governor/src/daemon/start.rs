@@ -4,7 +4,7 @@
 //! again but by a decision of the engine made now; the kept policy is verified from its signature
 //! on like any other.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
 use governor_core::{
@@ -16,8 +16,13 @@ use governor_core::{
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    Daemon, FromTpm, clock, events::Recent, execute::Hands, failing::Failing, loading::FromHost,
-    offers::Offers, store::Store,
+    Daemon, FromTpm, clock,
+    events::Recent,
+    execute::Hands,
+    failing::Failing,
+    loading::{FromHost, LOOKING},
+    offers::Offers,
+    store::Store,
 };
 use crate::{
     bundle::{self, Empty},
@@ -269,13 +274,10 @@ impl Daemon {
     fn verify(&mut self, bundle: &RawBundle) -> Result<VerifiedPolicy> {
         let (keys, now) = self.trusted()?;
         // Of a policy of many rows nothing is heard for long.
-        progress::takes(READING);
+        progress::takes(LOOKING);
         Ok(policy::open(bundle, &keys, now)?)
     }
 }
-
-/// How long reading a policy may take while the daemon starts.
-const READING: Duration = Duration::from_secs(300);
 
 /// User ids for the names a policy uses.
 pub(super) fn users(verified: &VerifiedPolicy) -> Result<BTreeMap<String, u32>> {

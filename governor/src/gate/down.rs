@@ -38,12 +38,16 @@ impl Gate {
             let name = dir.file_name().and_then(|name| name.to_str());
             name.is_some_and(|name| name.starts_with(prefix))
         };
-        match () {
-            () if dir == root => Rank::Root,
-            () if dir == self.pinned_maps => Rank::OurMaps,
-            () if is("maps-") => Rank::Maps,
-            () if is("links-") => Rank::Programs,
-            () => Rank::First,
+        if dir == root {
+            Rank::Root
+        } else if dir == self.pinned_maps {
+            Rank::OurMaps
+        } else if is("maps-") {
+            Rank::Maps
+        } else if is("links-") {
+            Rank::Programs
+        } else {
+            Rank::First
         }
     }
 }

@@ -24,15 +24,15 @@ user = ["root"]
 
 pub(super) fn ended(guest: &mut Guest) -> Result<()> {
     let kit = calm(guest)?;
-    let lines = format!("{}{}", content(guest, KEPT)?, content(guest, BURIED)?);
+    let buried = content(guest, BURIED)?;
+    let lines = format!("{}{buried}", content(guest, KEPT)?);
     let spec = Spec {
         tables: WORK,
         sets: vec![("work", lines)],
         ..Spec::default()
     };
     kit.load(guest, &spec)?;
-    let digest = guest.run(&["sha256sum", BURIED])?.ok()?.text();
-    let digest = digest.split(' ').next().context("a digest")?;
+    let digest = buried.split(' ').next().context("a digest")?;
     guest
         .run(&[
             "governor", "revoke", "--digest", digest, "--reason", "drill",
