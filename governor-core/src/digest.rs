@@ -4,6 +4,7 @@
 
 use core::fmt;
 
+use governor_common::facts::SHA256_OF_NOTHING;
 use sha2::{Digest as _, Sha256};
 
 /// A SHA-256 digest.
@@ -11,6 +12,9 @@ use sha2::{Digest as _, Sha256};
 pub struct Digest([u8; 32]);
 
 impl Digest {
+    /// Of no bytes at all, which every empty file has.
+    pub const OF_NOTHING: Self = Self(SHA256_OF_NOTHING);
+
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
@@ -58,6 +62,11 @@ impl fmt::Debug for Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_has_the_digest_that_is_written_down() {
+        assert_eq!(Digest::of(b""), Digest::OF_NOTHING);
+    }
 
     #[test]
     fn hex_is_exact() {

@@ -21,6 +21,7 @@ use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{bindings::inode, btf_maps::InodeStorage, macros::btf_map};
 use governor_common::{
+    facts::{SHA256_OF_NOTHING, same},
     names::COUNT_TURNED_AWAY,
     state::{self, Word},
 };
@@ -59,25 +60,27 @@ impl Digest {
     /// Whether it is SHA-256 of no bytes at all.
     #[inline(always)]
     pub(crate) fn is_of_nothing(&self) -> bool {
-        let from: *const u64 = ptr::from_ref(self).cast();
-        let mut difference = 0;
-        let mut at = 0;
-        while at < WORDS {
-            // SAFETY: the digest is four words, on their boundary.
-            difference |= unsafe { from.add(at).read() } ^ OF_NOTHING[at];
-            at += 1;
-        }
-        difference == 0
+        // SAFETY: the digest is four words, on their boundary.
+        same(unsafe { &*ptr::from_ref(self).cast() }, &OF_NOTHING)
     }
 }
 
-/// FIPS 180-4, of the empty message; words as they lie in memory.
-const OF_NOTHING: [u64; WORDS] = [
-    u64::from_ne_bytes([0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14]),
-    u64::from_ne_bytes([0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24]),
-    u64::from_ne_bytes([0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c]),
-    u64::from_ne_bytes([0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55]),
-];
+/// In words as they lie in memory.
+const OF_NOTHING: [u64; WORDS] = {
+    let mut words = [0; WORDS];
+    let mut at = 0;
+    while at < WORDS {
+        let mut bytes = [0; 8];
+        let mut i = 0;
+        while i < 8 {
+            bytes[i] = SHA256_OF_NOTHING[8 * at + i];
+            i += 1;
+        }
+        words[at] = u64::from_ne_bytes(bytes);
+        at += 1;
+    }
+    words
+};
 
 /// The era there is now; zero: nothing is kept. It grows with whatever may mean that a writer went
 /// unnoticed: programs put in place, alarms, the loss of trust.

@@ -373,7 +373,7 @@ fn look_at(asking: &mut Asking<'_>, file: &Listed) -> Result<Found, GateError> {
 }
 
 fn is_of_nothing(file: &Listed) -> bool {
-    file.digest == Digest::of(b"")
+    file.digest == Digest::OF_NOTHING
 }
 
 enum Open {

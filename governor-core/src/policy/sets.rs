@@ -63,7 +63,7 @@ impl Sets {
                 report.error(path.at, complaint);
                 Set::new()
             };
-            let holds_empty = listings(&set, Digest::of(b"")).next().is_some();
+            let holds_empty = listings(&set, Digest::OF_NOTHING).next().is_some();
             by_name.insert(
                 name.value.to_owned(),
                 Listed {
@@ -149,7 +149,7 @@ fn read<'a>(file: &'a str, bytes: &'a [u8], report: &mut Report<'a>) -> Set {
                     Complaint::new("the all-zero digest stands for nothing"),
                 );
             }
-            Ok(sum) if sum.digest == Digest::of(b"") && !is_place(sum.name) => {
+            Ok(sum) if sum.digest == Digest::OF_NOTHING && !is_place(sum.name) => {
                 let complaint = Complaint::new("an empty file is listed by its whole path alone");
                 report.error(start, complaint.hint("all of them have this digest"));
             }

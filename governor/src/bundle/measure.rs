@@ -122,7 +122,7 @@ fn one(path: &Path, empty: Empty) -> Result<Option<Measurement>> {
         bail!("`{name}` is not a regular file; use `--tree` for a directory");
     }
     let digest = measure_open(&mut file).with_context(doing)?;
-    let digest = digest.or_else(|| (empty == Empty::Listed).then(|| Digest::of(b"")));
+    let digest = digest.or_else(|| (empty == Empty::Listed).then_some(Digest::OF_NOTHING));
     Ok(digest.map(|digest| Measurement {
         digest,
         path: name.to_owned(),
