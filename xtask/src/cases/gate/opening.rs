@@ -144,7 +144,7 @@ pub(super) fn forgotten(guest: &mut Guest) -> Result<()> {
         .iter_mut()
         .filter(|(name, _)| *name == "data")
     {
-        *lines = lines.replace("  /", "  ");
+        *lines = lines.replace(&format!("  {LATER}\n"), "  later\n");
     }
     unlock(guest)?;
     let kit = guest.kept::<Kit>()?;
