@@ -55,6 +55,12 @@ pub enum GateError {
     Hook { name: &'static str, reason: String },
     #[error("pin `{path}`: {reason}")]
     Pin { path: PathBuf, reason: String },
+    #[error(
+        "the gate is not guarded, because a program of it would end with this process: its pin `{}`: {reason}; \
+         restart governor, which pins it again",
+        .path.display()
+    )]
+    Unpinned { path: PathBuf, reason: String },
     #[error("map `{name}`: {doing}: {}", whole(.error.as_ref()))]
     Map {
         name: &'static str,

@@ -26,7 +26,7 @@ use governor_common::{
 };
 
 use super::{
-    Gate, GateError, hosts,
+    Gate, GateError, HookState, hosts,
     maps::{self, ProtectedBytes},
     pins,
     state::is_absent,
@@ -115,6 +115,7 @@ impl Gate {
     /// on, besides what this daemon has mapped already.
     pub fn arm(&mut self, listed: &Listed) -> Result<(), GateError> {
         let own = hosts::own_cgroup()?;
+        self.require_pins()?;
         self.protect_objects()?;
         self.protect_way()?;
         self.protect_cgroups(&own)?;
@@ -133,6 +134,27 @@ impl Gate {
         if first {
             // Until now root could switch off what notices writers.
             self.begin_digest_era()?;
+        }
+        Ok(())
+    }
+
+    /// Every program is pinned, each under its own name: one that this process alone holds in place would end
+    /// with it.
+    fn require_pins(&self) -> Result<(), GateError> {
+        for hook in &self.hooks {
+            let HookState::Attached { prog_id } = hook.state else {
+                continue;
+            };
+            let path = self.pinned_links.join(hook.name);
+            let lost = |reason| GateError::Unpinned {
+                path: path.clone(),
+                reason,
+            };
+            let by_link = !self.programs.contains(&prog_id);
+            let pinned = pins::program_at(&path, by_link).map_err(lost)?;
+            if pinned != prog_id {
+                return Err(lost(format!("it is of program {pinned}, not of {prog_id}")));
+            }
         }
         Ok(())
     }

@@ -16,11 +16,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aya::programs::{
+    ProgramInfo,
+    links::{FdLink, PinnedLink},
+};
 use governor_common::names::{self, ABI};
 use governor_core::digest::Digest;
 use nix::sys::statfs::{FsType, statfs};
 
-use super::GateError;
+use super::{GateError, error::whole};
 
 /// Every map that outlives the daemon.
 pub(super) const MAPS: &[&str] = &[
@@ -211,6 +215,17 @@ pub(super) fn place(root: &Path) -> Result<(), GateError> {
 /// The directory of a layout's maps.
 pub(super) fn of_layout(layout: u64) -> String {
     format!("maps-{layout}")
+}
+
+/// The program that is pinned there, or the one on the link that is.
+pub(super) fn program_at(pin: &Path, by_link: bool) -> Result<u32, String> {
+    if by_link {
+        let link = PinnedLink::from_pin(pin).map_err(|error| whole(&error))?;
+        let info = FdLink::from(link).info().map_err(|error| whole(&error))?;
+        return Ok(info.program_id());
+    }
+    let info = ProgramInfo::from_pin(pin).map_err(|error| whole(&error))?;
+    Ok(info.id())
 }
 
 /// Makes a directory, or finds it there.

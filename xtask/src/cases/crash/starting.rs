@@ -93,7 +93,36 @@ pub(super) fn first(guest: &mut Guest) -> Result<()> {
     ensure!(status::of(guest)?.trust() != "locked", "it is locked");
     let seen = allowed(guest, NOWHERE, &[AGENT, UNLISTED])?;
     ensure!(seen == [false, false], "below the governed slice: {seen:?}");
-    Ok(())
+    unpinned(guest)
+}
+
+/// A gate of which a program would end with the daemon is not guarded, and the next start pins it again.
+fn unpinned(guest: &mut Guest) -> Result<()> {
+    let kit = guest.kept::<Kit>()?;
+    let dir = kit.signed(&Spec::default())?;
+    let pins = "cd /sys/fs/bpf/governor/links-*";
+    for (lost, named) in [
+        ("rm task_kill", "/task_kill`"),
+        ("ln inode_rmdir task_kill", "/task_kill`: it is of program"),
+        ("rm sysctl", "/sysctl`"),
+    ] {
+        guest.sh(&format!("{pins} && {lost}"))?.ok()?;
+        let said = kit.offer(guest, &dir)?;
+        let errors = said.errors();
+        ensure!(
+            said.code != 0
+                && errors.contains("would end with this process")
+                && errors.contains(named),
+            "after `{lost}`: {} {errors}",
+            said.code
+        );
+    }
+    guest
+        .sh(&format!(
+            "{pins} && rm task_kill; systemctl restart governor"
+        ))?
+        .ok()?;
+    kit.load(guest, &Spec::default())
 }
 
 /// What a daemon left that was ended before it was done.
