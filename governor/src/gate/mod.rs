@@ -11,6 +11,7 @@ mod btf;
 mod down;
 mod edition;
 mod error;
+mod fields;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod guard;
