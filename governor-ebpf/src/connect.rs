@@ -4,7 +4,12 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{btf_maps::lpm_trie::Key, macros::lsm, programs::LsmContext};
+use aya_ebpf::{
+    btf_maps::lpm_trie::Key,
+    helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+    macros::lsm,
+    programs::LsmContext,
+};
 use governor_common::{
     Facts, Measured, Operation, decide,
     names::{WORKLOAD_NONE, WORKLOAD_SURVIVAL, ZONE_HOST},
@@ -63,8 +68,13 @@ pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
     // SAFETY: a field of `msghdr`.
     let control: u64 = unsafe { load(message, &offsets::OFF_MSG_CONTROLLEN) };
     let on_host = zone == ZONE_HOST && !state.label.present();
-    if control != 0 && !on_host && (socket.family == AF_INET || socket.family == AF_INET6) {
+    let on_internet = socket.family == AF_INET || socket.family == AF_INET6;
+    if control != 0 && !on_host && on_internet {
         // Among them are routes of the sender's choosing; none is taken apart here.
+        return connect(state, zone, &socket, &Address::unreadable(), true);
+    }
+    if name != 0 && !on_host && on_internet && is_one_of_many() {
+        // The kernel asks about the first message alone, and each may carry a route.
         return connect(state, zone, &socket, &Address::unreadable(), true);
     }
     // Netlink names no destination outside this host; which of it may exist was judged at creation.
@@ -76,6 +86,27 @@ pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
     let address = Address::read(name as *const c_void, len);
     connect(state, zone, &socket, &address, true)
 }
+
+/// Whether the task sends by a call that takes many messages.
+#[inline(always)]
+fn is_one_of_many() -> bool {
+    // SAFETY: the helper returns the running task.
+    let task = unsafe { bpf_get_current_task_btf() };
+    // SAFETY: a task that the verifier trusts; its registers lie on its stack.
+    let registers = unsafe { bpf_task_pt_regs(task) } as *const c_void;
+    // SAFETY: a field of `pt_regs`, which the kernel filled when the call began.
+    let call: u64 = unsafe { load(registers, &offsets::OFF_REGS_CALL) };
+    // SAFETY: as above.
+    let first: u64 = unsafe { load(registers, &offsets::OFF_REGS_FIRST) };
+    let number = call as u32;
+    MANY.contains(&number) || number == SOCKETCALL && first as u32 == SOCKETCALL_MANY
+}
+
+/// `sendmmsg` of x86-64, of i386 and of x32. None of these numbers sends one message in another of them.
+const MANY: [u32; 3] = [307, 345, 0x4000_0000 | 538];
+/// The call of i386 that stands for all of sockets, and the argument that makes it `sendmmsg`.
+const SOCKETCALL: u32 = 102;
+const SOCKETCALL_MANY: u32 = 20;
 
 /// What is known of a socket; all zero when it has no protocol part (any more).
 struct Socket {

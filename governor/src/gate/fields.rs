@@ -57,6 +57,8 @@ pub(super) const OFFSETS: &[(&str, &str, &str, FieldSize)] = &[
         "msg_controllen",
         FieldSize::Exactly(8),
     ),
+    ("OFF_REGS_CALL", "pt_regs", CALL, REGISTER),
+    ("OFF_REGS_FIRST", "pt_regs", FIRST, REGISTER),
     ("OFF_TASK_STORAGE", "task_struct", "bpf_storage", POINTER),
     ("OFF_TASK_TGID", "task_struct", "tgid", WORD),
     ("OFF_TASK_PID", "task_struct", "pid", WORD),
@@ -187,7 +189,11 @@ pub(super) const ENUMERATORS: &[(&str, &str, &str)] = &[
     ("ENUM_LOADING_POLICY", LOAD, "LOADING_POLICY"),
 ];
 
+/// The number of the system call, and its first argument as i386 passes it.
+const CALL: &str = "orig_ax";
+const FIRST: &str = "bx";
 const READ: &str = "kernel_read_file_id";
 const LOAD: &str = "kernel_load_data_id";
 const POINTER: FieldSize = FieldSize::Exactly(8);
 const WORD: FieldSize = FieldSize::Exactly(4);
+const REGISTER: FieldSize = FieldSize::Exactly(8);

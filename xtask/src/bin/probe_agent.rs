@@ -30,10 +30,12 @@ fn act(args: &[&str]) -> ExitCode {
         ["hello"] => Ok(()),
         ["size"] => size(),
         ["tcp", to] => address(to).and_then(tcp),
+        ["tcp-fast", to] => address(to).and_then(fast),
+        ["tcp-many-paths"] => socket(libc::SOCK_STREAM, libc::IPPROTO_MPTCP).map(drop),
         ["udp", to] => address(to).and_then(|to| udp(to, false)),
         ["udp-connected", to] => address(to).and_then(|to| udp(to, true)),
         ["mapped", to] => address(to).and_then(mapped),
-        ["raw"] => raw(),
+        ["raw"] => socket(libc::SOCK_RAW, libc::IPPROTO_ICMP).map(drop),
         ["source-route", to] => address(to).and_then(source_route),
         ["flow-label", to] => address(to).and_then(flow_label),
         ["bind-device", to] => {
@@ -47,7 +49,9 @@ fn act(args: &[&str]) -> ExitCode {
             let lo = 1u32.to_be_bytes();
             address(to).and_then(|to| by_interface(to, (libc::IPPROTO_IP, 50), &lo))
         }
-        ["control", to] => address(to).and_then(control),
+        ["control", to] => address(to).and_then(|to| messages(to, [true], true)),
+        ["many", to] => address(to).and_then(|to| messages(to, [false, true], true)),
+        ["many-connected", to] => address(to).and_then(|to| messages(to, [false, false], false)),
         ["serve", at] => address(at).and_then(serve),
         ["hold"] => hold(),
         ["spin"] => spin(),
@@ -58,7 +62,6 @@ fn act(args: &[&str]) -> ExitCode {
         ["spawn", path, rest @ ..] => return spawn(path, rest),
         ["memfd", path] => memfd(path),
         ["anonymous"] => map_anonymous(),
-        ["protect"] => protect(),
         ["map", path] => map_file(path, libc::PROT_READ | libc::PROT_EXEC),
         ["map-writable", path] => {
             map_file(path, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC)
@@ -120,13 +123,55 @@ fn mapped(to: SocketAddr) -> io::Result<()> {
     tcp(SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port())))
 }
 
-fn raw() -> io::Result<()> {
+/// A socket over IPv4 of this kind and protocol.
+fn socket(kind: i32, protocol: i32) -> io::Result<std::os::fd::OwnedFd> {
     // SAFETY: socket(2) takes three integers and touches no memory.
-    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP) };
+    let fd = unsafe { libc::socket(libc::AF_INET, kind, protocol) };
     if fd < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just gave us this descriptor; nobody else owns it.
+    Ok(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) })
+}
+
+/// Connects by sending.
+fn fast(to: SocketAddr) -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let SocketAddr::V4(v4) = to else {
+        return Err(io::Error::other("not IPv4"));
+    };
+    let socket = socket(libc::SOCK_STREAM, 0)?;
+    let name = internet(v4);
+    let (text, length) = (
+        b"ping".as_ptr().cast(),
+        size_of_val(&name) as libc::socklen_t,
+    );
+    let name = std::ptr::from_ref(&name).cast();
+    // SAFETY: the text and the name outlive the call, and the lengths are theirs.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            text,
+            4,
+            libc::MSG_FASTOPEN,
+            name,
+            length,
+        )
+    };
+    if sent < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn internet(to: std::net::SocketAddrV4) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: to.port().to_be(),
+        sin_addr: libc::in_addr {
+            s_addr: u32::from(*to.ip()).to_be(),
+        },
+        sin_zero: [0; 8],
     }
 }
 
@@ -194,43 +239,66 @@ fn set_option(socket: &UdpSocket, (level, name): (i32, i32), value: &[u8]) -> io
     }
 }
 
-/// Sends a datagram with a control message beside it: a type of service, which needs no privilege.
-fn control(to: SocketAddr) -> io::Result<()> {
+/// Sends messages to there by one call: each with a route of its own beside it, or without.
+fn messages<const COUNT: usize>(
+    to: SocketAddr,
+    routed: [bool; COUNT],
+    named: bool,
+) -> io::Result<()> {
     use std::os::fd::AsRawFd as _;
     let SocketAddr::V4(v4) = to else {
         return Err(io::Error::other("not IPv4"));
     };
     let socket = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0)))?;
-    let name = libc::sockaddr_in {
-        sin_family: libc::AF_INET as libc::sa_family_t,
-        sin_port: v4.port().to_be(),
-        sin_addr: libc::in_addr {
-            s_addr: u32::from(*v4.ip()).to_be(),
-        },
-        sin_zero: [0; 8],
+    let name = internet(v4);
+    // Somebody takes them, or the first would come back as an error of the second.
+    let taker = if named {
+        None
+    } else {
+        Some(UdpSocket::bind(to)?)
     };
+    if taker.is_some() {
+        socket.connect(to)?;
+    }
     let mut byte = [b'x'];
     let mut part = libc::iovec {
         iov_base: byte.as_mut_ptr().cast(),
         iov_len: 1,
     };
-    // A header of 16 bytes (length, level, type) and an int, padded: IP_TOS.
-    let mut beside = [20u64, (libc::IP_TOS as u64) << 32, 0x10];
-    let message = libc::msghdr {
-        msg_name: std::ptr::from_ref(&name).cast_mut().cast(),
-        msg_namelen: 16,
-        msg_iov: &raw mut part,
-        msg_iovlen: 1,
-        msg_control: beside.as_mut_ptr().cast(),
-        msg_controllen: 24,
-        msg_flags: 0,
-    };
-    // SAFETY: everything the message points to outlives the call, and the lengths are theirs.
-    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, 0) };
-    if sent < 0 {
-        Err(io::Error::last_os_error())
+    // A header of 16 bytes (length, level, type) and a loose route of one hop: 127.0.0.2; then the list's end.
+    let mut beside = [
+        24u64,
+        (libc::IP_RETOPTS as u64) << 32,
+        0x0002_0000_7f04_0783,
+    ];
+    let mut each = routed.map(|is_routed| libc::mmsghdr {
+        msg_hdr: libc::msghdr {
+            msg_name: match named {
+                true => std::ptr::from_ref(&name).cast_mut().cast(),
+                false => std::ptr::null_mut(),
+            },
+            msg_namelen: if named { 16 } else { 0 },
+            msg_iov: &raw mut part,
+            msg_iovlen: 1,
+            msg_control: beside.as_mut_ptr().cast(),
+            msg_controllen: if is_routed { 24 } else { 0 },
+            msg_flags: 0,
+        },
+        msg_len: 0,
+    });
+    let (fd, first) = (socket.as_raw_fd(), each.as_mut_ptr());
+    let only: *const libc::msghdr = &raw const each[0].msg_hdr;
+    let count = if COUNT == 1 {
+        // SAFETY: everything the message points to outlives the call, and the lengths are theirs.
+        unsafe { libc::sendmsg(fd, only, 0) }
     } else {
-        Ok(())
+        // SAFETY: as above, for each of so many.
+        unsafe { libc::sendmmsg(fd, first, COUNT as libc::c_uint, 0) as isize }
+    };
+    match usize::try_from(count) {
+        Ok(sent) if sent == COUNT || COUNT == 1 => Ok(()),
+        Ok(sent) => Err(io::Error::other(format!("only {sent} were sent"))),
+        Err(_) => Err(io::Error::last_os_error()),
     }
 }
 
@@ -375,18 +443,6 @@ fn map_anonymous() -> io::Result<()> {
         libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
     )
     .map(drop)
-}
-
-fn protect() -> io::Result<()> {
-    let read_write = libc::PROT_READ | libc::PROT_WRITE;
-    let at = map(-1, read_write, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS)?;
-    // SAFETY: the range is the mapping just made, and nothing refers to it.
-    let result = unsafe { libc::mprotect(at, PAGE, libc::PROT_READ | libc::PROT_EXEC) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
 }
 
 /// How long the file is that this is executed from; nobody may write to it meanwhile.

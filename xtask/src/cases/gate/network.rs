@@ -23,6 +23,13 @@ pub(super) fn addresses(guest: &mut Guest) -> Result<()> {
             "another address, v4-mapped",
         )?;
         expect(guest, &["tcp", "127.0.0.1:8444"], REFUSED, "another port")?;
+        expect(guest, &["tcp-fast", ALLOWED], 0, "the same, by sending")?;
+        expect(
+            guest,
+            &["tcp-fast", "127.0.0.2:8443"],
+            REFUSED,
+            "another address, by sending",
+        )?;
         expect(
             guest,
             &["tcp", "[::1]:8443"],
@@ -65,6 +72,18 @@ pub(super) fn addresses(guest: &mut Guest) -> Result<()> {
             &["control", "127.0.0.1:5353"],
             REFUSED,
             "a listed datagram with a control message",
+        )?;
+        expect(
+            guest,
+            &["many", "127.0.0.1:5353"],
+            REFUSED,
+            "two listed datagrams by one call, the second with a control message",
+        )?;
+        expect(
+            guest,
+            &["many-connected", "127.0.0.1:5353"],
+            0,
+            "two by one call to whom the socket is connected to",
         )?;
         for option in ["bind-device", "bind-index", "unicast-interface"] {
             expect(
@@ -118,9 +137,13 @@ pub(super) fn sockets(guest: &mut Guest) -> Result<()> {
     ensure!(raw == REFUSED, "a raw socket: {raw}");
     let outside = guest.run(&[AGENT, "raw"])?.code;
     ensure!(outside == 0, "a raw socket outside: {outside}");
+    expect(guest, &["tcp-many-paths"], REFUSED, "TCP of many paths")?;
+    let outside = guest.run(&[AGENT, "tcp-many-paths"])?.code;
+    ensure!(outside == 0, "TCP of many paths outside: {outside}");
     for (probe, to) in [
         ("source-route", "127.0.0.1:5353"),
         ("control", "127.0.0.1:5353"),
+        ("many", "127.0.0.1:5353"),
         ("bind-device", "127.0.0.1:5353"),
         ("bind-index", "127.0.0.1:5353"),
         ("unicast-interface", "127.0.0.1:5353"),
