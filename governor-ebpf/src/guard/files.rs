@@ -89,6 +89,21 @@ pub fn inode_setattr_mapped(ctx: LsmContext) -> i32 {
     resized(ctx.arg(1), ctx.arg(2))
 }
 
+/// A file becomes one that the kernel keeps quotas in. It writes to it then without opening it, past the pages
+/// that others read, and lets go of those when quotas end.
+#[lsm(hook = "quota_on")]
+pub fn quota_on(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(1) != 0 {
+        return report::refused();
+    }
+    let dentry: *const c_void = ctx.arg(0);
+    // SAFETY: a field of `dentry`; what quotas are kept in is there.
+    if kept::touched(unsafe { load(dentry, &offsets::OFF_DENTRY_INODE) }) {
+        return report::busy();
+    }
+    0
+}
+
 #[inline(always)]
 fn resized(dentry: *const c_void, change: *const c_void) -> i32 {
     // SAFETY: a field of `iattr`.

@@ -44,6 +44,7 @@ pub(super) const HOOKS: &[Hook] = &[
         "inode_setattr",
         Kind::LsmBy(&[(2, "inode_setattr_plain"), (3, "inode_setattr_mapped")]),
     ),
+    hook("quota_on", Kind::Lsm(1)),
     hook("task_alloc", Kind::Lsm(2)),
     hook("bprm_creds_for_exec", Kind::Lsm(1)),
     hook("bprm_committed_creds", Kind::Lsm(1)),
