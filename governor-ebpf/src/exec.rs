@@ -274,9 +274,13 @@ fn is_of_pending(state: &TaskState) -> bool {
 fn pend(state: &mut TaskState, operation: Operation, (verdict, reason): Decision) -> bool {
     // The interpreter of a script: the script's label stays, marked where the interpreter may not run.
     if state.pending_script != 0 {
-        let observed_host = state.facts.on_host() && state.facts.is_observed();
-        if matches!(verdict, Verdict::WouldDeny) && !observed_host {
-            state.pending.workload = WORKLOAD_NONE;
+        if matches!(verdict, Verdict::WouldDeny) {
+            if state.facts.on_host() && state.facts.is_observed() {
+                // Whoever chose another interpreter is what they were.
+                forget_pending(state);
+            } else {
+                state.pending.workload = WORKLOAD_NONE;
+            }
         }
         return true;
     }

@@ -58,6 +58,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: running::observed,
         },
         Case {
+            name: "another_interpreter_has_no_label_of_the_script",
+            run: running::observed_script,
+        },
+        Case {
             name: "whoever_administers_it_is_not_shut_out",
             run: surviving::without_trust,
         },

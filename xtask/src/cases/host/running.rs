@@ -203,7 +203,57 @@ pub(super) fn observed(guest: &mut Guest) -> Result<()> {
     host.free(guest)
 }
 
+/// Whoever chose what runs a listed script is what they were, and nothing of the script's workload.
+pub(super) fn observed_script(guest: &mut Guest) -> Result<()> {
+    guest
+        .sh(&format!(
+            "cd /root && rm -f ready go && mkfifo ready go && cp {AGENT} {HOSTED} && echo >> {HOSTED} && \
+             cp {AGENT} {INTERPRETER} && echo other >> {INTERPRETER} && \
+             cp /bin/bash own-bash && echo >> own-bash && chmod 755 own-bash && \
+             printf '#!/root/own-bash\necho > ready; read x < go; exec {HOSTED} hello\n' > {SCRIPT} && \
+             chmod 755 {SCRIPT}"
+        ))?
+        .ok()?;
+    let host = guest.kept::<Host>()?;
+    let mut spec = host.spec();
+    for (name, path) in [
+        ("hosted", HOSTED),
+        ("script", SCRIPT),
+        ("agent", AGENT),
+        ("interpreter", INTERPRETER),
+    ] {
+        let listed = guest.run(&["governor", "measure", path])?.ok()?.text();
+        spec.sets.push((name, listed));
+    }
+    spec.tables = WITH_SCRIPT;
+    host.kit.load(guest, &spec)?;
+    expect(guest, SCRIPT, NOT_EXECUTED, "an unlisted interpreter")?;
+    let observe = |guest: &mut Guest, long: &str| -> Result<()> {
+        let argv = ["governor", "observe", "--zone", "host", "--for", long];
+        guest.run(&argv)?.ok().map(drop)
+    };
+    observe(guest, "5m")?;
+    let job = guest.spawn(&["/bin/sh", "-c", &format!("cd /root && {SCRIPT}")])?;
+    guest.sh("timeout 60 cat /root/ready")?.ok()?;
+    observe(guest, "0s")?;
+    guest.sh("timeout 60 sh -c 'echo > /root/go'")?.ok()?;
+    let code = guest.wait(job, gate::BOUND)?.code;
+    ensure!(
+        code == NOT_EXECUTED,
+        "it started what the script's workload may start: {code}"
+    );
+    guest
+        .sh(&format!(
+            "rm /root/ready /root/go /root/own-bash {SCRIPT} {INTERPRETER}"
+        ))?
+        .ok()?;
+    host.free(guest)
+}
+
 const HOSTED: &str = "/root/hosted";
+const SCRIPT: &str = "/root/listed-script";
+/// What is listed as its interpreter, and is not.
+const INTERPRETER: &str = "/root/listed-interpreter";
 
 const WITH_WORKLOAD: &str = tables!(
     r#"
@@ -212,6 +262,26 @@ zone = "host"
 exec = ["hosted"]
 libraries = ["os-libraries"]
 started_by = ["operator"]
+user = ["root"]
+"#
+);
+
+const WITH_SCRIPT: &str = tables!(
+    r#"
+[workload.scripted]
+zone = "host"
+exec = ["agent"]
+libraries = ["os-libraries"]
+scripts = ["script"]
+interpreters = ["interpreter"]
+started_by = ["operator"]
+user = ["root"]
+
+[workload.hosted]
+zone = "host"
+exec = ["hosted"]
+libraries = ["os-libraries"]
+started_by = ["scripted"]
 user = ["root"]
 "#
 );
