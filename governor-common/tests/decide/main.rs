@@ -278,6 +278,18 @@ fn connecting_and_sending() {
         decide::decide_send,
         &[("no label", |f| f.label = Label::default(), Reason::NoLabel)],
     );
+    for family in [net::AF_UNIX, net::AF_NETLINK] {
+        let stays = Facts {
+            label: Label::default(),
+            family,
+            ..send
+        };
+        assert_eq!(
+            decide::decide_send(&stays),
+            (Verdict::Allow, Reason::Unlabelled),
+            "what a service manager does before there is a workload"
+        );
+    }
 }
 
 #[test]
