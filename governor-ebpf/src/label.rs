@@ -195,6 +195,11 @@ pub fn task_alloc(ctx: LsmContext) -> i32 {
     // SAFETY: this task's storage.
     let state = unsafe { &mut *state };
     if !state.label.present() {
+        if facts::host_is_zone() {
+            // It is judged when it maps code, where making this could sleep. If it cannot be had now it is tried
+            // again then.
+            let _made = of(ctx.arg::<*mut task_struct>(0));
+        }
         return same_daemon(state, ctx.arg(0), ctx.arg::<u64>(1));
     }
     let label = state.label;

@@ -54,7 +54,7 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
             guard::Maps::Allowed => return 0,
             guard::Maps::Refused => return report::fault(),
         }
-        match zone::mapping_place() {
+        match zone::mapping_place(&own) {
             Place::Outside => return 0,
             Place::Inside(zone, state) => (zone, state),
             Place::Broken => return report::fault(),
@@ -131,12 +131,13 @@ pub fn file_mprotect(ctx: LsmContext) -> i32 {
         return 0;
     }
     guard::makes_code();
-    match marked(&label::own(), ptr::null_mut(), false) {
+    let own = label::own();
+    match marked(&own, ptr::null_mut(), false) {
         guard::Maps::Other => {}
         guard::Maps::Allowed => return 0,
         guard::Maps::Refused => return report::fault(),
     }
-    let (zone, state) = match zone::mapping_place() {
+    let (zone, state) = match zone::mapping_place(&own) {
         Place::Outside => return 0,
         Place::Inside(zone, state) => (zone, state),
         Place::Broken => return report::fault(),

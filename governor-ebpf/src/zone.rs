@@ -47,7 +47,12 @@ pub(crate) enum Place {
 /// The current task's zone, with storage to judge it in.
 #[inline(always)]
 pub(crate) fn place() -> Place {
-    match label::own() {
+    place_of(&label::own())
+}
+
+#[inline(always)]
+fn place_of(own: &Own) -> Place {
+    match *own {
         Own::Broken => Place::Broken,
         Own::Found(state) => {
             // SAFETY: this task's storage.
@@ -79,8 +84,13 @@ pub(crate) fn place() -> Place {
 /// Where code is mapped: as [`place`], but for what systemd's own code does in a zone's cgroup before
 /// there is a workload.
 #[inline(always)]
-pub(crate) fn mapping_place() -> Place {
-    match place() {
+pub(crate) fn mapping_place(own: &Own) -> Place {
+    // Where nothing is judged nothing is made either: whoever asks this may sleep while it is made, and others
+    // on this processor are refused theirs meanwhile.
+    if matches!(own, Own::Nothing) && !facts::host_is_zone() {
+        return Place::Outside;
+    }
+    match place_of(own) {
         Place::Outside => Place::Outside,
         Place::Broken => Place::Broken,
         Place::Inside(zone, state) => {
