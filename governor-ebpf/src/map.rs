@@ -144,12 +144,13 @@ pub fn file_mprotect(ctx: LsmContext) -> i32 {
     };
     // SAFETY: this task's storage, which lives as long as the task runs this program.
     let state = unsafe { &mut *state };
-    // SAFETY: a pointer field, only compared with zero.
-    let file: u64 = unsafe { load(vma, &offsets::OFF_VMA_FILE) };
+    // SAFETY: a pointer field.
+    let file: *const c_void = unsafe { load(vma, &offsets::OFF_VMA_FILE) };
     let label = state.label;
     let facts = &mut state.facts;
     facts::begin(facts, Operation::Protect, zone, &label);
-    let measured = if file == 0 {
+    // Memory that is shared without a name is a file to the kernel alone.
+    let measured = if file.is_null() || measure::is_kernels_own(file) {
         Measured::Nothing
     } else {
         Measured::Failed

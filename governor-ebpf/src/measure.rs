@@ -218,15 +218,25 @@ fn is_stable(file: *const c_void) -> bool {
     let inode: *const c_void = unsafe { load(file, &offsets::OFF_FILE_INODE) };
     // SAFETY: every inode has a superblock.
     let superblock: *const c_void = unsafe { load(inode, &offsets::OFF_INODE_SB) };
-    // SAFETY: a field of `super_block`.
-    let flags: u64 = unsafe { load(superblock, &offsets::OFF_SB_FLAGS) };
     // SAFETY: every superblock has a user namespace.
     let users: *const c_void = unsafe { load(superblock, &offsets::OFF_SB_USERS) };
     // SAFETY: a field of `user_namespace`; that of the host is at the top.
     let level: u32 = unsafe { load(users, &offsets::OFF_USERS_LEVEL) };
     // SAFETY: a field of `super_block`.
     let magic: u64 = unsafe { load(superblock, &offsets::OFF_SB_MAGIC) };
-    has_name(file) && flags & SB_KERNMOUNT == 0 && level == 0 && magic != FUSE_SUPER_MAGIC
+    has_name(file) && !is_kernels_own(file) && level == 0 && magic != FUSE_SUPER_MAGIC
+}
+
+/// Whether the file is on a mount that only the kernel uses: memory that is shared.
+#[inline(always)]
+pub(crate) fn is_kernels_own(file: *const c_void) -> bool {
+    // SAFETY: every file has an inode.
+    let inode: *const c_void = unsafe { load(file, &offsets::OFF_FILE_INODE) };
+    // SAFETY: every inode has a superblock.
+    let superblock: *const c_void = unsafe { load(inode, &offsets::OFF_INODE_SB) };
+    // SAFETY: a field of `super_block`.
+    let flags: u64 = unsafe { load(superblock, &offsets::OFF_SB_FLAGS) };
+    flags & SB_KERNMOUNT != 0
 }
 
 /// Whether the file has a name somewhere.
