@@ -22,7 +22,8 @@ pub(crate) struct Args {
     /// Only this kernel.
     #[arg(long, value_enum)]
     kernel: Option<Kernel>,
-    /// Only tests whose name (`suite::case` for guest tests, `fuzz::target` for targets) contains this.
+    /// Only tests whose name (`suite::case` for guest tests, `fuzz::target` for targets) contains this; of
+    /// guest tests, any of several parts with commas between them.
     #[arg(long)]
     filter: Option<String>,
     /// Every point of every decision in the suite `crash`, and its storms at full length; this takes
@@ -175,7 +176,8 @@ fn guests(args: &Args) -> Result<Tally> {
 
 fn pick(filter: Option<&str>) -> Vec<(Suite, Vec<Case>)> {
     let fits = |suite: &Suite, case: &Case| {
-        filter.is_none_or(|part| format!("{}::{}", suite.name, case.name).contains(part))
+        let name = format!("{}::{}", suite.name, case.name);
+        filter.is_none_or(|parts| parts.split(',').any(|part| name.contains(part)))
     };
     cases::suites()
         .into_iter()
