@@ -36,6 +36,8 @@ pub(crate) struct Kit {
     daemon: String,
     planner: String,
     libraries: String,
+    /// The workload's user, by number.
+    pub(crate) user: u32,
     reference: RefCell<String>,
     serial: Cell<u64>,
 }
@@ -117,6 +119,8 @@ impl Kit {
             .ok()
             .context("measuring the workload's libraries")?
             .text();
+        let user = guest.run(&["id", "-u", USER])?.ok()?.text();
+        let user = user.parse().context("the user's number")?;
         let reference = RefCell::new(baseline(guest, PCRS)?);
         Ok(Self {
             governor: paths::target().join("release/governor"),
@@ -124,6 +128,7 @@ impl Kit {
             daemon,
             planner,
             libraries,
+            user,
             reference,
             serial: Cell::new(0),
         })

@@ -31,7 +31,13 @@ fn main() -> ExitCode {
         ["empty", path] => emptied(path),
         // As the interpreter of a script, which is told the script's path.
         ["rewrite", script] => written(script).map(drop),
-        ["own-memory"] => own_memory(),
+        ["own-memory"] => own_memory("/proc/self/mem"),
+        ["own-memory", "thread"] => in_thread(|| own_memory("/proc/thread-self/mem")),
+        ["own-memory", "other-thread"] => {
+            let first = format!("/proc/self/task/{}/mem", std::process::id());
+            in_thread(move || own_memory(&first))
+        }
+        ["own-memory", "sharer"] => own_memory_by_sharer(),
         ["trace-me"] => ptrace(libc::PTRACE_TRACEME, 0),
         ["trace", pid] => number(pid).and_then(|pid| ptrace(libc::PTRACE_SEIZE, pid)),
         ["memory-of", pid] => memory_of(pid),
@@ -39,10 +45,18 @@ fn main() -> ExitCode {
         ["descriptor-of", pid] => number(pid).and_then(descriptor_of),
         ["with-child", way] => with_child(way),
         ["traced", procs, path, rest @ ..] => return traced(procs, path, rest),
-        ["shared-memory"] => shared_memory(),
         ["remapped", path] => remapped(path),
         ["nameless", dir, path] => nameless(dir, path),
         ["removed", path] => removed(path),
+        ["quotas-in", device, path] => quotas_in(device, path),
+        ["by-descriptor", path] => by_descriptor(path),
+        ["by-thread", path, rest @ ..] => {
+            let mut command = Command::new(path);
+            command.args(rest);
+            in_thread(move || Err(command.exec()))
+        }
+        ["bound", path, other] => bound(path, other),
+        ["below", dir, path] => below(dir, path),
         ["called", dir, name, rest @ ..] => called(dir, name, rest),
         ["failed-then-mapped", program, path] => failed(program).and_then(|()| mapped(path)),
         ["own-overlay", options, path] => own_overlay(options, path),
@@ -156,13 +170,96 @@ fn emptied(path: &str) -> io::Result<()> {
 }
 
 /// Writes over its own code, which is mapped read-only.
-fn own_memory() -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open("/proc/self/mem")?;
+fn own_memory(path: &str) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
     // With what is there, so that it goes on.
     let code = number as *const u8;
     // SAFETY: the first byte of a function of ours.
     let byte = unsafe { code.read_volatile() };
     file.write_all_at(&[byte], code as u64)
+}
+
+/// By another process with the same memory: the kernel asks nobody whether it may trace that.
+fn own_memory_by_sharer() -> io::Result<()> {
+    extern "C" fn written(path: *mut c_void) -> i32 {
+        // SAFETY: the string that whoever cloned this waits with.
+        let path = unsafe { CStr::from_ptr(path.cast()) };
+        let done = own_memory(&path.to_string_lossy());
+        done.err()
+            .map_or(0, |error| error.raw_os_error().unwrap_or(99))
+    }
+    let path = CString::new(format!("/proc/{}/mem", std::process::id()))?;
+    let mut stack = vec![0u128; 1 << 14];
+    let top = stack.as_mut_ptr_range().end;
+    let (flags, path) = (libc::CLONE_VM | libc::SIGCHLD, path.as_ptr().cast_mut());
+    // SAFETY: this process waits meanwhile, with the string and the stack, so nobody else uses its memory.
+    let child = unsafe { libc::clone(written, top.cast(), flags, path.cast()) };
+    checked(child)?;
+    let mut status = 0;
+    // SAFETY: our own child, and a number of ours.
+    checked(unsafe { libc::waitpid(child, &raw mut status, 0) })?;
+    match libc::WEXITSTATUS(status) {
+        0 if libc::WIFEXITED(status) => Ok(()),
+        number => Err(io::Error::from_raw_os_error(number)),
+    }
+}
+
+/// Not in the thread that the process began with.
+fn in_thread(act: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
+    std::thread::scope(|scope| scope.spawn(act).join())
+        .unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+}
+
+/// Has the kernel keep quotas of a file system in that file of it, for a moment.
+fn quotas_in(device: &str, path: &str) -> io::Result<()> {
+    let (device, path) = (CString::new(device)?, CString::new(path)?);
+    let quotas = |command: i32, file: *mut libc::c_char| {
+        // Of users, in the oldest form, which takes any file of a fitting length.
+        let command = libc::QCMD(command, libc::USRQUOTA);
+        // SAFETY: strings that end, and numbers.
+        checked(unsafe { libc::quotactl(command, device.as_ptr(), libc::QFMT_VFS_OLD, file) })
+    };
+    quotas(libc::Q_QUOTAON, path.as_ptr().cast_mut())?;
+    quotas(libc::Q_QUOTAOFF, ptr::null_mut()).map(drop)
+}
+
+/// Executes what a descriptor stands for that can do nothing else.
+fn by_descriptor(path: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(libc::O_PATH).open(path)?;
+    let (path, argv) = (c"".as_ptr(), [c"program".as_ptr(), ptr::null()]);
+    let environment: [*const libc::c_char; 1] = [ptr::null()];
+    // SAFETY: a string that ends, and lists of such that end.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            path,
+            argv.as_ptr(),
+            environment.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    checked(result).map(drop)
+}
+
+/// Executes a path below which another file was mounted, in namespaces of its own.
+fn bound(path: &str, other: &str) -> io::Result<()> {
+    // SAFETY: it takes a number.
+    checked(unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) })?;
+    let (at, over) = (CString::new(path)?, CString::new(other)?);
+    let (none, nothing) = (ptr::null(), ptr::null());
+    // SAFETY: strings that end.
+    checked(unsafe { libc::mount(over.as_ptr(), at.as_ptr(), none, libc::MS_BIND, nothing) })?;
+    Err(Command::new(path).exec())
+}
+
+/// Executes a path of another root, which a namespace of its own lets it have.
+fn below(dir: &str, path: &str) -> io::Result<()> {
+    // SAFETY: it takes a number.
+    checked(unsafe { libc::unshare(libc::CLONE_NEWUSER) })?;
+    std::os::unix::fs::chroot(dir)?;
+    Err(Command::new(path).exec())
 }
 
 fn ptrace(request: libc::c_uint, pid: i32) -> io::Result<()> {
@@ -244,22 +341,6 @@ fn traced(procs: &str, path: &str, rest: &[&str]) -> ExitCode {
             ExitCode::from(u8::try_from(100 + number).unwrap_or(u8::MAX))
         }
     }
-}
-
-/// Attaches shared memory of System V to execute it.
-fn shared_memory() -> io::Result<()> {
-    // SAFETY: three numbers.
-    let id = checked(unsafe { libc::shmget(libc::IPC_PRIVATE, 4096, 0o700) })?;
-    let id = i32::try_from(id).map_err(io::Error::other)?;
-    // SAFETY: the kernel chooses the address.
-    let at = unsafe { libc::shmat(id, ptr::null(), libc::SHM_EXEC | libc::SHM_RDONLY) };
-    let refused = io::Error::last_os_error();
-    // SAFETY: our own segment, which goes when nobody has it attached.
-    checked(unsafe { libc::shmctl(id, libc::IPC_RMID, ptr::null_mut()) })?;
-    if at as isize == -1 {
-        return Err(refused);
-    }
-    Ok(())
 }
 
 /// Maps a file to be read, and has the kernel map it once more at the same place, now that what may be

@@ -13,6 +13,8 @@ use std::{
     time::Duration,
 };
 
+use io_uring::{IoUring, opcode, squeue::Flags, types::Fd};
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         ["race", path, text, count] => race(path, text, count),
         ["swapped", "link", script, other] => linked(script, other),
         ["swapped", "bind", script, other] => bound(script, other),
+        ["format", script, interpreter] => format(script, interpreter),
         _ => {
             eprintln!("probe_reader: what is `{}`?", args.join(" "));
             return ExitCode::from(2);
@@ -35,7 +38,10 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             println!("{error}");
-            ExitCode::from(99)
+            let number = error
+                .raw_os_error()
+                .and_then(|number| u8::try_from(100 + number).ok());
+            ExitCode::from(number.unwrap_or(99))
         }
     }
 }
@@ -77,8 +83,44 @@ fn open(way: &str) -> io::Result<File> {
             // SAFETY: a descriptor that was made for us.
             filled(unsafe { File::from_raw_fd(made) })
         }
-        Some((how, _)) => Err(io::Error::other(format!("what is `{how}`?"))),
+        Some((how, path)) => match how
+            .strip_prefix("ring-")
+            .and_then(|how| how.split_once('-'))
+        {
+            Some((by, "read")) => ring(by, libc::O_RDONLY, path),
+            Some((by, "write")) => ring(by, libc::O_WRONLY, path),
+            _ => Err(io::Error::other(format!("what is `{how}`?"))),
+        },
     }
+}
+
+/// By a ring that is shared with the kernel: the task that asks opens it, or a thread of the kernel that works
+/// for it, or one that looks for work itself.
+fn ring(by: &str, access: i32, path: &str) -> io::Result<File> {
+    let mut builder = IoUring::builder();
+    let flags = match by {
+        "task" => Flags::empty(),
+        "worker" => Flags::ASYNC,
+        "poller" => {
+            builder.setup_sqpoll(IDLE);
+            Flags::empty()
+        }
+        _ => return Err(io::Error::other(format!("what is `{by}`?"))),
+    };
+    let mut ring: IoUring = builder.build(1)?;
+    let path = std::ffi::CString::new(path)?;
+    let open = opcode::OpenAt::new(Fd(libc::AT_FDCWD), path.as_ptr()).flags(access);
+    let entry = open.build().flags(flags);
+    // SAFETY: the path outlives the answer, which is waited for below.
+    unsafe { ring.submission().push(&entry) }.map_err(io::Error::other)?;
+    ring.submit_and_wait(1)?;
+    let answer = ring.completion().next().map(|answer| answer.result());
+    let fd = answer.ok_or_else(|| io::Error::other("no answer"))?;
+    if fd < 0 {
+        return Err(io::Error::from_raw_os_error(-fd));
+    }
+    // SAFETY: a descriptor that the kernel just made for us.
+    Ok(unsafe { File::from_raw_fd(fd) })
 }
 
 /// Opens it until it was opened, and refused, so many times. Whoever may open it reads what is listed, and goes
@@ -161,6 +203,31 @@ fn bound(script: &str, other: &str) -> io::Result<u8> {
     })
 }
 
+/// Has the kernel hand a file to an interpreter by a format of its own, in namespaces of its own.
+fn format(script: &str, interpreter: &str) -> io::Result<u8> {
+    // SAFETY: it takes no argument.
+    let user = unsafe { libc::geteuid() };
+    // SAFETY: nor does this.
+    let group = unsafe { libc::getegid() };
+    // SAFETY: it takes a number.
+    checked(unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) })?;
+    fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/gid_map", format!("0 {group} 1"))?;
+    let (kind, at) = (
+        c"binfmt_misc".as_ptr(),
+        c"/proc/sys/fs/binfmt_misc".as_ptr(),
+    );
+    // SAFETY: strings that end.
+    checked(unsafe { libc::mount(kind, at, kind, 0, ptr::null()) })?;
+    let text = fs::read_to_string(script)?;
+    let begins = text.lines().next().unwrap_or_default();
+    let rule = format!(":own:M::{begins}::{interpreter}:");
+    fs::write("/proc/sys/fs/binfmt_misc/register", rule)?;
+    let status = Command::new(script).status()?;
+    u8::try_from(status.code().unwrap_or(98)).map_err(io::Error::other)
+}
+
 /// What starts it goes on when the kernel has checked the file and before the interpreter runs: they share
 /// their memory until then.
 fn swap(script: &str, change: impl FnOnce() -> io::Result<()>) -> io::Result<ExitStatus> {
@@ -188,6 +255,8 @@ fn checked(result: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// For how long the kernel's thread looks for work, in milliseconds.
+const IDLE: u32 = 1000;
 const ATTEMPTS: u32 = 50;
 /// For as long as whoever changes it is not likely to wait.
 const READINGS: u32 = 60;

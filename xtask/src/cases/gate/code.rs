@@ -1,37 +1,6 @@
 //! What may execute, be mapped and be started, and by whom.
 
-use super::*;
-
-pub(super) fn memory_without_a_file(guest: &mut Guest) -> Result<()> {
-    load(guest, &Spec::default())?;
-    expect(guest, &["memfd", AGENT], REFUSED, "a copy in a memfd")?;
-    expect(
-        guest,
-        &["anonymous"],
-        REFUSED,
-        "an anonymous executable mapping",
-    )?;
-    expect(
-        guest,
-        &["protect"],
-        REFUSED,
-        "written memory made executable",
-    )?;
-    load(
-        guest,
-        &Spec {
-            memory: "any",
-            ..Spec::default()
-        },
-    )?;
-    expect(
-        guest,
-        &["anonymous"],
-        0,
-        "anonymous memory where policy allows any",
-    )?;
-    expect(guest, &["memfd", AGENT], REFUSED, "a memfd even then")
-}
+use super::{tried::Try, *};
 
 pub(super) fn only_listed_files_are_mapped(guest: &mut Guest) -> Result<()> {
     load(guest, &Spec::default())?;
@@ -80,7 +49,58 @@ pub(super) fn children_keep_the_label(guest: &mut Guest) -> Result<()> {
         &["exec", "/usr/bin/id"],
         REFUSED,
         "becoming something else",
-    )
+    )?;
+    ways::load(guest, &Spec::default())?;
+    let thread = [ways::PROBE, "by-thread"];
+    Try::let_be(&[&thread[..], &[AGENT, "hello"]].concat()).in_zone(guest, AGENTS_SLICE)?;
+    Try::refused(&[&thread[..], &["/usr/bin/id"]].concat(), "not-authorized")
+        .in_zone(guest, AGENTS_SLICE)?;
+    moved(guest)
+}
+
+/// The label is the task's, wherever that is.
+fn moved(guest: &mut Guest) -> Result<()> {
+    let fifo = "/opt/agent/own/moved";
+    guest
+        .sh(&format!(
+            "rm -f {fifo} && mkfifo {fifo} && chown {USER} {fifo}"
+        ))?
+        .ok()?;
+    for (path, expected) in [("/usr/bin/true", REFUSED), (AGENT, 2)] {
+        let job = guest.spawn(&[
+            "systemd-run",
+            "--quiet",
+            "--wait",
+            "--pipe",
+            "--collect",
+            "--unit=moved",
+            &format!("--slice={AGENTS_SLICE}"),
+            &format!("--uid={USER}"),
+            "--",
+            AGENT,
+            "after",
+            fifo,
+            "exec",
+            path,
+        ])?;
+        guest.wait_for_output(job, b"waiting", BOUND)?;
+        guest
+            .sh(&format!(
+                "pid=$(systemctl show -p MainPID --value moved) && \
+                 echo $pid > /sys/fs/cgroup/cgroup.procs && grep -qx 0::/ /proc/$pid/cgroup && \
+                 timeout 60 sh -c 'echo > {fifo}'"
+            ))?
+            .ok()
+            .context("moving it out of its zone")?;
+        let ended = guest.wait(job, BOUND)?;
+        ensure!(
+            ended.code == expected,
+            "`{path}` outside of its zone: {} {}",
+            ended.code,
+            ended.text()
+        );
+    }
+    guest.run(&["rm", fifo])?.ok().map(drop)
 }
 
 pub(super) fn started_by(guest: &mut Guest) -> Result<()> {

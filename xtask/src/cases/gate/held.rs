@@ -117,6 +117,50 @@ pub(super) fn scripts(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+/// The kernel writes to a file in which it keeps quotas, and nobody opens it for that.
+pub(super) fn quotas(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    let (image, dir) = ("/root/quotas.img", "/opt/agent/quotas");
+    let (held, free) = (format!("{dir}/held"), format!("{dir}/free"));
+    // Of a length that its records fit into, and nothing else is asked of it.
+    guest
+        .sh(&format!(
+            "mkdir -p {dir} && truncate -s 64M {image} && mkfs.ext4 -q -F -O ^quota {image} && \
+             mount -o loop,usrquota {image} {dir} && cp {AGENT} {held} && \
+             truncate -s $(( ($(stat -c %s {held}) / 40 + 1) * 40 )) {held} && cp {held} {free}"
+        ))?
+        .ok()?;
+    let outcome = (|| {
+        let device = guest.sh(&format!("findmnt -no SOURCE {dir}"))?.ok()?.text();
+        let spec = Spec {
+            planner: guest.run(&["governor", "measure", &held])?.ok()?.text(),
+            ..Spec::default()
+        };
+        load(guest, &spec)?;
+        expect_run(guest, &held)?;
+        for (path, expected) in [(&free, 0), (&held, 126)] {
+            let code = guest.run(&[ways::PROBE, "quotas-in", &device, path])?;
+            ensure!(
+                code.code == expected,
+                "quotas in `{path}`: {} {}",
+                code.code,
+                code.text()
+            );
+        }
+        Ok(())
+    })();
+    guest
+        .sh(&format!("umount {dir} && rm {image} && rmdir {dir}"))?
+        .ok()?;
+    outcome
+}
+
+fn expect_run(guest: &mut Guest, path: &str) -> Result<()> {
+    let code = in_zone(guest, AGENTS_SLICE, &[path, "hello"])?.code;
+    ensure!(code == 0, "`{path}` is not executed: {code}");
+    Ok(())
+}
+
 /// A zone that only observes changes nothing for anybody.
 pub(super) fn observed(guest: &mut Guest) -> Result<()> {
     let spec = Spec {

@@ -5,11 +5,15 @@ mod ahead;
 mod code;
 mod held;
 mod kept;
+mod memory;
+mod narrow;
 mod network;
 mod opened;
 mod opening;
+mod reached;
 mod revoking;
 mod scripts;
+mod tried;
 mod ways;
 mod zones;
 
@@ -36,7 +40,11 @@ pub(crate) const SUITE: Suite = Suite {
     cases: &[
         Case {
             name: "memory_without_a_file_does_not_execute",
-            run: code::memory_without_a_file,
+            run: memory::of_no_file,
+        },
+        Case {
+            name: "what_is_mapped_does_not_become_code",
+            run: memory::of_files,
         },
         Case {
             name: "only_listed_files_are_mapped_executable",
@@ -83,6 +91,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: held::outlasting,
         },
         Case {
+            name: "what_runs_is_not_made_to_keep_quotas",
+            run: held::quotas,
+        },
+        Case {
             name: "a_script_stays_what_was_checked",
             run: held::scripts,
         },
@@ -124,7 +136,15 @@ pub(crate) const SUITE: Suite = Suite {
         },
         Case {
             name: "files_without_a_name_do_not_execute",
-            run: ways::without_a_name,
+            run: memory::of_files_without_a_name,
+        },
+        Case {
+            name: "content_decides_however_it_is_reached",
+            run: reached::by_any_way,
+        },
+        Case {
+            name: "rings_open_nothing_else",
+            run: reached::by_rings,
         },
         Case {
             name: "what_is_mapped_anew_is_measured",
@@ -141,6 +161,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "other_formats_lead_nowhere",
             run: ways::other_formats,
+        },
+        Case {
+            name: "programs_of_32_bits_are_judged_like_any",
+            run: ways::of_32_bits,
         },
         Case {
             name: "children_keep_the_label",
@@ -244,10 +268,13 @@ fn locked_down(guest: &mut Guest) -> Result<()> {
         "the kernel is not locked down"
     );
     // An armed guard refuses modules that no policy lists.
-    guest.sh("modprobe overlay && modprobe binfmt_misc")?.ok()?;
+    guest
+        .sh("modprobe -a overlay binfmt_misc loop quota_v1")?
+        .ok()?;
     for (probe, path) in [
         ("probe_writer", kept::WRITER),
         ("probe_bypass", ways::PROBE),
+        ("probe_code", memory::CODE),
         ("probe_reader", opening::READER),
     ] {
         guest.put_file(&compile::probe(probe)?, path)?;

@@ -6,6 +6,7 @@ use super::{
         DATA, DATA_SET, EMPTY, EMPTY_ELSEWHERE, EMPTY_OF_THEIRS, EMPTY_TOO, IN_MEMORY, LATER,
         LATER_SCRIPT, OTHER, OWN, REFUSES, SAME, THEIRS, WAYS,
     },
+    tried::{Try, counted},
     *,
 };
 use crate::cases::daemon::wait_until;
@@ -14,10 +15,15 @@ use std::time::Instant;
 /// Where the program lies that opens files, as a program of the workload.
 pub(super) const READER: &str = "/opt/agent/reader";
 
+/// Has only listed files opened.
+pub(super) fn listing(guest: &mut Guest) -> Result<()> {
+    files(guest)?;
+    load_listed(guest)
+}
+
 /// A file that is listed is opened, and what is not, or has no content that lasts, is refused.
 pub(super) fn listed(guest: &mut Guest) -> Result<()> {
-    files(guest)?;
-    load_listed(guest)?;
+    listing(guest)?;
     let refused = unlisted(guest)?;
     let (names, mut codes): (Vec<&str>, Vec<i32>) = WAYS.iter().copied().unzip();
     if !measures(guest) {
@@ -25,8 +31,7 @@ pub(super) fn listed(guest: &mut Guest) -> Result<()> {
         codes[1] = REFUSES;
     }
     let argv = [&[READER, "open"], names.as_slice()].concat();
-    let user = guest.run(&["id", "-u", USER])?.ok()?.text();
-    let user = user.parse().context("the user's number")?;
+    let user = guest.kept::<Kit>()?.user;
     let outside = guest.run_as(user, &argv)?.text();
     ensure!(
         outside == opened(&names, &[0; WAYS.len()]),
@@ -108,8 +113,7 @@ fn changed(guest: &mut Guest) -> Result<()> {
 
 /// What the kernel knew of a file goes with its inode, and is found out again.
 pub(super) fn forgotten(guest: &mut Guest) -> Result<()> {
-    files(guest)?;
-    load_listed(guest)?;
+    listing(guest)?;
     let open = [READER, "open", DATA];
     let known = in_zone(guest, SLICE, &open)?.text();
     ensure!(known == opened(&[DATA], &[0]), "measured ahead: {known}");
@@ -161,8 +165,7 @@ pub(super) fn forgotten(guest: &mut Guest) -> Result<()> {
 
 /// Somebody changes a file all the time while it is opened: what was opened is what is listed, until it is closed.
 pub(super) fn no_race_is_won(guest: &mut Guest) -> Result<()> {
-    files(guest)?;
-    load_listed(guest)?;
+    listing(guest)?;
     guest.sh(&format!("cp {LATER} {RACED}"))?.ok()?;
     let flipping = guest.spawn(&[kept::WRITER, "flip", RACED, LATER, OTHER])?;
     guest.wait_for_output(flipping, b"flipping", BOUND)?;
@@ -222,8 +225,17 @@ pub(super) fn scripts(guest: &mut Guest) -> Result<()> {
     let code = swapped(guest, "link")?;
     ensure!(code == 9, "a link, where anything is opened: {code}");
     // In a user namespace of its own a task has a say in what files are handed to.
-    let code = swapped(guest, "bind")?;
-    ensure!(code == NOT_STARTED, "in a namespace of its own: {code}");
+    let argv = [READER, "swapped", "bind", SCRIPT, OTHER_SCRIPT];
+    Try::refused(&argv, "interpreter-only")
+        .ends(9, REFUSED)
+        .in_zone(guest, SLICE)?;
+    // Since Linux 6.7 also in what they are handed to by their first bytes.
+    if measures(guest) {
+        let argv = [READER, "format", SCRIPT, DASH];
+        Try::refused(&argv, "interpreter-only")
+            .ends(7, REFUSED)
+            .in_zone(guest, SLICE)?;
+    }
     // This is the first case that lists what is opened, and nobody else pays for it.
     ensure!(
         !is_asked(guest)?,
@@ -398,20 +410,13 @@ fn opened(names: &[&str], codes: &[i32]) -> String {
 
 /// How often something was refused because it is not listed, or nothing is known of it.
 fn unlisted(guest: &mut Guest) -> Result<u64> {
-    Ok(refused(guest, "unlisted-open")? + not_known(guest)?)
+    Ok(counted(guest, "unlisted-open")? + not_known(guest)?)
 }
 
 fn not_known(guest: &mut Guest) -> Result<u64> {
-    refused(guest, "not-known")
+    counted(guest, "not-known")
 }
 
-fn refused(guest: &mut Guest, reason: &str) -> Result<u64> {
-    let said = status::of(guest)?;
-    Ok(said.counts().get(reason).copied().unwrap_or(0))
-}
-
-/// How the probe ends when it cannot start something.
-const NOT_STARTED: i32 = 99;
 /// How the interpreter ends when it cannot open its script.
 const NOT_OPENED: i32 = 2;
 const RACED: &str = "/opt/agent/read-race";
@@ -424,7 +429,7 @@ const SCRIPT: &str = "/opt/agent/own/script";
 const OTHER_SCRIPT: &str = "/opt/agent/own/other-script";
 const SOURCING: &str = "/opt/agent/own/sourcing";
 const DASH: &str = "/usr/bin/dash";
-const SLICE: &str = "governed-scripts.slice";
+pub(super) const SLICE: &str = "governed-scripts.slice";
 
 macro_rules! tables {
     ($opens:literal) => {

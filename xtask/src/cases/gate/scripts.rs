@@ -1,6 +1,9 @@
 //! Scripts, and what their interpreters are given.
 
-use super::*;
+use super::{
+    tried::{Try, counted},
+    *,
+};
 
 /// What is listed as an interpreter runs listed scripts, and nothing that anybody else gives it.
 pub(super) fn interpreters(guest: &mut Guest) -> Result<()> {
@@ -13,6 +16,12 @@ pub(super) fn interpreters(guest: &mut Guest) -> Result<()> {
             format!("#!{DASH}\n{script}\ntest $? = 7 && {DASH} -c 'exit 9'\n"),
         ),
         (&broken, "#!/nonexistent\n".to_owned()),
+        (
+            &FOREIGN.to_owned(),
+            "#!/usr/bin/env dash\nexit 7\n".to_owned(),
+        ),
+        // Which is another workload's, and ends with 2 where it is given a script.
+        (&OF_OTHERS.to_owned(), format!("#!{AGENT}\n")),
     ] {
         guest.put(path, 0o755, text.as_bytes())?;
     }
@@ -31,7 +40,10 @@ pub(super) fn interpreters(guest: &mut Guest) -> Result<()> {
     let spec = Spec {
         tables: SCRIPTED,
         sets: vec![
-            ("scripts", measure(&[&script, &nested, &broken])?),
+            (
+                "scripts",
+                measure(&[&script, &nested, &broken, FOREIGN, OF_OTHERS])?,
+            ),
             ("interpreters", measure(&[DASH])?),
             ("programs", measure(&[ways::PROBE, LOADER])?),
         ],
@@ -47,7 +59,7 @@ pub(super) fn interpreters(guest: &mut Guest) -> Result<()> {
         Ok(())
     };
     run(guest, &[&script], 7)?;
-    let before = only(guest)?;
+    let before = counted(guest, "interpreter-only")?;
     // By itself, whatever it would be given.
     run(guest, &[DASH], NOT_EXECUTED)?;
     run(guest, &[DASH, "-c", "exit 0"], NOT_EXECUTED)?;
@@ -67,7 +79,7 @@ pub(super) fn interpreters(guest: &mut Guest) -> Result<()> {
         &[ways::PROBE, "failed-then-mapped", &broken, DASH],
         REFUSED,
     )?;
-    let after = only(guest)?;
+    let after = counted(guest, "interpreter-only")?;
     let expected = 4 + OPTIONS.len() as u64 + 2;
     ensure!(
         after == before + expected,
@@ -82,7 +94,20 @@ pub(super) fn interpreters(guest: &mut Guest) -> Result<()> {
             "explain says nothing of {word}: {said}"
         );
     }
+    others(guest)?;
     observed(guest, &script)
+}
+
+/// A script that is listed leads to no interpreter that is not, and an interpreter to no other script.
+fn others(guest: &mut Guest) -> Result<()> {
+    let unlisted = in_own("unlisted");
+    guest.put(&unlisted, 0o755, format!("#!{DASH}\nexit 8\n").as_bytes())?;
+    for (path, free) in [(FOREIGN, 7), (OF_OTHERS, 2), (unlisted.as_str(), 8)] {
+        Try::refused(&[path], "not-authorized")
+            .ends(free, NOT_EXECUTED)
+            .in_zone(guest, SLICE)?;
+    }
+    Ok(())
 }
 
 /// What runs only because the zone is observed carries no workload's name afterwards.
@@ -127,16 +152,12 @@ fn observed(guest: &mut Guest, script: &str) -> Result<()> {
     guest.run(&["rm", &ready, &go])?.ok().map(drop)
 }
 
-/// How often something was refused because it is an interpreter only.
-fn only(guest: &mut Guest) -> Result<u64> {
-    let said = status::of(guest)?;
-    Ok(said.counts().get("interpreter-only").copied().unwrap_or(0))
-}
-
 fn in_own(name: &str) -> String {
     format!("/opt/agent/own/{name}")
 }
 
+const FOREIGN: &str = "/opt/agent/own/foreign";
+const OF_OTHERS: &str = "/opt/agent/own/of-others";
 const DASH: &str = "/usr/bin/dash";
 const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 /// Names that the interpreter takes for options: what comes next is the text.

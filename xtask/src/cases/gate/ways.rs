@@ -1,14 +1,17 @@
 //! Ways around the measurement of what runs: other people's memory, files without a name, formats that
 //! lead elsewhere. `docs/threat-model.md` lists them all.
 
-use super::*;
+use super::{memory::CODE, tried::Try, *};
 
 /// Where the program lies that tries them, as another program of the workload.
 pub(super) const PROBE: &str = "/opt/agent/bypass";
 
 /// Loads a policy that lists it.
 pub(super) fn load(guest: &mut Guest, spec: &Spec) -> Result<Rc<Kit>> {
-    let measured = guest.run(&["governor", "measure", PROBE])?.ok()?.text();
+    let measured = guest
+        .run(&["governor", "measure", PROBE, CODE])?
+        .ok()?
+        .text();
     let planner = format!("{measured}\n{}", spec.planner);
     super::load(
         guest,
@@ -35,8 +38,7 @@ pub(super) fn expect(guest: &mut Guest, argv: &[&str], expected: i32, what: &str
 /// Nobody writes the memory of work, takes its descriptors or steers it, from outside or inside.
 pub(super) fn tracing(guest: &mut Guest) -> Result<()> {
     load(guest, &kept::watching())?;
-    let agent = guest.run(&["id", "-u", USER])?.ok()?.text();
-    let agent = agent.parse().context("the user's number")?;
+    let agent = guest.kept::<Kit>()?.user;
     expect(guest, &["trace-me"], REFUSED, "asking to be traced")?;
     for way in ["trace", "memory-of", "write-into", "descriptor-of"] {
         let outside = guest.run_as(agent, &[PROBE, "with-child", way])?.code;
@@ -110,28 +112,23 @@ pub(super) fn tracing(guest: &mut Guest) -> Result<()> {
 
 /// The kernel writes through this file where memory is read-only.
 pub(super) fn own_memory(guest: &mut Guest) -> Result<()> {
+    let tries = [
+        &[PROBE, "own-memory"][..],
+        &[PROBE, "own-memory", "thread"],
+        &[PROBE, "own-memory", "other-thread"],
+        &[PROBE, "own-memory", "sharer"],
+    ];
     load(guest, &Spec::default())?;
-    let outside = guest.run(&[PROBE, "own-memory"])?.code;
-    ensure!(outside == 0, "in no zone: {outside}");
-    expect(guest, &["own-memory"], REFUSED, "its own code")?;
+    for argv in tries {
+        Try::refused(argv, WRITTEN).in_zone(guest, AGENTS_SLICE)?;
+    }
     let spec = Spec {
         mode: "observe",
         ..Spec::default()
     };
     load(guest, &spec)?;
-    expect(guest, &["own-memory"], 0, "where it is only observed")
-}
-
-pub(super) fn without_a_name(guest: &mut Guest) -> Result<()> {
-    load(guest, &Spec::default())?;
-    expect(guest, &["shared-memory"], REFUSED, "shared memory")?;
-    for dir in ["/opt/agent/own", "/dev/shm"] {
-        expect(guest, &["nameless", dir, AGENT], REFUSED, dir)?;
-        let copy = format!("{dir}/copy");
-        guest
-            .sh(&format!("cp {AGENT} {copy} && chown {USER} {copy}"))?
-            .ok()?;
-        expect(guest, &["removed", &copy], REFUSED, &copy)?;
+    for argv in tries {
+        Try::let_be(argv).in_zone(guest, AGENTS_SLICE)?;
     }
     Ok(())
 }
@@ -166,22 +163,7 @@ pub(super) fn own_file_systems(guest: &mut Guest) -> Result<()> {
     let options = format!("lowerdir={dir}/lower:{dir}/none");
     let merged = format!("{dir}/merged/agent");
     let argv = ["own-overlay", &options, &merged];
-    let user = guest.run(&["id", "-u", USER])?.ok()?.text();
-    let user = user.parse().context("the user's number")?;
-    let command = [&[PROBE][..], &argv].concat();
-    let outside = guest.run_as(user, &command)?;
-    ensure!(outside.code == 0, "in no zone: {}", outside.text());
-    let unstable = |guest: &mut Guest| -> Result<u64> {
-        let said = status::of(guest)?;
-        Ok(said.counts().get("no-stable-file").copied().unwrap_or(0))
-    };
-    let before = unstable(guest)?;
-    expect(guest, &argv, REFUSED, "an overlay of its own")?;
-    let after = unstable(guest)?;
-    ensure!(
-        after > before,
-        "refused for another reason: {before}, {after}"
-    );
+    Try::refused(&[&[PROBE][..], &argv].concat(), "no-stable-file").in_zone(guest, AGENTS_SLICE)?;
     guest.run(&["rm", "-r", dir])?.ok().map(drop)
 }
 
@@ -240,74 +222,129 @@ pub(super) fn loaders(guest: &mut Guest) -> Result<()> {
     expect(guest, &["load", OTHER_LIBRARY], 199, "loading it by name")
 }
 
-/// A format that leads to an interpreter of root's choice.
+/// Formats that lead to an interpreter of root's choice: it is judged like any, and so is the file.
 pub(super) fn other_formats(guest: &mut Guest) -> Result<()> {
     let (odd, listed) = ("/opt/agent/own/odd", "/opt/agent/own/listed");
-    let wide = "/opt/agent/own/wide";
-    guest.put(wide, 0o755, &program_of_32_bits(7))?;
-    let narrow = "/opt/agent/own/narrow";
-    guest.put(narrow, 0o755, &program_of_32_bits(9))?;
+    let gone = "/opt/agent/own/interpreter";
     guest
         .sh(&format!(
             "printf 'ODD\\n' > {odd} && printf 'ODD listed\\n' > {listed} && chmod 755 {odd} {listed} && \
              mount -t binfmt_misc none /proc/sys/fs/binfmt_misc 2>/dev/null; \
-             echo ':odd:M::ODD::/usr/bin/true:' > /proc/sys/fs/binfmt_misc/register"
+             cp {AGENT} {gone} && chown {USER} {gone}"
         ))?
-        .ok()
-        .context("registering a format")?;
-    let outcome = (|| {
-        let spec = Spec {
-            planner: guest
-                .run(&["governor", "measure", listed, narrow])?
-                .ok()?
-                .text(),
-            ..Spec::default()
-        };
-        load(guest, &spec)?;
-        for (path, outside, inside) in [
-            (odd, 0, NOT_EXECUTED),
-            // The file is listed, and what the kernel hands it to is not.
-            (listed, 0, NOT_EXECUTED),
-            (wide, 7, NOT_EXECUTED),
-            (narrow, 9, 9),
-        ] {
-            let free = guest.run(&[path])?.code;
-            ensure!(free == outside, "`{path}` in no zone: {free}");
-            let code = in_zone(guest, AGENTS_SLICE, &[path])?.code;
-            ensure!(code == inside, "`{path}` in a zone: {code}");
-        }
-        Ok(())
-    })();
-    guest.sh("echo -1 > /proc/sys/fs/binfmt_misc/odd")?.ok()?;
-    outcome
+        .ok()?;
+    let spec = Spec {
+        planner: guest.run(&["governor", "measure", listed])?.ok()?.text(),
+        ..Spec::default()
+    };
+    load(guest, &spec)?;
+    // What is handed to the agent ends with 2: it knows no such word.
+    let said = 2;
+    for (interpreter, flags, then, path, free, judged, why) in [
+        (AGENT, "", "true", odd, said, NOT_EXECUTED, UNLISTED),
+        (AGENT, "", "true", listed, said, said, ""),
+        (
+            "/usr/bin/true",
+            "",
+            "true",
+            listed,
+            0,
+            NOT_EXECUTED,
+            UNLISTED,
+        ),
+        // It is opened when it is registered.
+        (AGENT, "F", "true", odd, said, NOT_EXECUTED, UNLISTED),
+        (AGENT, "F", "true", listed, said, said, ""),
+        (
+            "/usr/bin/true",
+            "F",
+            "true",
+            listed,
+            0,
+            NOT_EXECUTED,
+            UNLISTED,
+        ),
+        (
+            gone,
+            "F",
+            "rm /opt/agent/own/interpreter",
+            listed,
+            said,
+            NOT_EXECUTED,
+            "no-stable-file",
+        ),
+    ] {
+        guest
+            .sh(&format!(
+                "echo ':odd:M::ODD::{interpreter}:{flags}' > /proc/sys/fs/binfmt_misc/register && {then}"
+            ))?
+            .ok()
+            .context("registering a format")?;
+        let tried = Try::refused(&[path], why)
+            .ends(free, judged)
+            .in_zone(guest, AGENTS_SLICE)
+            .with_context(|| format!("by `{interpreter}`, `{flags}`"));
+        guest.sh("echo -1 > /proc/sys/fs/binfmt_misc/odd")?.ok()?;
+        tried?;
+    }
+    Ok(())
 }
 
-/// The smallest program for an x86 of 32 bits: it ends with that code.
-fn program_of_32_bits(code: u8) -> Vec<u8> {
-    const BASE: u32 = 0x0804_8000;
-    let mut bytes = b"\x7fELF\x01\x01\x01".to_vec();
-    bytes.resize(16, 0);
-    let half = |bytes: &mut Vec<u8>, value: u16| bytes.extend(value.to_le_bytes());
-    let word = |bytes: &mut Vec<u8>, value: u32| bytes.extend(value.to_le_bytes());
-    // An executable, for the 386.
-    half(&mut bytes, 2);
-    half(&mut bytes, 3);
-    for value in [1, BASE + 84, 52, 0, 0] {
-        word(&mut bytes, value);
+/// Programs of 32 bits are judged like any, and so is what they ask for in their own way.
+pub(super) fn of_32_bits(guest: &mut Guest) -> Result<()> {
+    let (wide, listed) = ("/opt/agent/own/wide", "/opt/agent/own/narrow");
+    let page = [narrow::BASE, 4096, 7, 0, 0, 0];
+    let anywhere = [0, 4096, 7, 0x22, u32::MAX, 0];
+    let calls = [
+        (
+            "execve",
+            narrow::calling(11, [0; 6], Some("/usr/bin/true")),
+            UNLISTED,
+        ),
+        ("mmap2", narrow::calling(192, anywhere, None), WRITTEN),
+        ("mprotect", narrow::calling(125, page, None), WRITTEN),
+        ("ptrace", narrow::calling(26, [0; 6], None), "traced"),
+        (
+            "open",
+            narrow::calling(5, [0, 1, 0, 0, 0, 0], Some("/proc/self/mem")),
+            WRITTEN,
+        ),
+    ];
+    let path = |name: &str| format!("/opt/agent/own/{name}");
+    guest.put(wide, 0o755, &narrow::ending(7))?;
+    guest.put(listed, 0o755, &narrow::ending(9))?;
+    let mut measure = vec![
+        "governor".to_owned(),
+        "measure".to_owned(),
+        listed.to_owned(),
+    ];
+    for (name, program, _) in &calls {
+        guest.put(&path(name), 0o755, program)?;
+        measure.push(path(name));
     }
-    // The header's size, one program header of its size, no sections.
-    for value in [52, 32, 1, 0, 0, 0] {
-        half(&mut bytes, value);
+    let measure: Vec<&str> = measure.iter().map(String::as_str).collect();
+    let spec = Spec {
+        planner: guest.run(&measure)?.ok()?.text(),
+        ..Spec::default()
+    };
+    load(guest, &spec)?;
+    Try::let_be(&[listed])
+        .ends(9, 9)
+        .in_zone(guest, AGENTS_SLICE)?;
+    Try::refused(&[wide], UNLISTED)
+        .ends(7, NOT_EXECUTED)
+        .in_zone(guest, AGENTS_SLICE)?;
+    for (name, _, why) in calls {
+        // EPERM, as the program says it.
+        Try::refused(&[&path(name)], why)
+            .ends(0, 1)
+            .in_zone(guest, AGENTS_SLICE)?;
     }
-    // All of it, to be read and executed.
-    for value in [1, 0, BASE, BASE, 96, 96, 5, 0x1000] {
-        word(&mut bytes, value);
-    }
-    // mov ebx, code; mov eax, 1 (exit); int 0x80.
-    bytes.extend([0xbb, code, 0, 0, 0, 0xb8, 1, 0, 0, 0, 0xcd, 0x80]);
-    bytes
+    Ok(())
 }
 
+const UNLISTED: &str = "not-authorized";
+const WRITTEN: &str = "written-memory";
 /// What programs of the tests name as their loader, and a name of the same length.
 const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 const OTHER_LOADER: &str = "/opt/agent/own/loader-64.so";
