@@ -129,6 +129,7 @@ pub(crate) const fn name(input: &Input) -> &'static str {
         Input::Resume { .. } => "resume",
         Input::Reattest => "reattest",
         Input::Verdicts { .. } => "verdicts",
+        Input::LeftOut(_) => "left-out",
         Input::EffectFailed { .. } => "effect-failed",
         Input::Tick => "tick",
         Input::CanaryPassed => "canary-passed",

@@ -115,6 +115,8 @@ pub enum Input {
         allowed: Vec<Vec<u8>>,
         lost: u64,
     },
+    /// Verdicts that an earlier daemon counted and ended before their number was written down.
+    LeftOut(u64),
     /// An effect could not be carried out.
     EffectFailed {
         effect: Box<super::Effect>,

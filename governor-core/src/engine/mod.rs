@@ -31,6 +31,7 @@ mod signals;
 mod tests;
 mod trust;
 mod unfinished;
+mod verdicts;
 mod window;
 
 use std::{
@@ -66,6 +67,7 @@ pub use lint::{lint, lint_in_place_of, unknowable};
 use risk::Risks;
 pub use trust::{Doubted, Trust, Trusted};
 use unfinished::Unfinished;
+use verdicts::{LEFT_OUT, LOST_DENIALS};
 use window::Window;
 
 use crate::{
@@ -183,7 +185,7 @@ pub struct Engine {
     /// When the kernel's lease ends, or would end if it had not been dropped for a new policy: until
     /// then a quote must be accepted.
     due: Option<BootTime>,
-    /// Denials that the budget left no record for; one gap stands for them.
+    /// Verdicts that the budget left no record for; one gap stands for them.
     uncounted: u64,
     /// What is left of this second's records of denials, and when it is filled up again.
     budget: Budget,
@@ -200,6 +202,8 @@ pub struct Engine {
     risks: Risks,
     /// Denials lost, for policies that bound them.
     losses: Option<Window>,
+    /// Denials lost of which no record speaks yet.
+    lost: u64,
     /// The ledger takes no more records, and why; an operator begins another.
     broken: Option<Broken>,
     /// The gate guards itself.
@@ -279,6 +283,7 @@ impl Engine {
             clocks,
             risks: Risks::default(),
             losses: None,
+            lost: 0,
             broken: recovered.broken,
             armed: kernel.armed,
             disarming: None,
@@ -331,7 +336,10 @@ impl Engine {
         let mut next = self.clone();
         let mut effects = Vec::new();
         match input {
-            Input::Verdicts { .. } | Input::EffectFailed { .. } | Input::Tick => {}
+            Input::Verdicts { .. }
+            | Input::LeftOut(_)
+            | Input::EffectFailed { .. }
+            | Input::Tick => {}
             Input::PolicyOffered { .. }
             | Input::PolicyRefused { .. }
             | Input::HostShutOut
@@ -515,6 +523,10 @@ impl Engine {
                 next.verdicts(now, &denied, &allowed, lost, &mut effects);
                 Ok(String::new())
             }
+            Input::LeftOut(count) => {
+                next.uncounted = next.uncounted.saturating_add(count);
+                Ok(String::new())
+            }
             Input::EffectFailed { effect, error } => {
                 next.effect_failed(now, *effect, error, &mut effects);
                 Ok(String::new())
@@ -534,56 +546,6 @@ impl Engine {
             next,
             effects,
             answer,
-        }
-    }
-
-    /// Writes verdicts down: denials and what was allowed each within a budget of their own.
-    fn verdicts(
-        &mut self,
-        now: ClockReading,
-        denied: &[Vec<u8>],
-        allowed: &[Vec<u8>],
-        lost: u64,
-        effects: &mut Vec<Effect>,
-    ) {
-        self.count_risks(denied, effects);
-        self.count_risks(allowed, effects);
-        let (some, others) = (
-            self.budget.take(now.boot, denied.len()),
-            self.budget_allowed.take(now.boot, allowed.len()),
-        );
-        let kept = denied.iter().take(some).chain(allowed.iter().take(others));
-        let mut kinds: Vec<Kind> = kept.map(|event| records::verdict(event)).collect();
-        let left_out = denied.len() - some + allowed.len() - others;
-        self.uncounted = self.uncounted.saturating_add(left_out as u64);
-        if lost > 0 {
-            kinds.push(records::gap("denials lost because the ring was full", lost));
-        }
-        if !kinds.is_empty() {
-            effects.push(Effect::Append(kinds));
-        }
-        self.count_losses(now, lost, effects);
-    }
-
-    /// A policy may say how many denials may be lost. Unless it does none are too many: whatever
-    /// fills a ring is governed work, which must not be able to take the host's trust.
-    fn count_losses(&mut self, now: ClockReading, lost: u64, effects: &mut Vec<Effect>) {
-        let Some(bound) = self
-            .policy()
-            .and_then(|verified| verified.policy().losses())
-        else {
-            self.losses = None;
-            return;
-        };
-        if lost == 0 {
-            return;
-        }
-        let window = self.losses.get_or_insert_with(|| Window::new(bound.within));
-        let sum = window.add(now.boot, lost);
-        if sum > bound.denials {
-            self.losses = None;
-            let detail = format!("{sum} within {} s", bound.within.as_seconds());
-            self.degrade(now, Cause::EventsLost, detail, effects);
         }
     }
 
@@ -664,6 +626,12 @@ impl Engine {
                         Kind::Gap(gap) if gap.what == LOST_RECORDS => {
                             self.unwritten = self.unwritten.saturating_add(gap.count);
                         }
+                        Kind::Gap(gap) if gap.what == LOST_DENIALS => {
+                            self.lost = self.lost.saturating_add(gap.count);
+                        }
+                        Kind::Gap(gap) if gap.what == LEFT_OUT => {
+                            self.uncounted = self.uncounted.saturating_add(gap.count);
+                        }
                         Kind::Start(_)
                         | Kind::Revocation(_)
                         | Kind::TrustChange(_)
@@ -735,18 +703,18 @@ impl Engine {
         }
         // A broken ledger is not tried again: an operator begins another. An appraisal that could be
         // recorded clears the cause, and not what is owed.
-        let owes = self.unwritten > 0 || !self.owed_records.is_empty();
+        let owes = self.unwritten > 0 || self.lost > 0 || !self.owed_records.is_empty();
         if (owes || self.trust.has(&Cause::LedgerUnwritable)) && self.broken.is_none() {
             // Trying is the only way to know. If it fails, that comes back like any failure.
             let mut kinds = vec![records::gap(LOST_RECORDS, self.unwritten)];
+            kinds.extend(self.lost_denials());
             kinds.append(&mut self.owed_records);
             effects.push(Effect::Append(kinds));
             self.unwritten = 0;
             self.trust = self.trust.clone().cleared(Clears::Record);
         }
         if self.uncounted > 0 && self.budget.take(now.boot, 1) == 1 {
-            let what = "verdicts counted, not kept one by one";
-            effects.push(Effect::Append(vec![records::gap(what, self.uncounted)]));
+            effects.push(Effect::Append(vec![records::gap(LEFT_OUT, self.uncounted)]));
             self.uncounted = 0;
         }
         if self.due.is_some_and(|due| now.boot >= due) {

@@ -289,6 +289,51 @@ fn losses_count_only_where_a_policy_bounds_them() {
     );
 }
 
+/// What gaps of this name count together.
+fn missing(host: &Host, what: &str) -> u64 {
+    let records = host.disk.records();
+    let counts = records.iter().filter_map(|kind| {
+        let Kind::Gap(gap) = kind else { return None };
+        (gap.what == what).then_some(gap.count)
+    });
+    counts.sum()
+}
+
+#[test]
+fn a_number_that_could_not_be_written_is_written_whole() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    host.fail = (host.performed..host.performed + 3).collect();
+    feed(&mut host, vec![vec![1]; 1_000], Vec::new(), 30);
+    assert_eq!(host.engine.left_out(), None, "records are owed");
+    feed(&mut host, Vec::new(), Vec::new(), 4);
+    host.feed(Input::Tick).unwrap();
+    assert_eq!(host.engine.left_out(), None, "they still are");
+    host.feed(Input::Tick).unwrap();
+    assert_eq!(missing(&host, LOST_DENIALS), 34);
+    assert_eq!(host.engine.left_out(), Some(1_000 - 256));
+    host.now += 10 * SECOND;
+    host.fail = BTreeSet::from([host.performed]);
+    host.feed(Input::Tick).unwrap();
+    host.now += 10 * SECOND;
+    host.feed(Input::Tick).unwrap();
+    host.feed(Input::Tick).unwrap();
+    assert_eq!(host.engine.left_out(), Some(0));
+    assert_eq!(missing(&host, LEFT_OUT), 1_000 - 256);
+    assert_eq!(missing(&host, LOST_DENIALS), 34, "and once");
+}
+
+#[test]
+fn what_an_earlier_daemon_counted_is_written_down() {
+    let mut host = Host::new();
+    host.load(1, Some(0)).unwrap();
+    host.feed(Input::LeftOut(12)).unwrap();
+    assert_eq!(host.engine.left_out(), Some(12));
+    host.feed(Input::Tick).unwrap();
+    assert_eq!(missing(&host, LEFT_OUT), 12);
+    assert_eq!(host.engine.left_out(), Some(0));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 
