@@ -33,6 +33,13 @@ pub enum Word {
     /// Which tables and tombstones are in force; see [`is_edition`]. Closed before either is stored and
     /// raised after.
     Edition = 18,
+    /// How many of the denials that the kernel counted as lost are written down. No verdict reads this
+    /// word and the two after it: they tell the next daemon what this one had no time for.
+    DenialsTold = 19,
+    /// Denials that were taken out of their ring since, each counted before it left.
+    DenialsTaken = 20,
+    /// Verdicts that were counted, not kept one by one, and whose number is not written down.
+    LeftOut = 21,
 }
 
 /// In [`Word::DigestEra`]: no kept digest counts, and none is kept.

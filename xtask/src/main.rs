@@ -16,6 +16,7 @@ mod guest;
 mod image;
 mod install;
 mod kit;
+mod ledger;
 mod paths;
 mod process;
 mod progress;

@@ -11,6 +11,7 @@ mod answer;
 mod break_glass;
 mod clock;
 mod disarm;
+mod draining;
 mod events;
 mod execute;
 mod explain;
@@ -36,7 +37,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use governor_common::{Event, Plain as _};
 use governor_core::{
     attest::{Challenge, Evidence, Nonce},
     digest::Digest,
@@ -55,8 +55,6 @@ use crate::{
     seeding::Seeder,
 };
 
-/// Events taken out of a ring at a time, so that a storm does not keep commands waiting.
-const DRAIN: usize = 2048;
 /// Rounds of failing effects that one input may cause: far more than effects can fail.
 const ROUNDS: usize = 10_000;
 /// How long the TPM may take for reading registers before the reading is given up.
@@ -76,8 +74,7 @@ pub struct Daemon {
     reading_pcrs: bool,
     /// Callers waiting for the appraisal they asked for.
     waiting: Vec<oneshot::Sender<Result<proto::ReattestReply, Refusal>>>,
-    /// Losses of the rings, in total.
-    lost: (u64, u64),
+    losses: draining::Losses,
     boot_id: [u8; 16],
     started: BootTime,
     /// What was found pinned at start.
@@ -188,6 +185,7 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
                 daemon.watch()?;
                 daemon.drain()?;
                 daemon.apply(Input::Tick)?;
+                daemon.note_told()?;
             }
             _ = second.tick() => {
                 daemon.read_pcrs();
@@ -452,31 +450,6 @@ impl Daemon {
             };
             drop(reply.send(FromTpm::Pcrs(read)).await);
         });
-    }
-
-    /// Takes events out of the rings: into the ledger, and to whoever listens.
-    fn drain(&mut self) -> Result<()> {
-        let drained = self.hands.gate.drain(DRAIN);
-        let now = clock::now()?;
-        let lost = drained.lost_denials.saturating_sub(self.lost.0);
-        self.lost = (drained.lost_denials, drained.lost_events);
-        if !drained.denials.is_empty() || !drained.events.is_empty() || lost > 0 {
-            let bytes = |events: &[Event]| events.iter().map(|e| e.bytes().to_vec()).collect();
-            self.apply(Input::Verdicts {
-                denied: bytes(&drained.denials),
-                allowed: bytes(&drained.events),
-                lost,
-            })?;
-        }
-        let mut all = [drained.denials, drained.events].concat();
-        self.seeder.hear(&all, lost);
-        all.sort_by_key(|event| event.facts.now);
-        for event in all {
-            let shown = self.recent.push(now, self.engine.ids(), event);
-            // Nobody listening is not an error.
-            drop(self.feed.send(shown));
-        }
-        Ok(())
     }
 
     /// File systems come and go; the devices below them are guarded while they are mounted.

@@ -17,6 +17,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::{
     Daemon, FromTpm, clock,
+    draining::Losses,
     events::Recent,
     execute::Hands,
     failing::Failing,
@@ -110,6 +111,7 @@ pub(super) fn start(
     };
     let step = Engine::start(now, host, recovered, &kernel);
     let asker = gate.take_asker();
+    let told = gate.told();
     let seeder = Seeder::start(asker.context("nothing measures files ahead")?)?;
     let mut daemon = Daemon {
         config,
@@ -138,7 +140,7 @@ pub(super) fn start(
         attester: None,
         reading_pcrs: false,
         waiting: Vec::new(),
-        lost: (0, 0),
+        losses: Losses::since(told),
         boot_id,
         started: now.boot,
         opened,
@@ -150,9 +152,6 @@ pub(super) fn start(
         owed_policy: None,
         seeder,
     };
-    // Losses of an earlier daemon's time were its to report.
-    let drained = daemon.hands.gate.drain(0);
-    daemon.lost = (drained.lost_denials, drained.lost_events);
     #[cfg(feature = "fault-points")]
     {
         crate::fault::confess();
@@ -175,6 +174,9 @@ pub(super) fn start(
     // What happened while nobody looked, before anything is granted.
     daemon.watch()?;
     daemon.resume()?;
+    // Once there is a policy again, which may bound what is lost.
+    daemon.apply(Input::LeftOut(told.left_out))?;
+    daemon.drain()?;
     daemon.tell_unlabelled(now);
     // The maps of this layout know everything now; programs of an older one may go.
     daemon

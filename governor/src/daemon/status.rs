@@ -63,8 +63,8 @@ pub(crate) fn reply(daemon: &Daemon, now: ClockReading) -> proto::StatusReply {
                 ahead: Some(ahead::status(daemon.seeder.progress())),
             }),
         losses: Some(proto::Losses {
-            denials: daemon.lost.0,
-            events: daemon.lost.1,
+            denials: daemon.losses.denials(),
+            events: daemon.losses.events(),
         }),
         ledger: Some(proto::Ledger {
             records: head.size,

@@ -54,7 +54,7 @@ use error::whole;
 pub use guard::{CanaryLabel, Listed};
 pub use opens::detail;
 pub use probe::{Requirement, busy, probe};
-pub use rings::Drained;
+pub use rings::{Drained, Told};
 pub use state::Measurements;
 pub use table::EgressRule;
 
@@ -99,8 +99,8 @@ pub struct Gate {
     ready: PathBuf,
     /// Pins of other programs and layouts, which enforce until `release_previous`.
     previous: Vec<PathBuf>,
-    /// Events of another layout met so far: denials, others.
-    unreadable: (u64, u64),
+    /// How far what the rings told is written down, as the kernel keeps it.
+    told: Told,
     /// What has files measured that nobody executes.
     asker: Option<Asker>,
     /// Its map and its program, whoever has it by now.
@@ -308,8 +308,10 @@ impl Attach<'_> {
         }
         let listing = listing
             .ok_or_else(|| GateError::Invalid("no program lists who carries a label".to_owned()))?;
+        let maps = Maps::open(&self.pins.maps)?;
         Ok(Gate {
-            maps: Maps::open(&self.pins.maps)?,
+            told: rings::told(&maps.state)?,
+            maps,
             hooks,
             links,
             programs,
@@ -323,7 +325,6 @@ impl Attach<'_> {
             pinned_links: self.pins.links.clone(),
             ready: self.pins.ready.clone(),
             previous: Vec::new(),
-            unreadable: (0, 0),
             asked: self.asked.clone(),
             asker: self.asker.take(),
         })

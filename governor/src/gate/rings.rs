@@ -1,50 +1,114 @@
 //! Draining the rings of events.
 //!
 //! Promises: denials first, in the order the kernel made them; an event of another layout is
-//! dropped and counted as lost, never guessed at. Verdicts do not depend on anything here.
+//! dropped and counted as lost, never guessed at. What of the denials no record speaks of yet is kept
+//! in the kernel, so that a daemon which ends leaves their number to the next. Verdicts do not depend
+//! on anything here.
 
-use aya::maps::{MapData, RingBuf};
+use aya::maps::{Array, MapData, RingBuf};
 use governor_common::{
     Event, Plain,
-    names::{ABI, COUNT_LOST_DENIALS, COUNT_LOST_EVENTS},
+    names::{self, ABI, COUNT_LOST_DENIALS, COUNT_LOST_EVENTS},
+    state::Word,
 };
 
-use super::Gate;
+use super::{Gate, GateError};
 
 /// What one look at the rings found.
 #[derive(Debug, Default)]
 pub struct Drained {
     pub denials: Vec<Event>,
     pub events: Vec<Event>,
+    /// Denials of another layout among those that were taken.
+    pub unreadable_denials: u64,
+    /// The same of other events.
+    pub unreadable_events: u64,
     /// Denials lost since the maps were made.
     pub lost_denials: u64,
     /// Other events lost since the maps were made.
     pub lost_events: u64,
 }
 
+/// How far what the rings told is written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// How many of the denials that the kernel counted as lost a record speaks of.
+    pub lost: u64,
+    /// Denials that were taken out of the ring and no record speaks of.
+    pub taken: u64,
+    /// Verdicts that were counted, not kept one by one, and whose number no record tells.
+    pub left_out: u64,
+}
+
 impl Gate {
     /// Takes at most `max` events from each ring. Never waits.
-    pub fn drain(&mut self, max: usize) -> Drained {
-        let (denials, unread_denials) = take(&mut self.maps.denials, max);
-        let (events, unread_events) = take(&mut self.maps.events, max);
-        self.unreadable.0 += unread_denials;
-        self.unreadable.1 += unread_events;
-        // A counter that cannot be read is itself a loss.
-        let lost_denials = self.count(COUNT_LOST_DENIALS).unwrap_or(u64::MAX);
-        let lost_events = self.count(COUNT_LOST_EVENTS).unwrap_or(u64::MAX);
-        Drained {
+    pub fn drain(&mut self, max: usize) -> Result<Drained, GateError> {
+        let (state, told) = (&mut self.maps.state, &mut self.told);
+        let (denials, unreadable_denials) = take(&mut self.maps.denials, max, || {
+            // Before it leaves the ring: whoever ends here leaves it to be told.
+            told.taken += 1;
+            store(state, Word::DenialsTaken, told.taken)
+        })?;
+        let (events, unreadable_events) = take(&mut self.maps.events, max, || Ok(()))?;
+        Ok(Drained {
             denials,
             events,
-            lost_denials: lost_denials.saturating_add(self.unreadable.0),
-            lost_events: lost_events.saturating_add(self.unreadable.1),
+            unreadable_denials,
+            unreadable_events,
+            lost_denials: self.count(COUNT_LOST_DENIALS)?,
+            lost_events: self.count(COUNT_LOST_EVENTS)?,
+        })
+    }
+
+    /// How far they are written down, by this daemon or by one before it.
+    pub const fn told(&self) -> Told {
+        self.told
+    }
+
+    /// Notes how far they are. Only once the records are durable.
+    pub fn note_told(&mut self, told: Told) -> Result<(), GateError> {
+        for (word, before, now) in [
+            (Word::LeftOut, self.told.left_out, told.left_out),
+            (Word::DenialsTold, self.told.lost, told.lost),
+            (Word::DenialsTaken, self.told.taken, told.taken),
+        ] {
+            if before != now {
+                self.set_word(word, now)?;
+            }
         }
+        self.told = told;
+        Ok(())
     }
 }
 
-fn take(ring: &mut RingBuf<MapData>, max: usize) -> (Vec<Event>, u64) {
+/// What an earlier daemon left; zeros in maps that are new.
+pub(super) fn told(state: &Array<MapData, u64>) -> Result<Told, GateError> {
+    let load = |word: Word| {
+        let value = state.get(&(word as u32), 0);
+        value.map_err(GateError::map(names::STATE, "reading a word"))
+    };
+    Ok(Told {
+        lost: load(Word::DenialsTold)?,
+        taken: load(Word::DenialsTaken)?,
+        left_out: load(Word::LeftOut)?,
+    })
+}
+
+fn store(state: &mut Array<MapData, u64>, word: Word, value: u64) -> Result<(), GateError> {
+    state
+        .set(word as u32, value, 0)
+        .map_err(GateError::map(names::STATE, "storing a word"))
+}
+
+fn take(
+    ring: &mut RingBuf<MapData>,
+    max: usize,
+    mut before_it_leaves: impl FnMut() -> Result<(), GateError>,
+) -> Result<(Vec<Event>, u64), GateError> {
     let (mut events, mut unreadable) = (Vec::new(), 0);
     while events.len() < max {
         let Some(item) = ring.next() else { break };
+        before_it_leaves()?;
         match Event::read(&item).filter(|event| event.abi == ABI) {
             Some(mut event) => {
                 end_at_zero(&mut event.path);
@@ -54,7 +118,7 @@ fn take(ring: &mut RingBuf<MapData>, max: usize) -> (Vec<Event>, u64) {
             None => unreadable += 1,
         }
     }
-    (events, unreadable)
+    Ok((events, unreadable))
 }
 
 /// The kernel builds paths from the end of the buffer and leaves what it built behind.

@@ -228,7 +228,7 @@ impl Gate {
             .map_err(GateError::map(names::STATE, "reading a word"))
     }
 
-    fn set_word(&mut self, word: Word, value: u64) -> Result<(), GateError> {
+    pub(super) fn set_word(&mut self, word: Word, value: u64) -> Result<(), GateError> {
         self.maps
             .state
             .set(word as u32, value, 0)

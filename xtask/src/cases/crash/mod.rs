@@ -14,6 +14,7 @@ mod gone;
 mod load;
 pub(crate) mod package;
 mod starting;
+mod untold;
 mod unwritable;
 mod upgrade;
 mod walk;
@@ -85,6 +86,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "a_start_that_finishes_a_revocation",
             run: starting::adopting,
+        },
+        Case {
+            name: "denials_that_were_taken_and_not_written_down_are_counted",
+            run: untold::counted,
         },
         Case {
             name: "taking_the_gate_down",

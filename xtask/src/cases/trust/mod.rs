@@ -43,6 +43,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: work::ring_full,
         },
         Case {
+            name: "a_ring_that_was_full_while_no_daemon_ran_costs_the_same",
+            run: work::ring_full_without_a_daemon,
+        },
+        Case {
             name: "a_policy_ends_while_it_is_in_force",
             run: clocks::policy_ends,
         },

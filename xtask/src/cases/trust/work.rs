@@ -1,6 +1,7 @@
 //! What takes a lease, and what takes a workload and leaves the host alone.
 
 use super::*;
+use crate::ledger::{self, LEFT_OUT, LOST, Ledger};
 
 /// Unbinds the TPM's driver, so that every command fails. The kernel gives the number of a TPM that it
 /// used itself to no other, so only a reboot brings this one back.
@@ -69,29 +70,15 @@ pub(super) fn risk(guest: &mut Guest) -> Result<()> {
 
 /// Nobody reads the ring while more is denied than it holds.
 pub(super) fn ring_full(guest: &mut Guest) -> Result<()> {
-    let spec = Spec {
-        tables: "[events]\nlosses = 5\nwithin = \"10m\"",
-        // The next accepted quote clears it, so none comes before it was seen.
-        lease: "5m",
-        every: "4m",
-        ..Spec::default()
-    };
-    let kit = loaded(guest, &spec)?;
+    let kit = loaded(guest, &bounded())?;
     let send = |guest: &mut Guest, name: &str| -> Result<()> {
         let kill = format!("systemctl kill --kill-whom=main --signal={name} governor");
         guest.sh(&kill)?.ok().map(drop)
     };
     send(guest, "STOP")?;
-    // The shell goes into the zone and has no label there, as an operator's.
-    let leaf = format!("/sys/fs/cgroup/governed.slice/{AGENTS_SLICE}/flood");
-    let flooded = guest.sh(&format!(
-        "mkdir -p {leaf} && echo $$ > {leaf}/cgroup.procs && i=0 && ran=0 && \
-         while [ $i -lt {FLOOD} ]; do /usr/bin/true 2> /dev/null && ran=$((ran + 1)); i=$((i + 1)); done; \
-         {AGENT} hello > /dev/null && echo \"$ran ran\""
-    ));
+    let flooded = flood(guest);
     send(guest, "CONT")?;
-    let said = flooded?.ok().context("work that is listed")?.text();
-    ensure!(said == "0 ran", "with a full ring: {said}");
+    flooded?;
     reason(guest, "events-lost")?;
     let status = status::of(guest)?;
     let (told, lost) = (
@@ -108,5 +95,69 @@ pub(super) fn ring_full(guest: &mut Guest) -> Result<()> {
     kit.load(guest, &Spec::default())
 }
 
+/// Nobody is there to read it. The daemon that comes tells what is missing, to the last one.
+pub(super) fn ring_full_without_a_daemon(guest: &mut Guest) -> Result<()> {
+    let kit = loaded(guest, &bounded())?;
+    let told = |ledger: &Ledger| -> Result<[u64; 4]> {
+        let (left_out, lost) = (ledger.missing(LEFT_OUT)?, ledger.missing(LOST)?);
+        let (kept, reasons) = (ledger.times(FLOODS), ledger.times("events-lost"));
+        Ok([kept, left_out, lost, reasons])
+    };
+    let all = |[kept, left_out, lost, _]: &[u64; 4]| kept + left_out + lost;
+    let before = told(&ledger::of(guest)?)?;
+    guest.run(&["systemctl", "stop", "governor"])?.ok()?;
+    let flooded = flood(guest);
+    guest.run(&["systemctl", "start", "governor"])?.ok()?;
+    flooded?;
+    // It asks for a quote by itself, which clears the reason.
+    guest
+        .run(&["governor", "attest", "now"])?
+        .ok()
+        .context("being trusted again")?;
+    let whole = all(&before) + FLOOD as u64;
+    let after = ledger::when(guest, told, |told| all(told) >= whole)?;
+    let [kept, left_out, lost, reasons] = std::array::from_fn(|at| after[at] - before[at]);
+    ensure!(
+        lost > 5 && kept + left_out + lost == FLOOD as u64,
+        "of {FLOOD} denials {kept} were kept, {left_out} left out and {lost} lost"
+    );
+    ensure!(reasons > 0, "it cost the host nothing");
+    guest.run(&["systemctl", "restart", "governor"])?.ok()?;
+    guest.run(&["governor", "attest", "now"])?.ok()?;
+    let again = told(&ledger::of(guest)?)?;
+    ensure!(again[1..] == after[1..], "told again: {after:?}, {again:?}");
+    ensure!(hello(guest)? == 0, "attested work does not go on");
+    kit.load(guest, &Spec::default())
+}
+
+/// A bound on losses; the next accepted quote clears what it costs, so none comes before it was seen.
+fn bounded() -> Spec {
+    Spec {
+        tables: "[events]\nlosses = 5\nwithin = \"10m\"",
+        lease: "5m",
+        every: "4m",
+        ..Spec::default()
+    }
+}
+
+/// Denials, more than the ring has room for, and work that is listed.
+fn flood(guest: &mut Guest) -> Result<()> {
+    // The shell goes into the zone and has no label there, as an operator's.
+    let leaf = format!("/sys/fs/cgroup/governed.slice/{AGENTS_SLICE}/flood");
+    let said = guest
+        .sh(&format!(
+            "mkdir -p {leaf} && echo $$ > {leaf}/cgroup.procs && i=0 && ran=0 && \
+             while [ $i -lt {FLOOD} ]; do {FLOODS} 2> /dev/null && ran=$((ran + 1)); i=$((i + 1)); done; \
+             {AGENT} hello > /dev/null && echo \"$ran ran\""
+        ))?
+        .ok()
+        .context("work that is listed")?
+        .text();
+    ensure!(said == "0 ran", "with a full ring: {said}");
+    Ok(())
+}
+
+/// What floods the ring.
+const FLOODS: &str = "/usr/bin/true";
 /// More denials than the ring has room for: 1 MiB, some 700 bytes each.
 const FLOOD: usize = 2_500;

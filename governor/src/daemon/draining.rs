@@ -1,0 +1,162 @@
+//! Taking events out of the rings: into the ledger, and to whoever listens.
+//!
+//! Promises: a denial that left its ring, or had no room in it, is written down or counted as lost, by
+//! this daemon or by the next one.
+
+use anyhow::{Context as _, Result};
+use governor_common::{Event, Plain as _};
+use governor_core::engine::Input;
+
+use super::{Daemon, clock};
+use crate::gate::{Drained, Told};
+
+/// Events taken out of a ring at a time, so that a storm does not keep commands waiting.
+const DRAIN: usize = 2048;
+
+/// What is missing of what the rings were to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Losses {
+    /// Denials that the kernel had counted as lost when it was asked last.
+    counted: u64,
+    /// Denials that are missing besides.
+    besides: u64,
+    /// Of those, what an earlier daemon took out of the ring and did not write down, until it is told.
+    left: u64,
+    /// Other events that are missing.
+    events: u64,
+    /// Of those, what could not be read.
+    unreadable: u64,
+}
+
+impl Losses {
+    /// Goes on where an earlier daemon ended.
+    pub(super) const fn since(told: Told) -> Self {
+        Self {
+            counted: told.lost,
+            besides: 0,
+            left: told.taken,
+            events: 0,
+            unreadable: 0,
+        }
+    }
+
+    /// How many denials more are missing.
+    fn more(&mut self, drained: &Drained) -> u64 {
+        let by_kernel = drained.lost_denials.saturating_sub(self.counted);
+        self.counted = drained.lost_denials;
+        let besides = std::mem::take(&mut self.left).saturating_add(drained.unreadable_denials);
+        self.besides = self.besides.saturating_add(besides);
+        self.unreadable = self.unreadable.saturating_add(drained.unreadable_events);
+        self.events = drained.lost_events.saturating_add(self.unreadable);
+        by_kernel.saturating_add(besides)
+    }
+
+    /// Denials that are missing, in total.
+    pub(super) const fn denials(&self) -> u64 {
+        self.counted.saturating_add(self.besides)
+    }
+
+    /// Other events that are missing, in total.
+    pub(super) const fn events(&self) -> u64 {
+        self.events
+    }
+}
+
+impl Daemon {
+    pub(super) fn drain(&mut self) -> Result<()> {
+        // A daemon that cannot see is no better than none: the lease runs out.
+        let drained = self.hands.gate.drain(DRAIN).context("reading the rings")?;
+        let now = clock::now()?;
+        let lost = self.losses.more(&drained);
+        if !drained.denials.is_empty() || !drained.events.is_empty() || lost > 0 {
+            let bytes = |events: &[Event]| events.iter().map(|e| e.bytes().to_vec()).collect();
+            self.apply(Input::Verdicts {
+                denied: bytes(&drained.denials),
+                allowed: bytes(&drained.events),
+                lost,
+            })?;
+            self.note_told()?;
+        }
+        let mut all = [drained.denials, drained.events].concat();
+        self.seeder.hear(&all, lost);
+        all.sort_by_key(|event| event.facts.now);
+        for event in all {
+            let shown = self.recent.push(now, self.engine.ids(), event);
+            // Nobody listening is not an error.
+            drop(self.feed.send(shown));
+        }
+        Ok(())
+    }
+
+    /// What the engine was told is written down, unless records are owed.
+    pub(super) fn note_told(&mut self) -> Result<()> {
+        let Some(left_out) = self.engine.left_out() else {
+            return Ok(());
+        };
+        let told = Told {
+            lost: self.losses.counted,
+            taken: 0,
+            left_out,
+        };
+        self.hands
+            .gate
+            .note_told(told)
+            .context("noting what is written down")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drained(lost_denials: u64, unreadable_denials: u64) -> Drained {
+        Drained {
+            lost_denials,
+            unreadable_denials,
+            ..Drained::default()
+        }
+    }
+
+    #[test]
+    fn what_was_lost_between_two_daemons_is_missing_once() {
+        let told = Told {
+            lost: 7,
+            ..Told::default()
+        };
+        let mut losses = Losses::since(told);
+        assert_eq!(losses.more(&drained(1_007, 0)), 1_000);
+        assert_eq!(losses.more(&drained(1_007, 0)), 0);
+        assert_eq!(losses.denials(), 1_007);
+        // In maps that are new nothing was lost before.
+        let mut losses = Losses::since(Told::default());
+        assert_eq!(losses.more(&drained(3, 0)), 3);
+    }
+
+    #[test]
+    fn what_an_earlier_daemon_took_with_it_is_missing_once() {
+        let told = Told {
+            lost: 7,
+            taken: 20,
+            left_out: 5,
+        };
+        let mut losses = Losses::since(told);
+        assert_eq!(losses.more(&drained(8, 2)), 1 + 2 + 20);
+        assert_eq!(losses.more(&drained(8, 0)), 0);
+        assert_eq!(losses.more(&drained(9, 1)), 2);
+        assert_eq!(losses.denials(), 9 + 20 + 3);
+    }
+
+    #[test]
+    fn other_events_are_counted_and_no_denials() {
+        let mut losses = Losses::since(Told::default());
+        for expected in [4, 5] {
+            let found = Drained {
+                lost_events: 3,
+                unreadable_events: 1,
+                ..Drained::default()
+            };
+            assert_eq!(losses.more(&found), 0);
+            assert_eq!((losses.denials(), losses.events()), (0, expected));
+        }
+    }
+}
