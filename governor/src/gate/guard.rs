@@ -30,7 +30,7 @@ use super::{
     maps::{self, ProtectedBytes},
     pins,
     state::is_absent,
-    sys,
+    swaps, sys,
     table::exact,
 };
 use crate::cgroups;
@@ -196,20 +196,25 @@ impl Gate {
         Ok(())
     }
 
-    /// Brings the list of devices below mounted file systems up to date.
+    /// Brings the list of devices below mounted file systems, and below swap, up to date.
     pub fn protect_devices(&mut self) -> Result<(), GateError> {
-        let mounted = hosts::mounted_devices()?;
-        if self.devices.as_ref() == Some(&mounted) {
+        let swaps = swaps::in_use()?;
+        let mut used = hosts::devices(&swaps.devices)?;
+        if !swaps.unknown.is_empty() {
+            // What one of them lies on may be among those known before.
+            used.extend(self.devices.iter().flatten());
+        }
+        if self.devices.as_ref() == Some(&used) {
             return Ok(());
         }
-        let wanted: BTreeSet<ProtectedKey> = mounted
+        let wanted: BTreeSet<ProtectedKey> = used
             .iter()
             .map(|dev| key(PROTECTED_DEVICE, *dev, 0))
             .collect();
         // Only what was stored whole is taken for known.
         self.devices = None;
         self.protect_exactly(PROTECTED_DEVICE, &wanted)?;
-        self.devices = Some(mounted);
+        self.devices = Some(used);
         Ok(())
     }
 

@@ -137,8 +137,9 @@ pub(super) fn directories_below(root: &Path) -> Result<Vec<PathBuf>, GateError> 
     Ok(found)
 }
 
-/// Block devices that file systems are mounted from, and the devices those lie on.
-pub(super) fn mounted_devices() -> Result<BTreeSet<u32>, GateError> {
+/// Block devices that file systems are mounted from, and the devices those lie on. Also the devices that
+/// these lie on which are swapped to.
+pub(super) fn devices(swaps: &BTreeSet<u32>) -> Result<BTreeSet<u32>, GateError> {
     let text = read(Path::new(MOUNTS_OF_INIT))?;
     let mut open: Vec<u32> = mounts(&text)
         .map(|mount| mount.device)
@@ -151,6 +152,7 @@ pub(super) fn mounted_devices() -> Result<BTreeSet<u32>, GateError> {
         )));
     }
     open.extend(members);
+    open.extend(swaps.iter().flat_map(|device| lies_on(*device)));
     let mut found = BTreeSet::new();
     while let Some(device) = open.pop() {
         if found.insert(device) {
@@ -211,7 +213,7 @@ fn lies_on(device: u32) -> Vec<u32> {
     found
 }
 
-fn number_in(dir: &Path) -> Option<u32> {
+pub(super) fn number_in(dir: &Path) -> Option<u32> {
     device(fs::read_to_string(dir.join("dev")).ok()?.trim())
 }
 
@@ -290,7 +292,10 @@ pub(super) fn mounts(text: &str) -> impl Iterator<Item = Mount> + '_ {
 /// `major:minor` as the kernel keeps it.
 fn device(text: &str) -> Option<u32> {
     let (major, minor) = text.split_once(':')?;
-    let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
+    number(major.parse().ok()?, minor.parse().ok()?)
+}
+
+pub(super) fn number(major: u32, minor: u32) -> Option<u32> {
     // Twelve bits and twenty, or one device would have another's number.
     (major < 1 << 12 && minor < 1 << 20).then_some(major << 20 | minor)
 }
@@ -299,7 +304,7 @@ fn read(path: &Path) -> Result<String, GateError> {
     fs::read_to_string(path).map_err(failed(path))
 }
 
-fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> GateError {
+pub(super) fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> GateError {
     let path = path.to_owned();
     move |error| GateError::Read { path, error }
 }

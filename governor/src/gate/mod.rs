@@ -28,6 +28,7 @@ mod probe;
 mod rings;
 mod signals;
 mod state;
+mod swaps;
 mod sys;
 mod table;
 mod taken;

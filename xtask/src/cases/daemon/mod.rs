@@ -225,6 +225,8 @@ fn unit(guest: &mut Guest) -> Result<()> {
         field("Seccomp:")
     );
     ensure!(field("NoNewPrivs:") == "1", "new privileges may be had");
+    let swap = guest.get("/sys/fs/cgroup/system.slice/governor.service/memory.swap.max")?;
+    ensure!(swap == b"0\n", "its memory may be swapped out: {swap:?}");
     let names = guest
         .run(&["capsh", &format!("--decode={}", field("CapBnd:"))])?
         .ok()?

@@ -137,6 +137,52 @@ pub(super) fn btrfs(guest: &mut Guest) -> Result<()> {
         .map(drop)
 }
 
+/// The kernel keeps what it swaps to from being written, and not what that lies on.
+pub(super) fn swapped(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    let disk = guest
+        .sh("truncate -s 64M /root/swapped && losetup -P -f --show /root/swapped")?
+        .ok()?
+        .text();
+    let part = format!("{disk}p1");
+    guest
+        .sh(&format!(
+            "addpart {disk} 1 2048 65536 && udevadm settle && mkswap {part} >&2"
+        ))?
+        .ok()
+        .context("making something to swap to")?;
+    let writes = |device: &str| {
+        format!("dd if=/dev/zero of={device} bs=4096 seek=4000 count=1 oflag=direct status=none")
+    };
+    for device in [&disk, &part] {
+        let free = guest.sh(&writes(device))?.ok();
+        free.with_context(|| format!("writing `{device}`, which is not in use"))?;
+    }
+    guest.run(&["swapon", &part])?.ok()?;
+    // The daemon looks once a second.
+    let refuses = format!("! {}", writes(&disk));
+    wait_until(guest, &refuses).context("waiting for the guard")?;
+    refused(guest, &writes(&disk), Costs::Nothing)?;
+    let itself = guest.sh(&writes(&part))?;
+    ensure!(
+        itself.code != 0 && itself.errors().contains("Text file busy"),
+        "writing what is swapped to: {} {}",
+        itself.code,
+        itself.errors()
+    );
+    guest
+        .run(&["swapoff", &part])?
+        .ok()
+        .context("ending it, for which it is opened to be written")?;
+    wait_until(guest, &writes(&disk)).context("waiting for it to let go")?;
+    guest
+        .sh(&format!(
+            "delpart {disk} 1 && losetup -d {disk} && rm /root/swapped"
+        ))?
+        .ok()
+        .map(drop)
+}
+
 pub(super) fn governed_root(guest: &mut Guest) -> Result<()> {
     let kit = guest.kept::<crate::kit::Kit>()?;
     let probe = guest.run(&["governor", "measure", ROOT])?.ok()?.text();

@@ -121,6 +121,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: around::btrfs,
         },
         Case {
+            name: "nor_is_what_swap_lies_on",
+            run: around::swapped,
+        },
+        Case {
             name: "a_governed_root_is_refused_and_alarms_nobody",
             run: around::governed_root,
         },
