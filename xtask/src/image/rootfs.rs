@@ -162,6 +162,7 @@ const PACKAGES: &[&str] = &[
     "strace",
     "e2fsprogs",
     "btrfs-progs",
+    "xfsprogs",
     "fsverity",
 ];
 
