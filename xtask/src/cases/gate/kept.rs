@@ -48,31 +48,22 @@ pub(super) fn read_once(guest: &mut Guest) -> Result<()> {
 /// What ran in an observed zone is held for nobody, so it can be changed.
 pub(super) fn changes_are_noticed(guest: &mut Guest) -> Result<()> {
     load(guest, &watching())?;
-    for (dir, ways) in [
-        ("/opt/agent", &["write", "map", "shorten", "empty"][..]),
-        ("/dev/shm", &["map", "shorten"]),
-    ] {
-        let path = format!("{dir}/kept");
-        for way in ways {
-            guest
-                .sh(&format!(
-                    "rm -f {path} && cp {AGENT} {path} && chmod 755 {path}"
-                ))?
-                .ok()?;
-            watched(guest, &path)?;
-            guest
-                .run(&[WRITER, way, &path])?
-                .ok()
-                .with_context(|| format!("changing it by `{way}`"))?;
-            started(guest, &path, false, way)?;
-            // An empty file would not be executed in any case, and may be mapped.
-            expect(guest, &["map", &path], REFUSED, way)?;
-        }
-        guest.run(&["rm", &path])?.ok()?;
-    }
     let path = "/opt/agent/kept";
+    for way in ["write", "map", "shorten", "empty"] {
+        guest
+            .sh(&format!("rm -f {path} && cp {AGENT} {path}"))?
+            .ok()?;
+        recalled(guest, path)?;
+        guest
+            .run(&[WRITER, way, path])?
+            .ok()
+            .with_context(|| format!("changing it by `{way}`"))?;
+        started(guest, path, false, way)?;
+        // An empty file would not be executed in any case, and may be mapped.
+        expect(guest, &["map", path], REFUSED, way)?;
+    }
     // What was opened for writing and not changed is measured again, and is what it was.
-    guest.sh(&format!("cp {AGENT} {path}"))?.ok()?;
+    guest.sh(&format!("rm {path} && cp {AGENT} {path}"))?.ok()?;
     watched(guest, path)?;
     let (hashed, _) = measured(guest)?;
     guest.run(&[WRITER, "open", path])?.ok()?;
@@ -97,6 +88,7 @@ pub(super) fn changes_are_noticed(guest: &mut Guest) -> Result<()> {
 /// Whoever writes below an overlay is seen by the inode below only.
 pub(super) fn overlays_are_read_each_time(guest: &mut Guest) -> Result<()> {
     load(guest, &watching())?;
+    not_copied_up(guest)?;
     guest
         .sh(&format!(
             "mkdir -p /opt/o/lower /opt/o/upper /opt/o/work /opt/o/merged && cp {AGENT} /opt/o/lower/ && \
@@ -123,6 +115,38 @@ pub(super) fn overlays_are_read_each_time(guest: &mut Guest) -> Result<()> {
     guest.sh("umount /opt/o/merged && rm -r /opt/o")?.ok()?;
     ensure!(again > hashed, "a digest was kept for a file of an overlay");
     changed.and(resized)
+}
+
+/// The same for a file that the overlay did not copy up: it shows the one in its lower directory.
+fn not_copied_up(guest: &mut Guest) -> Result<()> {
+    let (lower, merged) = ("/opt/o/lower/agent", "/opt/o/merged/agent");
+    guest
+        .sh(&format!(
+            "mkdir -p /opt/o/lower /opt/o/none /opt/o/merged && cp {AGENT} {lower} && \
+             mount -t overlay overlay -o lowerdir=/opt/o/lower:/opt/o/none /opt/o/merged"
+        ))?
+        .ok()?;
+    let outcome = (|| {
+        for _ in 0..2 {
+            watched(guest, merged)?;
+        }
+        // Also the inode of the overlay that is held is not the one that is written.
+        started(guest, merged, true, "of the lower directory")?;
+        guest.run(&[WRITER, "write", lower])?.ok()?;
+        let free = guest.run(&[merged, "hello"])?.code;
+        ensure!(free == 0, "what was changed, in no zone: {free}");
+        let before = refusals(guest, "not-authorized")?;
+        started(guest, merged, false, "changed in the lower directory")?;
+        expect(guest, &["map", merged], REFUSED, "of the lower directory")?;
+        let after = refusals(guest, "not-authorized")?;
+        ensure!(
+            after == before + 2,
+            "refused for another reason: {before}, then {after}"
+        );
+        Ok(())
+    })();
+    guest.sh("umount /opt/o/merged && rm -r /opt/o")?.ok()?;
+    outcome
 }
 
 /// Pages of a file can be held writable without the file; so what others may write is not kept.
@@ -227,6 +251,23 @@ pub(super) fn watching() -> Spec {
         tables: "[zone.watched]\ncgroup = \"governed.slice/governed-watched.slice\"\nmode = \"observe\"\n",
         ..Spec::default()
     }
+}
+
+/// How often something was refused for that.
+pub(super) fn refusals(guest: &mut Guest, reason: &str) -> Result<u64> {
+    let said = status::of(guest)?;
+    Ok(said.counts().get(reason).copied().unwrap_or(0))
+}
+
+/// Runs it twice in the observed zone: the second time its digest is known, so whoever changes it then has
+/// something to deceive.
+pub(super) fn recalled(guest: &mut Guest, path: &str) -> Result<()> {
+    watched(guest, path)?;
+    let (hashed, _) = measured(guest)?;
+    watched(guest, path)?;
+    let (again, _) = measured(guest)?;
+    ensure!(again == hashed, "no digest of `{path}` was kept");
+    Ok(())
 }
 
 /// Runs it there.
