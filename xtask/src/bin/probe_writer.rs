@@ -1,5 +1,5 @@
 //! Changes files in every way that leaves the path alone: the content of a file that was measured
-//! becomes another, or may have.
+//! becomes another, or may have. It ends with 0, or with 100 plus the error number that the kernel gave.
 
 use std::{
     ffi::CString,
@@ -23,6 +23,12 @@ fn main() -> ExitCode {
         ["map", path] => map(path),
         ["shorten", path] => shorten(path),
         ["empty", path] => empty(path),
+        ["take", way, path, other] => writable(path).and_then(|file| take(&file, way, other)),
+        // By a descriptor that cannot write.
+        ["take-reading", way, path, other] => {
+            File::open(path).and_then(|file| take(&file, way, other))
+        }
+        ["mark", path] => mark(path),
         ["hold", path] => hold(path),
         ["flip", path, one, other] => flip(path, one, other),
         ["watch", path] => watch(path),
@@ -36,7 +42,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
-            ExitCode::FAILURE
+            let number = error.raw_os_error().unwrap_or(99);
+            ExitCode::from(u8::try_from(100 + number).unwrap_or(u8::MAX))
         }
     }
 }
@@ -111,6 +118,142 @@ fn empty(path: &str) -> io::Result<()> {
         0 => Ok(()),
         length => Err(io::Error::other(format!("{length} bytes are left"))),
     }
+}
+
+/// Gives it the content of another file of the same size without writing a byte, and puts the time of the
+/// change back.
+fn take(file: &File, way: &str, other: &str) -> io::Result<()> {
+    let before = file.metadata()?;
+    match way {
+        "copy" => copy(file, &File::open(other)?)?,
+        "clone" => clone(file, &File::open(other)?)?,
+        "exchange" => exchange(file, &writable(other)?)?,
+        _ => return Err(io::Error::other(format!("what is `{way}`?"))),
+    }
+    file.set_modified(before.modified()?)
+}
+
+fn copy(file: &File, other: &File) -> io::Result<()> {
+    let mut left = usize::try_from(other.metadata()?.len()).map_err(io::Error::other)?;
+    while left > 0 {
+        // SAFETY: two descriptors that are open, and no offsets but their own.
+        let copied = unsafe {
+            libc::copy_file_range(
+                other.as_raw_fd(),
+                ptr::null_mut(),
+                file.as_raw_fd(),
+                ptr::null_mut(),
+                left,
+                0,
+            )
+        };
+        match usize::try_from(copied) {
+            Ok(0) => return Err(io::Error::other(format!("{left} bytes are left"))),
+            Ok(copied) => left -= copied,
+            Err(_) => return Err(io::Error::last_os_error()),
+        }
+    }
+    Ok(())
+}
+
+/// The blocks of the other file become its own too.
+fn clone(file: &File, other: &File) -> io::Result<()> {
+    // SAFETY: two descriptors that are open.
+    match unsafe { libc::ioctl(file.as_raw_fd(), libc::FICLONE, other.as_raw_fd()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The files exchange their blocks, as when one is defragmented by help of another: what the other had is
+/// written to the blocks it gets, and those that it had are handed over with all that they hold.
+fn exchange(file: &File, other: &File) -> io::Result<()> {
+    #[repr(C)]
+    struct Exchange {
+        reserved: u32,
+        with: u32,
+        from: u64,
+        to: u64,
+        count: u64,
+        moved: u64,
+    }
+    // `_IOWR('f', 15, struct move_extent)` of the kernel's fs/ext4/ext4.h.
+    const EXT4_IOC_MOVE_EXT: libc::c_ulong = 0xc028_660f;
+    const BLOCK: u64 = 4096;
+    other.sync_all()?;
+    file.sync_all()?;
+    let blocks = other.metadata()?.len().div_ceil(BLOCK);
+    let mut done = 0;
+    while done < blocks {
+        let mut exchange = Exchange {
+            reserved: 0,
+            with: file.as_raw_fd().cast_unsigned(),
+            from: done,
+            to: done,
+            count: blocks - done,
+            moved: 0,
+        };
+        // SAFETY: the kernel reads and writes that structure, which outlives the call.
+        let result =
+            unsafe { libc::ioctl(other.as_raw_fd(), EXT4_IOC_MOVE_EXT, &raw mut exchange) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if exchange.moved == 0 {
+            return Err(io::Error::other(format!("{done} of {blocks} blocks")));
+        }
+        done += exchange.moved;
+    }
+    // What was read of it before is in memory still.
+    for file in [other, file] {
+        file.sync_all()?;
+        // SAFETY: numbers.
+        let error =
+            unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        if error != 0 {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+    }
+    Ok(())
+}
+
+/// Says of it that its digest is SHA-512, and another one at that, where the kernel looks for such a word.
+fn mark(path: &str) -> io::Result<()> {
+    const NAME: &std::ffi::CStr = c"security.ima";
+    // A digest with the number of its algorithm: `IMA_XATTR_DIGEST_NG`, `HASH_ALGO_SHA512`.
+    let mut value = vec![4u8, 6];
+    value.resize(2 + 64, 0xab);
+    let path = CString::new(path).map_err(io::Error::other)?;
+    // SAFETY: strings that end, and a value of that length.
+    let set = unsafe {
+        libc::setxattr(
+            path.as_ptr(),
+            NAME.as_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            0,
+        )
+    };
+    if set != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut found = vec![0u8; value.len()];
+    // SAFETY: strings that end, and room of that length.
+    let length = unsafe {
+        libc::getxattr(
+            path.as_ptr(),
+            NAME.as_ptr(),
+            found.as_mut_ptr().cast(),
+            found.len(),
+        )
+    };
+    if length < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if found != value {
+        return Err(io::Error::other("the kernel says something else"));
+    }
+    Ok(())
 }
 
 /// Has it open for writing for as long as it lives, and changes nothing.

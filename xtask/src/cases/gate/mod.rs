@@ -15,6 +15,7 @@ mod revoking;
 mod scripts;
 mod tried;
 mod ways;
+mod written;
 mod zones;
 
 use super::{Case, Suite};
@@ -79,8 +80,24 @@ pub(crate) const SUITE: Suite = Suite {
             run: kept::overlays_are_read_each_time,
         },
         Case {
+            name: "what_may_change_below_its_file_system_is_read_each_time",
+            run: written::below,
+        },
+        Case {
+            name: "content_that_is_not_written_is_noticed",
+            run: written::taken,
+        },
+        Case {
             name: "no_race_with_a_writer_is_won",
             run: kept::no_race_is_won,
+        },
+        Case {
+            name: "what_the_kernel_cannot_read_is_not_mapped",
+            run: written::direct,
+        },
+        Case {
+            name: "a_digest_that_a_file_names_is_not_believed",
+            run: written::marked,
         },
         Case {
             name: "what_runs_is_not_written",
@@ -269,13 +286,17 @@ fn locked_down(guest: &mut Guest) -> Result<()> {
     );
     // An armed guard refuses modules that no policy lists.
     guest
-        .sh("modprobe -a overlay binfmt_misc loop quota_v1")?
+        .sh(
+            "modprobe -a overlay binfmt_misc loop quota_v1 btrfs xfs && \
+             modprobe brd rd_nr=4 rd_size=131072",
+        )?
         .ok()?;
     for (probe, path) in [
         ("probe_writer", kept::WRITER),
         ("probe_bypass", ways::PROBE),
         ("probe_code", memory::CODE),
         ("probe_reader", opening::READER),
+        ("probe_mapper", written::MAPPER),
     ] {
         guest.put_file(&compile::probe(probe)?, path)?;
         guest.run(&["chmod", "755", path])?.ok()?;
