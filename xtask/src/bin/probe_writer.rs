@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         ["mark", path] => mark(path),
         ["hold", path] => hold(path),
         ["flip", path, one, other] => flip(path, one, other),
+        ["turn", path, one, other] => turn(path, one, other),
         ["watch", path] => watch(path),
         ["amid", path, command, operands @ ..] => amid(path, command, operands),
         _ => {
@@ -287,6 +288,34 @@ fn flip(path: &str, one: &str, other: &str) -> io::Result<()> {
         file.write_all(content)?;
     }
     Ok(())
+}
+
+/// Has it open for writing again and again, while it holds what one file does, then another of the same
+/// length, then the one once more, for as long as it lives. Its length stays what it is.
+fn turn(path: &str, one: &str, other: &str) -> io::Result<()> {
+    let contents = [std::fs::read(one)?, std::fs::read(other)?];
+    println!("turning");
+    io::stdout().flush()?;
+    // Of every length, and of another in each place the next time round.
+    let mut pauses = (0..41).cycle().map(|step| Duration::from_millis(step * 5));
+    let mut pause = || std::thread::sleep(pauses.next().unwrap_or_default());
+    loop {
+        pause();
+        let file = match writable(path) {
+            // It is mapped, or was: another takes its place.
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                std::fs::remove_file(path)?;
+                std::fs::copy(one, path)?;
+                continue;
+            }
+            file => file?,
+        };
+        pause();
+        file.write_all_at(&contents[1], 0)?;
+        pause();
+        file.write_all_at(&contents[0], 0)?;
+        pause();
+    }
 }
 
 /// Is asked about a file before its content is used: a mark for which Linux 6.12 lets whole file systems

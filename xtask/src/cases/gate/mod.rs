@@ -92,6 +92,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: kept::no_race_is_won,
         },
         Case {
+            name: "no_race_for_a_mapping_is_won",
+            run: written::no_mapping_is_raced,
+        },
+        Case {
             name: "what_the_kernel_cannot_read_is_not_mapped",
             run: written::direct,
         },

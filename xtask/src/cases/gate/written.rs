@@ -1,5 +1,5 @@
-//! Files that are changed below their file system, or by other means than writing; and what is said of their
-//! digests by others.
+//! Files that are changed while they are mapped, below their file system, or by other means than writing; and
+//! what is said of their digests by others.
 
 use super::{
     kept::{WRITER, measured, recalled, refusals, started, watching},
@@ -95,6 +95,65 @@ fn takes(guest: &mut Guest, dir: &str, way: &str) -> Result<()> {
     same(guest, AGENT, "while it is held")?;
     started(guest, path, true, "as it still is")?;
     guest.run(&["rm", path, other])?.ok().map(drop)
+}
+
+/// Content that changes all the time, and is mapped all the time: what was mapped is listed, and stays it.
+pub(super) fn no_mapping_is_raced(guest: &mut Guest) -> Result<()> {
+    load_mapper(guest)?;
+    // Long, so that measuring it takes its time, and in no page as the other one.
+    guest
+        .sh(&format!(
+            "cp $(ldd {AGENT} | grep -o '/[^ ]*libc\\.so[^ ]*') {GOOD}"
+        ))?
+        .ok()?;
+    let mut other = guest.get(GOOD)?;
+    for byte in other.iter_mut().step_by(4096) {
+        *byte = !*byte;
+    }
+    guest.put(UNLISTED, 0o755, &other)?;
+    guest.sh(&format!("cp {GOOD} {RACED}"))?.ok()?;
+    // Emptied and filled anew while nobody looks, and written in place while it holds what is listed.
+    let outcome = mapped_amid(guest, "flip", &["not-authorized"])
+        .and_then(|()| mapped_amid(guest, "turn", &["not-authorized", "being-written"]));
+    guest.run(&["rm", "-f", RACED, GOOD, UNLISTED])?.ok()?;
+    outcome
+}
+
+fn mapped_amid(guest: &mut Guest, way: &str, reasons: &[&str]) -> Result<()> {
+    let count = |guest: &mut Guest| -> Result<Vec<u64>> {
+        let counted = reasons.iter().map(|reason| refusals(guest, reason));
+        counted.collect()
+    };
+    guest
+        .sh(&format!("rm -f {RACED} && cp {GOOD} {RACED}"))?
+        .ok()?;
+    let job = guest.spawn(&[WRITER, way, RACED, GOOD, UNLISTED])?;
+    guest.wait_for_output(job, b"ing", BOUND)?;
+    let outcome = (|| {
+        let outside = guest.run(&[MAPPER, "lose", RACED, GOOD])?;
+        ensure!(
+            outside.code == CHANGED,
+            "{way}, in no zone: {} {}",
+            outside.code,
+            outside.text()
+        );
+        let before = count(guest)?;
+        let argv = [MAPPER, "race", RACED, GOOD, RACES];
+        let raced = in_zone(guest, AGENTS_SLICE, &argv)?;
+        ensure!(raced.code == 0, "{way}: {} {}", raced.code, raced.text());
+        let after = count(guest)?;
+        ensure!(
+            after
+                .iter()
+                .zip(&before)
+                .all(|(after, before)| after > before),
+            "{way}: not refused for each of {reasons:?}: {before:?}, then {after:?}"
+        );
+        Ok(())
+    })();
+    guest.kill(job, 9)?;
+    guest.wait(job, BOUND)?;
+    outcome
 }
 
 /// The kernel measures nothing through a descriptor that reads past its memory of the file.
@@ -195,9 +254,15 @@ fn on_a_disk(
     outcome
 }
 
-/// The probe's exit codes for EBADF and ETXTBSY.
+/// The probe's exit codes for EBADF and ETXTBSY, and for content that changed.
 const NOT_FOR_WRITING: i32 = 109;
 const BUSY: i32 = 126;
+const CHANGED: i32 = 96;
+const GOOD: &str = "/opt/agent/good.so";
+const UNLISTED: &str = "/opt/agent/unlisted.so";
+const RACED: &str = "/opt/agent/raced.so";
+/// How often it is to be mapped, and refused.
+const RACES: &str = "20";
 const DISK: &str = "/mnt/disk";
 const ON_DISK: &str = "/mnt/disk/agent";
 /// Smaller than it would have one be.
