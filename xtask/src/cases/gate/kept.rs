@@ -1,7 +1,7 @@
 //! Digests that the kernel keeps: a file is read once, and never again believed once it may have
 //! changed.
 
-use super::*;
+use super::{tried::counted, *};
 
 /// How often files were read, and digests recalled.
 pub(super) fn measured(guest: &mut Guest) -> Result<(u64, u64)> {
@@ -135,10 +135,10 @@ fn not_copied_up(guest: &mut Guest) -> Result<()> {
         guest.run(&[WRITER, "write", lower])?.ok()?;
         let free = guest.run(&[merged, "hello"])?.code;
         ensure!(free == 0, "what was changed, in no zone: {free}");
-        let before = refusals(guest, "not-authorized")?;
+        let before = counted(guest, "not-authorized")?;
         started(guest, merged, false, "changed in the lower directory")?;
         expect(guest, &["map", merged], REFUSED, "of the lower directory")?;
-        let after = refusals(guest, "not-authorized")?;
+        let after = counted(guest, "not-authorized")?;
         ensure!(
             after == before + 2,
             "refused for another reason: {before}, then {after}"
@@ -251,12 +251,6 @@ pub(super) fn watching() -> Spec {
         tables: "[zone.watched]\ncgroup = \"governed.slice/governed-watched.slice\"\nmode = \"observe\"\n",
         ..Spec::default()
     }
-}
-
-/// How often something was refused for that.
-pub(super) fn refusals(guest: &mut Guest, reason: &str) -> Result<u64> {
-    let said = status::of(guest)?;
-    Ok(said.counts().get(reason).copied().unwrap_or(0))
 }
 
 /// Runs it twice in the observed zone: the second time its digest is known, so whoever changes it then has

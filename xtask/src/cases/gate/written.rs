@@ -2,7 +2,8 @@
 //! what is said of their digests by others.
 
 use super::{
-    kept::{WRITER, measured, recalled, refusals, started, watching},
+    kept::{WRITER, measured, recalled, started, watching},
+    tried::counted,
     *,
 };
 
@@ -76,10 +77,10 @@ fn takes(guest: &mut Guest, dir: &str, way: &str) -> Result<()> {
         .with_context(|| format!("changing it by `{way}`"))?;
     let free = guest.run(&[path, "hello"])?.code;
     ensure!(free == 0, "what was changed, in no zone: {free}");
-    let before = refusals(guest, "not-authorized")?;
+    let before = counted(guest, "not-authorized")?;
     started(guest, path, false, way)?;
     expect(guest, &["map", path], REFUSED, way)?;
-    let after = refusals(guest, "not-authorized")?;
+    let after = counted(guest, "not-authorized")?;
     ensure!(
         after == before + 2,
         "refused for another reason: {before}, then {after}"
@@ -121,8 +122,8 @@ pub(super) fn no_mapping_is_raced(guest: &mut Guest) -> Result<()> {
 
 fn mapped_amid(guest: &mut Guest, way: &str, reasons: &[&str]) -> Result<()> {
     let count = |guest: &mut Guest| -> Result<Vec<u64>> {
-        let counted = reasons.iter().map(|reason| refusals(guest, reason));
-        counted.collect()
+        let each = reasons.iter().map(|reason| counted(guest, reason));
+        each.collect()
     };
     guest
         .sh(&format!("rm -f {RACED} && cp {GOOD} {RACED}"))?
@@ -170,9 +171,9 @@ pub(super) fn direct(guest: &mut Guest) -> Result<()> {
             .ok()?;
         let outside = guest.run(&maps)?;
         ensure!(outside.code == 0, "in no zone: {}", outside.text());
-        let before = refusals(guest, "not-measured")?;
+        let before = counted(guest, "not-measured")?;
         let inside = in_zone(guest, AGENTS_SLICE, &maps)?.code;
-        let after = refusals(guest, "not-measured")?;
+        let after = counted(guest, "not-measured")?;
         ensure!(
             inside == REFUSED && after == before + 1,
             "of {owner}: {inside}, {before} files were not measured, then {after}"
@@ -218,9 +219,9 @@ pub(super) fn marked(guest: &mut Guest) -> Result<()> {
             ))?
             .ok()?;
         guest.run(&[WRITER, "mark", path])?.ok()?;
-        let before = refusals(guest, "not-authorized")?;
+        let before = counted(guest, "not-authorized")?;
         started(guest, path, false, "not listed")?;
-        let after = refusals(guest, "not-authorized")?;
+        let after = counted(guest, "not-authorized")?;
         ensure!(after == before + 1, "refused for another reason");
     }
     guest.run(&["rm", path])?.ok().map(drop)
