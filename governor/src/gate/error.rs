@@ -46,7 +46,9 @@ pub enum GateError {
     )]
     SkipsPrograms,
     #[error("digests would be stale: IMA follows `{rule}`; {fix}")]
-    Ima { rule: String, fix: String },
+    Ima { rule: String, fix: &'static str },
+    #[error("digests may be stale, for it is not known what IMA follows: {why}; {fix}")]
+    ImaUnknown { why: String, fix: &'static str },
     #[error("trying how the kernel measures files: {0}; see `governor doctor`")]
     Measuring(String),
     #[error("loading the kernel programs: {}", whole(.0.as_ref()))]

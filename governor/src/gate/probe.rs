@@ -3,12 +3,17 @@
 //! Reads and reports; changes nothing. What cannot be found out counts as not met.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::ErrorKind,
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind},
+    os::fd::OwnedFd,
     path::Path,
 };
 
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, FsType, statfs};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, FsType, fstatfs, statfs};
+use rustix::{
+    fs::{AtFlags, Mode, OFlags, StatxFlags},
+    io::Errno,
+};
 
 use super::{
     GateError, asked,
@@ -89,16 +94,13 @@ fn lsm() -> Requirement {
     }
 }
 
-/// Fails when IMA is known to keep digests of executables: the kernel would hand out what it keeps
-/// instead of reading the file.
+/// Fails when IMA is known to keep digests of executables, or somebody sees to it that it is not known: the
+/// kernel would hand out what it keeps instead of reading the file.
 pub(super) fn digests_are_fresh() -> Result<(), GateError> {
-    let Requirement {
-        ok, detail, fix, ..
-    } = ima_policy();
-    if ok {
-        Ok(())
-    } else {
-        Err(GateError::Ima { rule: detail, fix })
+    match followed() {
+        Ok(()) => Ok(()),
+        Err(Followed::Rule(rule, fix)) => Err(GateError::Ima { rule, fix }),
+        Err(Followed::Unknown(why, fix)) => Err(GateError::ImaUnknown { why, fix }),
     }
 }
 
@@ -181,7 +183,7 @@ fn cgroup2() -> Requirement {
 }
 
 fn ima() -> Requirement {
-    let ok = Path::new(IMA).is_dir() || Path::new("/sys/kernel/security/integrity/ima").is_dir();
+    let ok = Path::new(SECURITY).join(IMA).is_dir();
     let detail = if ok {
         "present"
     } else {
@@ -198,27 +200,121 @@ fn ima() -> Requirement {
 /// With a policy that measures what is executed, the kernel hands out stored digests instead of
 /// reading the file.
 fn ima_policy() -> Requirement {
-    let command_line = read("/proc/cmdline");
-    let policy = Path::new(IMA).join("policy");
-    if Path::new(IMA).is_dir() && !policy.exists() {
-        // Kernels that neither show a policy nor take another let the file go with the first.
-        return requirement(
-            "ima-policy",
-            false,
-            "a policy was loaded, and this kernel does not show which".to_owned(),
-            "reboot, and load no IMA policy",
-        );
-    }
-    let rules = fs::read_to_string(policy).unwrap_or_default();
-    match stale(&command_line, &rules) {
-        Some((rule, fix)) => requirement("ima-policy", false, rule.to_owned(), fix),
-        None => requirement(
+    match followed() {
+        Ok(()) => requirement(
             "ima-policy",
             true,
             "no rule about executables is known".to_owned(),
             "",
         ),
+        Err(Followed::Rule(detail, fix) | Followed::Unknown(detail, fix)) => {
+            requirement("ima-policy", false, detail, fix)
+        }
     }
+}
+
+/// What IMA follows that it should not, or why that is not known; and what to do about it.
+enum Followed {
+    Rule(String, &'static str),
+    Unknown(String, &'static str),
+}
+
+fn followed() -> Result<(), Followed> {
+    let rules = match Rules::shown() {
+        Ok(Rules::Read(rules)) => rules,
+        // Nothing tells what the kernel follows; its measuring is tried besides.
+        Ok(Rules::Unreadable | Rules::NoIma) => String::new(),
+        Ok(Rules::NotShown) => {
+            let why = "a policy was loaded, and this kernel does not show which";
+            return Err(Followed::Unknown(
+                why.to_owned(),
+                "reboot, and load no IMA policy",
+            ));
+        }
+        Err(why) => {
+            let fix = "unmount what is mounted there, or reboot";
+            return Err(Followed::Unknown(why, fix));
+        }
+    };
+    match stale(&read("/proc/cmdline"), &rules) {
+        Some((rule, fix)) => Err(Followed::Rule(rule.to_owned(), fix)),
+        None => Ok(()),
+    }
+}
+
+/// What the kernel shows of the rules that IMA follows.
+#[derive(Debug)]
+enum Rules {
+    Read(String),
+    /// There is a file, and it is not to be read.
+    Unreadable,
+    /// Kernels that neither show a policy nor take another let the file go with the first.
+    NotShown,
+    NoIma,
+}
+
+impl Rules {
+    /// Or why what is there is not what the kernel shows: somebody mounted something over it.
+    fn shown() -> Result<Self, String> {
+        let mut at = SECURITY.to_owned();
+        let failed = |at: &str, error: Errno| format!("opening `{at}`: {error}");
+        let mut place = rustix::fs::open(&at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| failed(&at, error))?;
+        let is_root = fstatfs(&place).is_ok_and(|found| found.filesystem_type() == SECURITYFS)
+            && rustix::fs::fstat(&place).is_ok_and(|found| found.st_ino == SECURITYFS_ROOT);
+        if !is_root {
+            return Err(covered(&at));
+        }
+        // From there on through no other mount and no link: there is one such file system, and its names are
+        // the kernel's. `openat2` would say that in one call, and a unit with `RestrictSUIDSGID=` is without it.
+        let mount = mount_of(&place).map_err(|error| failed(&at, error))?;
+        let step = |place: &OwnedFd, name: &str, at: &str| {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let next = match rustix::fs::openat(place, name, flags, Mode::empty()) {
+                Err(Errno::NOENT) => return Ok(None),
+                next => next.map_err(|error| failed(at, error))?,
+            };
+            let there = mount_of(&next).map_err(|error| failed(at, error))?;
+            if there == mount {
+                Ok(Some(next))
+            } else {
+                Err(covered(at))
+            }
+        };
+        for name in IMA.split('/') {
+            at = format!("{at}/{name}");
+            match step(&place, name, &at)? {
+                Some(next) => place = next,
+                None => return Ok(Self::NoIma),
+            }
+        }
+        at = format!("{at}/{POLICY}");
+        if step(&place, POLICY, &at)?.is_none() {
+            return Ok(Self::NotShown);
+        }
+        // Opening it to read is refused where the kernel shows nothing of it.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&place, POLICY, flags, Mode::empty()) {
+            Err(Errno::ACCESS | Errno::PERM) => return Ok(Self::Unreadable),
+            file => file.map_err(|error| failed(&at, error))?,
+        };
+        if mount_of(&file) != Ok(mount) {
+            return Err(covered(&at));
+        }
+        io::read_to_string(File::from(file))
+            .map(Self::Read)
+            .map_err(|error| format!("reading `{at}`: {error}"))
+    }
+}
+
+fn covered(at: &str) -> String {
+    format!("`{at}` is not the kernel's own")
+}
+
+/// The number of the mount that an opened file is of.
+fn mount_of(place: &OwnedFd) -> Result<u64, Errno> {
+    let found = rustix::fs::statx(place, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    Ok(found.stx_mnt_id)
 }
 
 /// What makes digests stale or of another kind, and what to do about it. Rules about modules, kexec,
@@ -337,7 +433,13 @@ fn requirement(name: &'static str, ok: bool, detail: String, fix: &str) -> Requi
     }
 }
 
-const IMA: &str = "/sys/kernel/security/ima";
+const SECURITY: &str = "/sys/kernel/security";
+/// Below that; `ima` there is a link to it.
+const IMA: &str = "integrity/ima";
+const POLICY: &str = "policy";
+const SECURITYFS: FsType = FsType(0x7363_6673);
+/// The inode that such a file system begins at.
+const SECURITYFS_ROOT: u64 = 1;
 const LSM: &str = "/sys/kernel/security/lsm";
 
 #[cfg(test)]

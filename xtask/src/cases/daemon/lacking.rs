@@ -332,6 +332,59 @@ pub(super) fn notices_wrong_digests(guest: &mut Guest) -> Result<()> {
     seen
 }
 
+/// A policy whose rules a trial does not meet, and something else in the place where the kernel would say that
+/// there is one.
+pub(super) fn names_what_covers_the_policy(guest: &mut Guest) -> Result<()> {
+    let word = wrong(guest)?;
+    guest
+        .sh(&format!(
+            "sed 's/{word}//' /proc/cmdline > /root/cmdline && mount --bind /root/cmdline /proc/cmdline && \
+             cd {IMA} && echo 'measure func=BPRM_CHECK' > policy && ! test -e policy"
+        ))?
+        .ok()?;
+    let outcome = (|| {
+        refuses(guest, "does not show which")?;
+        for (what, place) in [
+            (
+                format!("mount -t tmpfs none {IMA} && touch {IMA}/policy"),
+                format!("{IMA}` is not"),
+            ),
+            // A file of the right file system in the place of the one that is looked for.
+            (
+                format!(
+                    "mount -t tmpfs none {IMA} && touch {IMA}/policy && \
+                     mount --bind /sys/kernel/security/lockdown {IMA}/policy"
+                ),
+                format!("{IMA}` is not"),
+            ),
+            (
+                format!(
+                    "cp /sys/kernel/security/lsm /root/lsm && mount -t tmpfs none /sys/kernel/security && \
+                     mkdir -p {IMA} && touch {IMA}/policy && cp /root/lsm /sys/kernel/security/lsm"
+                ),
+                "/sys/kernel/security` is not".to_owned(),
+            ),
+        ] {
+            guest.sh(&what)?.ok().with_context(|| what.clone())?;
+            let seen = refuses(guest, &place);
+            let doctor = guest.run(&["governor", "doctor"])?.text();
+            guest
+                .sh(&format!(
+                    "umount -l {IMA} 2> /dev/null || umount -l /sys/kernel/security"
+                ))?
+                .ok()?;
+            seen.with_context(|| what.clone())?;
+            ensure!(
+                doctor.contains("MISSING  ima-policy: "),
+                "`{what}`: {doctor}"
+            );
+        }
+        Ok(())
+    })();
+    guest.run(&["umount", "/proc/cmdline"])?.ok()?;
+    outcome
+}
+
 /// A policy that came after the boot, and that this kernel shows to nobody.
 pub(super) fn names_a_policy_that_is_not_shown(guest: &mut Guest) -> Result<()> {
     let word = wrong(guest)?;
@@ -362,6 +415,8 @@ fn does_not_start(guest: &mut Guest) -> Result<String> {
     let log = guest.run(&["journalctl", "-u", "governor", "-o", "cat"])?;
     Ok(log.text())
 }
+
+const IMA: &str = "/sys/kernel/security/integrity/ima";
 
 /// Whether it does not start, and says why.
 fn refuses(guest: &mut Guest, why: &str) -> Result<()> {

@@ -144,6 +144,11 @@ pub(crate) const STALE_DIGESTS: Suite = Suite {
             name: "it_notices_a_policy_that_is_hidden",
             run: lacking::notices_wrong_digests,
         },
+        // The last one: the kernel follows another policy after it.
+        Case {
+            name: "it_notices_a_policy_that_is_covered",
+            run: lacking::names_what_covers_the_policy,
+        },
     ],
 };
 
