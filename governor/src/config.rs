@@ -140,7 +140,7 @@ impl Config {
     }
 
     /// Where a file can be made for a moment. A disk that takes none is no reason not to start: then where
-    /// the control socket is.
+    /// the control socket is, which may be in memory.
     pub fn scratch(&self) -> Vec<PathBuf> {
         let socket = self.control.socket.parent().map(Path::to_owned);
         [Some(self.state.clone()), socket]

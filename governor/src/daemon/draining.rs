@@ -78,7 +78,7 @@ impl Daemon {
             self.note_told()?;
         }
         let mut all = [drained.denials, drained.events].concat();
-        self.seeder.hear(&all, lost);
+        self.hear_who_missed(&all, lost);
         all.sort_by_key(|event| event.facts.now);
         for event in all {
             let shown = self.recent.push(now, self.engine.ids(), event);

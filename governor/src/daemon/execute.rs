@@ -174,6 +174,7 @@ impl Hands {
     ) -> Result<()> {
         match effect {
             Effect::Append(kinds) => {
+                self.gate.try_measuring()?;
                 self.ledger.append(now, kinds)?;
                 self.point();
                 self.gate
@@ -181,6 +182,7 @@ impl Hands {
                     .context("noting the ledger's head")
             }
             Effect::BeginLedger(kinds) => {
+                self.gate.try_measuring()?;
                 self.ledger.begin(now, kinds)?;
                 self.point();
                 self.gate

@@ -88,7 +88,7 @@ pub struct Daemon {
     offers: offers::Offers<loading::Offer>,
     /// Why the kept policy could not be put in force yet; tried again until it is.
     owed_policy: Option<String>,
-    seeder: Seeder,
+    seeder: Option<Seeder>,
 }
 
 /// What the TPM's thread answers.

@@ -110,9 +110,8 @@ pub(super) fn start(
         survivors: survivors(&table),
     };
     let step = Engine::start(now, host, recovered, &kernel);
-    let asker = gate.take_asker();
     let told = gate.told();
-    let seeder = Seeder::start(asker.context("nothing measures files ahead")?)?;
+    let seeder = gate.take_asker().map(Seeder::start).transpose()?;
     let mut daemon = Daemon {
         config,
         engine: step.next,

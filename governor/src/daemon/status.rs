@@ -9,7 +9,7 @@ use governor_core::{
     time::{BootTime, ClockReading},
 };
 
-use super::{Daemon, advice::advice, ahead, clock, foreseen::Foreseen};
+use super::{Daemon, advice::advice, clock, foreseen::Foreseen};
 use crate::{control::proto, gate::HookState, inventory::Unlabelled};
 
 /// Why a host whose policy wants no quote is not trusted.
@@ -60,7 +60,7 @@ pub(crate) fn reply(daemon: &Daemon, now: ClockReading) -> proto::StatusReply {
                 hashed: measured.hashed,
                 recalled: measured.recalled,
                 turned_away: measured.turned_away,
-                ahead: Some(ahead::status(daemon.seeder.progress())),
+                ahead: Some(daemon.measured_ahead()),
             }),
         losses: Some(proto::Losses {
             denials: daemon.losses.denials(),

@@ -64,6 +64,7 @@ use load::{HOOKS, Hook, Loaded};
 use maps::Maps;
 use pins::{Had, Pins};
 use tasks::Listing;
+use trial::Tried;
 
 /// The kernel programs, embedded when the binary was built; empty in a build that never attaches.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("GOVERNOR_EBPF_EMBEDDED"));
@@ -106,6 +107,8 @@ pub struct Gate {
     asker: Option<Asker>,
     /// Its map and its program, whoever has it by now.
     asked: BTreeSet<ProtectedKey>,
+    /// Where the kernel's measuring is still to be tried on a disk.
+    untried: Option<Vec<PathBuf>>,
 }
 
 /// How the gate came to be.
@@ -147,7 +150,7 @@ impl Gate {
 
     /// Adopts what is pinned, or attaches what is embedded beside it and then lets go of the old. If
     /// it fails, whatever enforced before enforces still, and nothing new is left behind. What it leans
-    /// on is tried first, in one of the directories `scratch`.
+    /// on is tried first, in one of the directories `scratch`; see [`Self::try_measuring`].
     pub fn open_or_attach(
         pin_dir: &Path,
         scratch: &[PathBuf],
@@ -169,6 +172,7 @@ impl Gate {
             scratch,
             asker: None,
             asked: BTreeSet::new(),
+            untried: None,
         };
         let (mut gate, took_over) = match attach.beside() {
             Ok(attached) => attached,
@@ -213,9 +217,22 @@ impl Gate {
         pins::make(&self.ready)
     }
 
-    /// What has files measured that nobody executes, for whoever asks first.
+    /// What has files measured that nobody executes, for whoever asks first once its measuring was tried.
     pub fn take_asker(&mut self) -> Option<Asker> {
-        self.asker.take()
+        match self.untried {
+            None => self.asker.take(),
+            Some(_) => None,
+        }
+    }
+
+    /// Tries the kernel's measuring, where no disk took a file for that at the start. To be called before
+    /// anything is recorded.
+    pub fn try_measuring(&mut self) -> Result<(), GateError> {
+        if let (Some(dirs), Some(asker)) = (&self.untried, &mut self.asker) {
+            trial::on_a_disk(asker, dirs)?;
+        }
+        self.untried = None;
+        Ok(())
     }
 
     /// Every hook.
@@ -251,6 +268,7 @@ struct Attach<'a> {
     scratch: &'a [PathBuf],
     asker: Option<Asker>,
     asked: BTreeSet<ProtectedKey>,
+    untried: Option<Vec<PathBuf>>,
 }
 
 impl Attach<'_> {
@@ -270,7 +288,9 @@ impl Attach<'_> {
         self.asked.clone_from(asker.objects());
         // Before it is asked for the first time: what it answers decides whether there is a gate.
         guard::protect_beside(&self.pins.maps, &self.asked)?;
-        trial::of_measuring(&mut asker, self.scratch)?;
+        if trial::of_measuring(&mut asker, self.scratch)? == Tried::InMemory {
+            self.untried = Some(self.scratch.to_vec());
+        }
         self.asker = Some(asker);
         Ok((self.all()?, took_over))
     }
@@ -328,6 +348,7 @@ impl Attach<'_> {
             previous: Vec::new(),
             asked: self.asked.clone(),
             asker: self.asker.take(),
+            untried: self.untried.take(),
         })
     }
 

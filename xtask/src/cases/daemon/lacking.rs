@@ -332,6 +332,62 @@ pub(super) fn notices_wrong_digests(guest: &mut Guest) -> Result<()> {
     seen
 }
 
+/// The same, where the trial has no disk: it is made in memory, which policies leave out. So nothing is granted
+/// before it was made on a disk, and there it notices.
+pub(super) fn notices_them_on_a_disk_only(guest: &mut Guest) -> Result<()> {
+    notices_wrong_digests(guest)?;
+    let word = wrong(guest)?;
+    guest
+        .sh(&format!(
+            "mkdir -p -m 700 {STATE} && sed 's/{word}//' /proc/cmdline > /root/cmdline && \
+             mount --bind /root/cmdline /proc/cmdline"
+        ))?
+        .ok()?;
+    let outcome = [
+        (format!("chattr +i {STATE}"), format!("chattr -i {STATE}")),
+        (
+            format!("mount -t tmpfs -o mode=700 none {STATE}"),
+            format!("umount {STATE}"),
+        ),
+    ]
+    .iter()
+    .try_for_each(|(take, give)| {
+        let seen = starts_and_records_nothing(guest, take, give);
+        guest.sh(&format!(
+            "systemctl stop governor; {give}; rm -r /sys/fs/bpf/governor"
+        ))?;
+        seen.with_context(|| format!("after `{take}`"))
+    });
+    guest.run(&["umount", "/proc/cmdline"])?.ok()?;
+    outcome
+}
+
+fn starts_and_records_nothing(guest: &mut Guest, take: &str, give: &str) -> Result<()> {
+    guest
+        .sh(&format!("{take} && systemctl start governor"))?
+        .ok()
+        .context("starting without a disk")?;
+    let said = status::of(guest)?.reasons();
+    ensure!(
+        said.contains("ledger-unwritable") && said.contains("no directory on a disk"),
+        "it records what it likes: {said}"
+    );
+    if give.starts_with("chattr") {
+        // It tries again by itself.
+        guest.sh(give)?.ok()?;
+        wait_until(
+            guest,
+            "governor status --json | grep -q 'is not the one of what it holds'",
+        )
+        .context("waiting for the trial on the disk")?;
+        let said = status::of(guest)?.reasons();
+        ensure!(said.contains("ledger-unwritable"), "{said}");
+    }
+    let records = status::of(guest)?.number(&["ledger", "records"]);
+    ensure!(records == 0, "{records} records were made");
+    Ok(())
+}
+
 /// A policy whose rules a trial does not meet, and something else in the place where the kernel would say that
 /// there is one.
 pub(super) fn names_what_covers_the_policy(guest: &mut Guest) -> Result<()> {
@@ -416,6 +472,7 @@ fn does_not_start(guest: &mut Guest) -> Result<String> {
     Ok(log.text())
 }
 
+const STATE: &str = "/var/lib/governor";
 const IMA: &str = "/sys/kernel/security/integrity/ima";
 
 /// Whether it does not start, and says why.

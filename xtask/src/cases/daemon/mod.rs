@@ -142,7 +142,7 @@ pub(crate) const STALE_DIGESTS: Suite = Suite {
         },
         Case {
             name: "it_notices_a_policy_that_is_hidden",
-            run: lacking::notices_wrong_digests,
+            run: lacking::notices_them_on_a_disk_only,
         },
         // The last one: the kernel follows another policy after it.
         Case {
