@@ -8,6 +8,7 @@ mod survival;
 use super::{Case, Suite};
 use crate::{
     guest::{BootOptions, Guest},
+    image::Kernel,
     install,
     kit::{AGENT, AGENTS_SLICE, Kit, Spec, TOOLS_SLICE, USER, in_zone},
     paths, status,
@@ -152,14 +153,17 @@ pub(crate) const STALE_DIGESTS: Suite = Suite {
     ],
 };
 
-/// A kernel that hashes otherwise.
+/// A kernel that hashes otherwise. Debian's 6.1 has SHA-512 in a module, so at its boot it takes SHA-256 instead.
 pub(crate) const OTHER_DIGESTS: Suite = Suite {
     name: "other-digests",
     options: |kernel| BootOptions {
-        append: "ima_hash=sha512".into(),
+        append: match kernel {
+            Kernel::V6_1 => "ima_hash=sha1".into(),
+            Kernel::V6_12 => "ima_hash=sha512".into(),
+        },
         ..BootOptions::new(kernel)
     },
-    kernels: super::Kernels::Newest(&[]),
+    kernels: super::Kernels::Every,
     prepare: only_the_package,
     cases: &[
         Case {
