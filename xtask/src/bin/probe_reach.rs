@@ -92,9 +92,11 @@ fn hold(ask: &str, answer: &str) -> io::Result<()> {
     println!("holding");
     for what in asked.lines() {
         let done = match what?.as_str() {
+            "here" => Ok(()),
             "write" => switch.write_all(b"0\n"),
-            "attach" => attach_to_cgroup(&root_cgroup()?, &overriding).and_then(|()| flip()),
-            "link" => link_to_cgroup(&root_cgroup()?, &overriding).and_then(|()| flip()),
+            "attach" => with_it_there(attach_to_cgroup, &overriding),
+            "detach" => detach_from_cgroup(&root_cgroup()?, &overriding),
+            "link" => with_it_there(link_to_cgroup, &overriding),
             "ride" => put_in_place(&riding),
             other => Err(io::Error::other(format!("asked for `{other}`"))),
         };
@@ -121,9 +123,16 @@ fn have_done(ask: &str, answer: &str, what: &str) -> io::Result<()> {
     }
 }
 
+/// A way to put a program at a cgroup. What it answers keeps the program there, if anything has to.
+type Attach = fn(&OwnedFd, &OwnedFd) -> io::Result<OwnedFd>;
+
 /// Attaches a program to the root cgroup that takes back what others refused, then writes the switch.
-fn override_setting(attach: fn(&OwnedFd, &OwnedFd) -> io::Result<()>) -> io::Result<()> {
-    attach(&root_cgroup()?, &overriding()?)?;
+fn override_setting(attach: Attach) -> io::Result<()> {
+    with_it_there(attach, &overriding()?)
+}
+
+fn with_it_there(attach: Attach, program: &OwnedFd) -> io::Result<()> {
+    let _there = attach(&root_cgroup()?, program)?;
     flip()
 }
 
@@ -137,20 +146,26 @@ fn flip() -> io::Result<()> {
     fs::write(SWITCH, "0")
 }
 
-fn attach_to_cgroup(cgroup: &OwnedFd, program: &OwnedFd) -> io::Result<()> {
+fn attach_to_cgroup(cgroup: &OwnedFd, program: &OwnedFd) -> io::Result<OwnedFd> {
     const ALLOW_MULTI: u64 = 2;
     let mut attr: Attr = [0; 16];
     attr[0] = word(cgroup) | word(program) << 32;
     attr[1] = AT_SYSCTL | ALLOW_MULTI << 32;
-    bpf(BPF_PROG_ATTACH, &mut attr).map(drop)
+    bpf(BPF_PROG_ATTACH, &mut attr)
 }
 
-fn link_to_cgroup(cgroup: &OwnedFd, program: &OwnedFd) -> io::Result<()> {
+fn detach_from_cgroup(cgroup: &OwnedFd, program: &OwnedFd) -> io::Result<()> {
+    let mut attr: Attr = [0; 16];
+    attr[0] = word(cgroup) | word(program) << 32;
+    attr[1] = AT_SYSCTL;
+    bpf(BPF_PROG_DETACH, &mut attr).map(drop)
+}
+
+fn link_to_cgroup(cgroup: &OwnedFd, program: &OwnedFd) -> io::Result<OwnedFd> {
     let mut attr: Attr = [0; 16];
     attr[0] = word(program) | word(cgroup) << 32;
     attr[1] = AT_SYSCTL;
-    // For as long as this process lives.
-    bpf(BPF_LINK_CREATE, &mut attr).map(drop)
+    bpf(BPF_LINK_CREATE, &mut attr)
 }
 
 /// Takes off whatever is at the root cgroup, without a descriptor of it.

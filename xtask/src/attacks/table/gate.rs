@@ -13,18 +13,20 @@ pub(super) const ALL: &[Attack] = &[
         "/bin/echo 0 > /proc/sys/kernel/ftrace_enabled",
     )
     .guarded(),
-    refused(Switch, "switch-opened-before", "held write"),
+    refused(Switch, "switch-opened-before", "held write").guarded(),
     refused(
         Switch,
         "refusal-overridden-by-what-was-loaded-before",
         "held attach",
-    ),
-    refused(Switch, "refusal-overridden-by-a-link-to-it", "held link"),
+    )
+    .guarded(),
+    refused(Switch, "refusal-overridden-by-a-link-to-it", "held link").guarded(),
     refused(
         Riders,
         "return-modified-by-what-was-loaded-before",
         "held ride",
-    ),
+    )
+    .guarded(),
     refused(
         Switch,
         "switch-of-another-proc",

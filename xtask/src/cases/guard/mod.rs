@@ -1,6 +1,7 @@
 //! Root against the gate: every reach for it ends refused, and where it is an alarm the lease is void.
 
 mod around;
+mod before;
 mod gate;
 mod mounts;
 mod process;
@@ -23,6 +24,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "the_canary_tells_when_programs_are_switched_off",
             run: gate::canary,
+        },
+        Case {
+            name: "what_was_taken_before_it_was_armed_is_of_no_use",
+            run: before::of_no_use,
         },
         Case {
             name: "nobody_else_gets_its_maps_programs_and_links",

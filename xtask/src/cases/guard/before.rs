@@ -1,0 +1,84 @@
+//! What root took hold of before the guard was armed: the switch, open to be written, and programs that are
+//! loaded and not yet in their place.
+
+use super::{super::daemon::wait_until, *};
+
+/// The one who takes hold, and uses it when asked.
+const REACH: &str = "/root/probe_reach";
+const ASK: &str = "/root/probe_reach ask /run/held-ask /run/held-answer";
+const SWITCH: &str = "/proc/sys/kernel/ftrace_enabled";
+
+/// Comes while the gate is not armed, for only then can anybody take hold.
+pub(super) fn of_no_use(guest: &mut Guest) -> Result<()> {
+    ensure!(
+        status::of(guest)?.missing().contains(&"guard".to_owned()),
+        "the gate is armed already; this case comes before the others that arm it"
+    );
+    let spec = Spec {
+        guarded: false,
+        ..Spec::default()
+    };
+    zone::load(guest, &spec)?;
+    guest.put_file(&compile::probe("probe_reach")?, REACH)?;
+    guest
+        .sh(&format!(
+            "chmod 755 {REACH} && mkfifo /run/held-ask /run/held-answer && \
+             systemd-run --quiet --unit=held {REACH} hold /run/held-ask /run/held-answer && \
+             timeout 30 {ASK} here"
+        ))?
+        .ok()
+        .context("taking hold of things")?;
+    let outcome = uses(guest);
+    guest
+        .sh("systemctl stop held; rm -f /run/held-ask /run/held-answer")?
+        .ok()?;
+    outcome
+}
+
+fn uses(guest: &mut Guest) -> Result<()> {
+    // Each of them works where nobody guards anything.
+    for (what, becomes) in [
+        ("write", "0"),
+        ("attach", "0"),
+        ("link", "0"),
+        ("ride", "1"),
+    ] {
+        let done = guest.sh(&format!(
+            "{ASK} {what} >&2; code=$?; cat {SWITCH}; {ASK} detach > /dev/null; echo 1 > {SWITCH}; exit $code"
+        ))?;
+        ensure!(
+            done.code == 0 && done.text() == becomes,
+            "`{what}` before the guard is armed: {} {} {}",
+            done.code,
+            done.text(),
+            done.errors()
+        );
+    }
+    // The canary may have met a gate that was switched off.
+    wait_until(
+        guest,
+        "governor attest now || { governor unlock --reason 'another case'; false; }",
+    )
+    .context("waiting for trust")?;
+    armed(guest)?;
+    for (what, signal, costs) in [
+        ("attach", "program-refused", Costs::Nothing),
+        ("link", "program-refused", Costs::Nothing),
+        ("ride", "program-refused", Costs::Nothing),
+        ("write", "ftrace-touched", Costs::Trust),
+    ] {
+        let recorded = format!("grep -ao {signal} /var/lib/governor/ledger/ledger | wc -l");
+        let before = guest.sh(&recorded)?.ok()?.text();
+        refused(guest, &format!("{ASK} {what}"), costs)?;
+        wait_until(guest, &format!("test $({recorded}) -gt {before}"))
+            .with_context(|| format!("waiting for the record of `{what}`"))?;
+        let said = status::of(guest)?.reasons();
+        ensure!(
+            (costs == Costs::Trust) == said.contains(&format!("tampered:{signal}")),
+            "after `{what}`: {said}"
+        );
+        let value = guest.sh(&format!("cat {SWITCH}"))?.ok()?.text();
+        ensure!(value == "1", "`{what}` turned the switch to `{value}`");
+    }
+    works(guest)
+}
