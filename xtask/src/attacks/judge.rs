@@ -3,11 +3,12 @@
 //! Promises: what no policy lists is denied at every look and at every try of the watcher in between;
 //! in the end either enforcement, the alarm counter and trust are what they were and listed work runs, or
 //! trust is lost, or nobody is there to answer for it, and listed work is denied. Anything else is an
-//! error that says what was seen. An attack that must be refused and whose command succeeds is one too.
+//! error that says what was seen. An attack that must be refused and whose command succeeds is one too, and so
+//! is one that was not tried, or that failed for another reason than being refused.
 
 use super::{
     Attack, Ends, Leaves,
-    scene::{LISTED, PRELUDE, STORM, Scene, UNLISTED, leaf},
+    scene::{LISTED, NO_HELPER, PRELUDE, STORM, Scene, UNLISTED, leaf},
 };
 use crate::{guest::Guest, status};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -38,6 +39,7 @@ pub(crate) struct Seen {
 pub(crate) fn round(guest: &mut Guest, attacks: &[&Attack]) -> Result<Outcome> {
     let scene = guest.kept::<Scene>()?;
     let names: Vec<&str> = attacks.iter().map(|attack| attack.name).collect();
+    scene.helped(guest, attacks)?;
     let before = look(guest)?;
     ensure!(
         before.listed == "allowed" && before.trust == "trusted" && before.missing_nothing_new(),
@@ -47,7 +49,11 @@ pub(crate) fn round(guest: &mut Guest, attacks: &[&Attack]) -> Result<Outcome> {
     let mut said = Vec::new();
     let judged = attacks
         .iter()
-        .try_for_each(|attack| attempt(guest, attack).map(|line| said.push(line)))
+        .enumerate()
+        .try_for_each(|(at, attack)| {
+            let first = at == 0;
+            attempt(guest, attack, first).map(|line| said.push(line))
+        })
         .and_then(|()| settle(guest, &scene, &before))
         .with_context(|| format!("after `{}` ({})", names.join("`, `"), said.join("; ")));
     let outcome = judged?;
@@ -96,8 +102,8 @@ impl Seen {
     }
 }
 
-/// One attack; says how its command ended.
-fn attempt(guest: &mut Guest, attack: &Attack) -> Result<String> {
+/// One attack; says how its command ended. `first`: no other was tried in this scene before it.
+fn attempt(guest: &mut Guest, attack: &Attack, first: bool) -> Result<String> {
     let script = format!("{PRELUDE}{}", attack.does);
     if attack.leaves == Leaves::NoProcess {
         // It ends whoever would answer.
@@ -115,10 +121,38 @@ fn attempt(guest: &mut Guest, attack: &Attack) -> Result<String> {
         output.errors()
     );
     match attack.ends {
-        Ends::Refused => ensure!(output.code != 0, "it was done: {line}"),
+        Ends::Refused => {
+            let said = format!("{} {}", output.text(), output.errors());
+            let how = Ending::of(output.code, &said, attack.said);
+            // What another attack left, or whom it ended, may be in the way of this one.
+            let moot = !first && (how == Ending::Failed || output.code == NO_HELPER);
+            ensure!(how == Ending::Refused || moot, "{how:?}: {line}");
+        }
         Ends::Either => {}
     }
     Ok(line)
+}
+
+/// What became of something that must be refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Refused,
+    Done,
+    /// Its time was over, or a tool or the helper that it needs is not there.
+    NotTried,
+    /// Nobody refused it: it could not be done for another reason.
+    Failed,
+}
+
+impl Ending {
+    fn of(code: i32, said: &str, refused: &[&str]) -> Self {
+        match code {
+            0 => Self::Done,
+            NO_HELPER | TIME_OVER | NOT_EXECUTED | NOT_FOUND | KILLED => Self::NotTried,
+            _ if refused.iter().any(|text| said.contains(text)) => Self::Refused,
+            _ => Self::Failed,
+        }
+    }
 }
 
 /// Looks until it has come to an end.
@@ -143,6 +177,11 @@ fn settle(guest: &mut Guest, scene: &Scene, before: &Seen) -> Result<Outcome> {
     }
 }
 
+/// As `timeout` and the shell end; a helper that is missing is [`PRELUDE`]'s to say.
+const TIME_OVER: i32 = 124;
+const NOT_EXECUTED: i32 = 126;
+const NOT_FOUND: i32 = 127;
+const KILLED: i32 = 137;
 /// Seconds that one attack's command may take.
 const ATTACK_BOUND: &str = "60";
 /// A lease, a daemon that is started again, an appraisal, in an emulated guest on a busy host.
@@ -159,6 +198,21 @@ mod tests {
             trust: trust.into(),
             trips: trips.into(),
             missing: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_was_not_tried_was_not_refused() {
+        let of = |code, said| Ending::of(code, said, &["not permitted"]);
+        assert_eq!(of(0, "Operation not permitted"), Ending::Done);
+        assert_eq!(of(1, "rm: Operation not permitted"), Ending::Refused);
+        assert_eq!(
+            of(101, "Operation not permitted (os error 1)"),
+            Ending::Refused
+        );
+        assert_eq!(of(103, "No such process (os error 3)"), Ending::Failed);
+        for code in [NO_HELPER, 124, 126, 127, 137] {
+            assert_eq!(of(code, "Operation not permitted"), Ending::NotTried);
         }
     }
 

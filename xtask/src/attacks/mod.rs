@@ -80,6 +80,8 @@ pub(crate) struct Attack {
     /// Shell that makes the guest what it was, whether the attack succeeded or not.
     pub(crate) undo: &'static str,
     pub(crate) ends: Ends,
+    /// Where it is refused: one of the texts that say so. What fails otherwise may never have been tried.
+    pub(crate) said: &'static [&'static str],
     pub(crate) leaves: Leaves,
     /// Whether the suite `guard` tries the same, with more precise expectations.
     pub(crate) guarded: bool,
@@ -118,6 +120,7 @@ const fn refused(row: Row, name: &'static str, does: &'static str) -> Attack {
         does,
         undo: "",
         ends: Ends::Refused,
+        said: REFUSED,
         leaves: Leaves::Nothing,
         guarded: false,
     }
@@ -144,10 +147,18 @@ impl Attack {
         Self { undo, ..self }
     }
 
+    /// For what is not simply forbidden.
+    const fn saying(self, said: &'static [&'static str]) -> Self {
+        Self { said, ..self }
+    }
+
     const fn leaves(self, leaves: Leaves) -> Self {
         Self { leaves, ..self }
     }
 }
+
+/// As tools and probes say that something is forbidden.
+const REFUSED: &[&str] = &["not permitted", "ermission denied", "must be superuser"];
 
 #[cfg(test)]
 mod tests {

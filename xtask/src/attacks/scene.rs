@@ -23,8 +23,10 @@ pub(crate) const PRELUDE: &str = "PID=$(systemctl show governor --value -p MainP
      S=/sys/fs/cgroup/system.slice/governor.service; A=/sys/fs/cgroup/attack; \
      Z=/sys/fs/cgroup/governed.slice/governed-agents.slice; P=/sys/fs/bpf/governor; \
      D=/run/systemd/system/governor.service.d; R=/root/probe_root; X=/root/probe_reach; \
-     held() { systemctl is-active --quiet attack-held && \
+     held() { systemctl is-active --quiet attack-held || exit 90; \
      $X ask /run/attack-ask /run/attack-answer $1; }\n";
+/// How that ends without whoever took hold of things.
+pub(crate) const NO_HELPER: i32 = 90;
 
 /// What policy lists, and what it does not: the smallest programs there are, alike but for a byte.
 pub(crate) const LISTED: &str = "/opt/agent/listed";
@@ -48,8 +50,12 @@ pub(crate) fn set(guest: &mut Guest) -> Result<Rc<Scene>> {
     }
     guest.put(LISTED, 0o755, &smallest_program(1))?;
     guest.put(UNLISTED, 0o755, &smallest_program(2))?;
+    guest.put("/etc/systemd/system/attack-held.service", 0o644, HELD)?;
     guest
-        .sh(&format!("chmod 755 /root/probe_* && {MOUNT} && {HELD}"))?
+        .sh(&format!(
+            "chmod 755 /root/probe_* && {MOUNT} && systemctl daemon-reload && \
+             systemctl enable --quiet --now attack-held"
+        ))?
         .ok()
         .context("preparing what attacks lean on")?;
     let short = spec(guest)?;
@@ -161,6 +167,25 @@ impl Scene {
         self.at_work(guest)
     }
 
+    /// Sees that whoever took hold of things in time is there, if one of the attacks asks for them. Nothing but a
+    /// boot brings them back.
+    pub(super) fn helped(&self, guest: &mut Guest, attacks: &[&Attack]) -> Result<()> {
+        if !attacks.iter().any(|attack| attack.does.contains("held ")) {
+            return Ok(());
+        }
+        let here = format!("{PRELUDE}held here");
+        let here = ["timeout", "10", "sh", "-c", &here];
+        if guest.run(&here)?.code == 0 {
+            return Ok(());
+        }
+        self.again(guest)?;
+        guest
+            .run(&here)?
+            .ok()
+            .context("asking who took hold of things before the gate was armed")
+            .map(drop)
+    }
+
     fn at_work(&self, guest: &mut Guest) -> Result<()> {
         // One that is frozen or stopped in the middle of being replaced gets its turn first.
         guest
@@ -216,11 +241,14 @@ const WATCHED: &str = "/run/attack-watched";
 const BOUND: Duration = Duration::from_secs(60);
 const MOUNT: &str = "mkdir -p /run/attack-cgroup && mount -t cgroup2 none /run/attack-cgroup && \
      systemctl start governed-agents.slice";
-/// Somebody who took hold of things before the gate was armed, and uses them when asked.
-const HELD: &str = "mkfifo /run/attack-ask /run/attack-answer && \
-     systemd-run --quiet --unit=attack-held -p StandardOutput=file:/run/attack-held \
-     /root/probe_reach hold /run/attack-ask /run/attack-answer && \
-     while ! grep -q holding /run/attack-held; do :; done";
+/// Somebody who took hold of things before the gate was armed, and uses them when asked. At each boot, for what
+/// it takes is not to be had once a daemon has armed the gate again.
+const HELD: &[u8] = b"[Unit]\nDefaultDependencies=no\nAfter=local-fs.target\nBefore=governor.service\n\
+    [Service]\nTimeoutStartSec=60\n\
+    ExecStartPre=/bin/sh -c 'rm -f /run/attack-ask /run/attack-answer; mkfifo /run/attack-ask /run/attack-answer'\n\
+    ExecStart=/root/probe_reach hold /run/attack-ask /run/attack-answer\n\
+    ExecStartPost=/root/probe_reach ask /run/attack-ask /run/attack-answer here\n\
+    [Install]\nWantedBy=multi-user.target\n";
 
 #[cfg(test)]
 mod tests {

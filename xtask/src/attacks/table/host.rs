@@ -14,7 +14,7 @@ pub(super) const ALL: &[Attack] = &[
         "$R module-file $(find /lib/modules -name '*.ko*' | head -n 1)",
     )
     .guarded(),
-    refused(Modules, "module-by-name", "modprobe -q loop"),
+    refused(Modules, "module-by-name", "modprobe loop"),
     either(
         Modules,
         "module-asked-for",
@@ -29,18 +29,14 @@ pub(super) const ALL: &[Attack] = &[
         "dd if=/dev/zero of=/dev/mem bs=1 count=1",
     )
     .guarded(),
-    refused(
-        Machine,
-        "port-written",
-        "test -c /dev/port && dd if=/dev/zero of=/dev/port bs=1 seek=128 count=1 conv=notrunc",
-    ),
+    refused(Machine, "port-taken", "$R port"),
     refused(Machine, "ports-taken", "$R ports").guarded(),
     refused(
         Machine,
         "bus-configured",
         "printf '\\000' | dd of=/sys/bus/pci/devices/0000:00:00.0/config bs=1 seek=60 conv=notrunc",
     ),
-    refused(Machine, "hibernated", "echo disk > /sys/power/state"),
+    refused(Machine, "hibernated", "/bin/echo disk > /sys/power/state"),
     refused(
         Devices,
         "disk-written",

@@ -43,6 +43,7 @@ pub(super) fn kernel(guest: &mut Guest) -> Result<()> {
         format!("{ROOT} kexec"),
         format!("{ROOT} kexec-file {ROOT}"),
         format!("{ROOT} ports"),
+        format!("{ROOT} port"),
         "dd if=/dev/zero of=/dev/mem bs=1 count=1".to_owned(),
     ] {
         refused(guest, &what, Costs::Nothing)?;
