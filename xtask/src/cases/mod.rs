@@ -94,21 +94,24 @@ mod tests {
         assert_eq!(shown.inspect(|shown| assert!(*shown)).count(), 12);
     }
 
-    /// So is each way around the measurement, or it is said to be open.
+    /// So is each way around the measurement, or it is said to be open, or not to be tried.
     #[test]
     fn ways_around_are_closed_or_said_to_be_open() {
         let page = include_str!("../../../docs/threat-model.md");
-        let (mut closed, mut open) = (0, 0);
+        let (mut closed, mut open, mut untried) = (0, 0, 0);
         for row in rows(page, "Ways around") {
-            match (is_shown(row), row.contains("| open: ")) {
-                (true, _) => closed += 1,
-                (false, said) => {
-                    assert!(said, "neither shown nor said to be open: {row}");
-                    open += 1;
-                }
+            if is_shown(row) {
+                closed += 1;
+            } else if row.contains("| untried: ") {
+                untried += 1;
+            } else {
+                let said = row.contains("| open: ");
+                assert!(said, "neither shown nor said to be open: {row}");
+                open += 1;
             }
         }
         assert_eq!((closed, open), WAYS);
+        assert_eq!(untried, UNTRIED);
     }
 
     /// The rows of a section's table.
@@ -135,4 +138,6 @@ mod tests {
 
     /// How many are closed and how many open.
     const WAYS: (usize, usize) = (41, 13);
+    /// How many are closed by what no test tries.
+    const UNTRIED: usize = 2;
 }
