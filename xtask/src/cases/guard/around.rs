@@ -141,25 +141,32 @@ pub(super) fn btrfs(guest: &mut Guest) -> Result<()> {
 /// The kernel keeps what it swaps to from being written, and not what that lies on.
 pub(super) fn swapped(guest: &mut Guest) -> Result<()> {
     armed(guest)?;
+    // With a table of its own: the partition comes back whenever the disk is looked at again.
     let disk = guest
-        .sh("truncate -s 64M /root/swapped && losetup -P -f --show /root/swapped")?
+        .sh(&format!(
+            "truncate -s 64M /root/swapped && \
+             printf '{PARTITION}' | dd of=/root/swapped bs=1 seek=446 conv=notrunc status=none && \
+             printf '\\125\\252' | dd of=/root/swapped bs=1 seek=510 conv=notrunc status=none && \
+             losetup -P -f --show /root/swapped"
+        ))?
         .ok()?
         .text();
     let part = format!("{disk}p1");
-    guest
-        .sh(&format!(
-            "addpart {disk} 1 2048 65536 && udevadm settle && mkswap {part} >&2"
-        ))?
-        .ok()
-        .context("making something to swap to")?;
+    let make = format!("udevadm settle && mkswap {part} >&2");
+    wait_until(guest, &make).context("making something to swap to")?;
     let writes = |device: &str| {
-        format!("dd if=/dev/zero of={device} bs=4096 seek=4000 count=1 oflag=direct status=none")
+        format!(
+            "dd if=/dev/zero of={device} bs=4096 seek=4000 count=1 oflag=direct conv=nocreat status=none"
+        )
     };
-    for device in [&disk, &part] {
-        let free = guest.sh(&writes(device))?.ok();
-        free.with_context(|| format!("writing `{device}`, which is not in use"))?;
+    // Whoever looks at the disk takes the partition away for a moment.
+    for device in [&part, &disk] {
+        let free = format!("udevadm settle && {}", writes(device));
+        wait_until(guest, &free)
+            .with_context(|| format!("writing `{device}`, which is not in use"))?;
     }
-    guest.run(&["swapon", &part])?.ok()?;
+    let begin = format!("udevadm settle && swapon {part}");
+    wait_until(guest, &begin).context("swapping to it")?;
     // The daemon looks once a second.
     let refuses = format!("! {}", writes(&disk));
     wait_until(guest, &refuses).context("waiting for the guard")?;
@@ -177,12 +184,13 @@ pub(super) fn swapped(guest: &mut Guest) -> Result<()> {
         .context("ending it, for which it is opened to be written")?;
     wait_until(guest, &writes(&disk)).context("waiting for it to let go")?;
     guest
-        .sh(&format!(
-            "delpart {disk} 1 && losetup -d {disk} && rm /root/swapped"
-        ))?
+        .sh(&format!("losetup -d {disk} && rm /root/swapped"))?
         .ok()
         .map(drop)
 }
+
+/// Where and how long it is, and of which kind, as a table of the oldest form has it.
+const PARTITION: &str = r"\000\000\000\000\202\000\000\000\000\010\000\000\000\000\001\000";
 
 pub(super) fn governed_root(guest: &mut Guest) -> Result<()> {
     let kit = guest.kept::<crate::kit::Kit>()?;
