@@ -28,6 +28,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result, ensure};
 use std::{rc::Rc, time::Duration};
+pub(super) use tried::counted;
 
 pub(crate) const SUITE: Suite = Suite {
     name: "gate",

@@ -99,7 +99,7 @@ impl<'a> Try<'a> {
 }
 
 /// How often that was a reason.
-pub(super) fn counted(guest: &mut Guest, why: &str) -> Result<u64> {
+pub(in crate::cases) fn counted(guest: &mut Guest, why: &str) -> Result<u64> {
     let said = status::of(guest)?;
     Ok(said.counts().get(why).copied().unwrap_or(0))
 }

@@ -207,17 +207,17 @@ pub(super) fn observed(guest: &mut Guest) -> Result<()> {
 pub(super) fn observed_script(guest: &mut Guest) -> Result<()> {
     guest
         .sh(&format!(
-            "cd /root && rm -f ready go && mkfifo ready go && cp {AGENT} {HOSTED} && echo >> {HOSTED} && \
+            "cd /root && rm -f ready go && mkfifo ready go && cp {AGENT} {STARTED} && echo next >> {STARTED} && \
              cp {AGENT} {INTERPRETER} && echo other >> {INTERPRETER} && \
              cp /bin/bash own-bash && echo >> own-bash && chmod 755 own-bash && \
-             printf '#!/root/own-bash\necho > ready; read x < go; exec {HOSTED} hello\n' > {SCRIPT} && \
+             printf '#!/root/own-bash\necho > ready; read x < go; exec {STARTED} hello\n' > {SCRIPT} && \
              chmod 755 {SCRIPT}"
         ))?
         .ok()?;
     let host = guest.kept::<Host>()?;
     let mut spec = host.spec();
     for (name, path) in [
-        ("hosted", HOSTED),
+        ("started", STARTED),
         ("script", SCRIPT),
         ("agent", AGENT),
         ("interpreter", INTERPRETER),
@@ -236,21 +236,26 @@ pub(super) fn observed_script(guest: &mut Guest) -> Result<()> {
     let job = guest.spawn(&["/bin/sh", "-c", &format!("cd /root && {SCRIPT}")])?;
     guest.sh("timeout 60 cat /root/ready")?.ok()?;
     observe(guest, "0s")?;
+    let before = gate::counted(guest, "wrong-starter")?;
     guest.sh("timeout 60 sh -c 'echo > /root/go'")?.ok()?;
     let code = guest.wait(job, gate::BOUND)?.code;
+    let after = gate::counted(guest, "wrong-starter")?;
     ensure!(
-        code == NOT_EXECUTED,
-        "it started what the script's workload may start: {code}"
+        code == NOT_EXECUTED && after == before + 1,
+        "it started what the script's workload may start, or was refused for another reason: {code}, \
+         {before}, {after}"
     );
     guest
         .sh(&format!(
-            "rm /root/ready /root/go /root/own-bash {SCRIPT} {INTERPRETER}"
+            "rm /root/ready /root/go /root/own-bash {STARTED} {SCRIPT} {INTERPRETER}"
         ))?
         .ok()?;
     host.free(guest)
 }
 
 const HOSTED: &str = "/root/hosted";
+/// What only the script's workload starts; nobody revoked it.
+const STARTED: &str = "/root/started";
 const SCRIPT: &str = "/root/listed-script";
 /// What is listed as its interpreter, and is not.
 const INTERPRETER: &str = "/root/listed-interpreter";
@@ -277,9 +282,9 @@ interpreters = ["interpreter"]
 started_by = ["operator"]
 user = ["root"]
 
-[workload.hosted]
+[workload.started]
 zone = "host"
-exec = ["hosted"]
+exec = ["started"]
 libraries = ["os-libraries"]
 started_by = ["scripted"]
 user = ["root"]
