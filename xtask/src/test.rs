@@ -8,10 +8,12 @@ use crate::guest::Guest;
 use crate::image::{self, Kernel, Wanted};
 use crate::{compile, dist, ebpf, fuzz, paths, process, tools};
 use anyhow::{Context, Result};
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{ExitCode, Stdio};
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 #[derive(Debug, clap::Args)]
@@ -152,26 +154,38 @@ fn guests(args: &Args) -> Result<Tally> {
     for kernel in &kernels {
         image::prepare(&Wanted::Debian(*kernel))?;
     }
+    Ok(side_by_side(everywhere, &kernels, &picked))
+}
+
+/// As many guests at once as there are kernels. Who is done takes the next suite, of whichever kernel: on
+/// one of them some take far longer.
+fn side_by_side(everywhere: bool, kernels: &[Kernel], picked: &[(Suite, Vec<Case>)]) -> Tally {
+    let jobs = picked
+        .iter()
+        .flat_map(|(suite, cases)| kernels.iter().map(move |&kernel| (kernel, suite, cases)));
+    let jobs: Mutex<VecDeque<_>> = Mutex::new(jobs.collect());
+    let next = || {
+        let mut jobs = jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.pop_front()
+    };
+    let work = || {
+        let mut tally = Tally::default();
+        while let Some((kernel, suite, cases)) = next() {
+            tally.add(whole_suite(kernel, everywhere, suite, cases));
+        }
+        tally
+    };
     let mut tally = Tally::default();
     std::thread::scope(|scope| {
-        let running: Vec<_> = kernels
-            .iter()
-            .map(|&kernel| {
-                let picked = &picked;
-                (
-                    kernel,
-                    scope.spawn(move || on_kernel(kernel, everywhere, picked)),
-                )
-            })
-            .collect();
-        for (kernel, thread) in running {
+        let running: Vec<_> = kernels.iter().map(|_each| scope.spawn(work)).collect();
+        for thread in running {
             let outcome = thread
                 .join()
                 .map_err(|_panic| anyhow::anyhow!("the runner panicked"));
-            tally.join(kernel.name(), outcome);
+            tally.join("guest tests", outcome);
         }
     });
-    Ok(tally)
+    tally
 }
 
 fn pick(filter: Option<&str>) -> Vec<(Suite, Vec<Case>)> {
@@ -194,29 +208,28 @@ fn pick(filter: Option<&str>) -> Vec<(Suite, Vec<Case>)> {
         .collect()
 }
 
-fn on_kernel(kernel: Kernel, everywhere: bool, picked: &[(Suite, Vec<Case>)]) -> Tally {
+/// Its cases, in one guest as long as that lasts.
+fn whole_suite(kernel: Kernel, everywhere: bool, suite: &Suite, cases: &[Case]) -> Tally {
     let mut tally = Tally::default();
-    for (suite, cases) in picked {
-        let mut guest = None;
-        for case in cases {
-            let name = format!("{} {}::{}", kernel.name(), suite.name, case.name);
-            if !everywhere && kernel != Kernel::NEWEST && !suite.is_for_older(case) {
-                println!("left out: {name} (it runs with --full, or by name with --filter)");
-                continue;
+    let mut guest = None;
+    for case in cases {
+        let name = format!("{} {}::{}", kernel.name(), suite.name, case.name);
+        if !everywhere && kernel != Kernel::NEWEST && !suite.is_for_older(case) {
+            println!("left out: {name} (it runs with --full, or by name with --filter)");
+            continue;
+        }
+        let since = Instant::now();
+        let outcome = one(kernel, suite, case, &mut guest);
+        let seconds = since.elapsed().as_secs_f32();
+        match outcome {
+            Ok(()) => {
+                println!("ok {name} ({seconds:.1}s)");
+                tally.passed += 1;
             }
-            let since = Instant::now();
-            let outcome = one(kernel, suite, case, &mut guest);
-            let seconds = since.elapsed().as_secs_f32();
-            match outcome {
-                Ok(()) => {
-                    println!("ok {name} ({seconds:.1}s)");
-                    tally.passed += 1;
-                }
-                Err(error) => {
-                    let evidence = evidence(&mut guest);
-                    println!("FAILED {name} ({seconds:.1}s)\n    {error:#}\n{evidence}");
-                    tally.failed += 1;
-                }
+            Err(error) => {
+                let evidence = evidence(&mut guest);
+                println!("FAILED {name} ({seconds:.1}s)\n    {error:#}\n{evidence}");
+                tally.failed += 1;
             }
         }
     }

@@ -56,24 +56,25 @@ impl Suite {
     }
 }
 
+/// What all others lean on first, then what takes long: short ones fill what is left at the end.
 pub(crate) fn suites() -> Vec<Suite> {
     vec![
         platform::SUITE,
         story::SUITE,
+        crash::SUITE,
         gate::SUITE,
         guard::SUITE,
         attacks::SUITE,
+        trust::SUITE,
+        daemon::SUITE,
         host::SUITE,
         stopping::SUITE,
         break_glass::SUITE,
         quickstart::SUITE,
-        crash::SUITE,
-        daemon::SUITE,
         daemon::WITHOUT_BPF,
         daemon::WITHOUT_A_HOOK,
         daemon::STALE_DIGESTS,
         daemon::OTHER_DIGESTS,
-        trust::SUITE,
     ]
 }
 
