@@ -11,13 +11,13 @@ pub(crate) fn build() -> Result<PathBuf> {
     let _lock = paths::lock(PACKED)?;
     compile::governor()?;
     let deb = paths::target().join("dist/governor.deb");
-    pack("packing governor.deb", &deb)?;
+    pack("packing governor.deb", &deb, &[])?;
     Ok(deb)
 }
 
 /// Packs what was compiled last, with the manual pages and completions that it writes about itself. Whoever
 /// calls holds the lock [`PACKED`] since before it was compiled.
-pub(crate) fn pack(what: &str, deb: &Path) -> Result<()> {
+pub(crate) fn pack(what: &str, deb: &Path, flags: &[&str]) -> Result<()> {
     let cargo_deb = tools::cargo_deb()?;
     let generated = paths::target().join("generated");
     // Pages of verbs that are gone would be packed too.
@@ -37,6 +37,7 @@ pub(crate) fn pack(what: &str, deb: &Path) -> Result<()> {
     let aside = deb.with_extension(format!("{}.deb", std::process::id()));
     let mut pack = process::command(cargo_deb);
     pack.args(["--package", "governor", "--no-build", "--no-strip"])
+        .args(flags)
         .arg("--output")
         .arg(&aside)
         .current_dir(paths::root())

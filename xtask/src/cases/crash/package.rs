@@ -21,7 +21,14 @@ pub(crate) fn build() -> Result<()> {
     tools::need(tools::Group::Dist)?;
     let _lock = paths::lock(dist::PACKED)?;
     compile::governor_with_next_layout()?;
-    dist::pack("packing a governor with another layout", &next_layout())?;
+    dist::pack(
+        "packing a governor with another layout",
+        &next_layout(),
+        QUICK,
+    )?;
     compile::governor_that_kills_itself()?;
-    dist::pack("packing a governor that kills itself", &path())
+    dist::pack("packing a governor that kills itself", &path(), QUICK)
 }
+
+/// Nobody fetches these, so they need not be small.
+const QUICK: &[&str] = &["--fast"];
