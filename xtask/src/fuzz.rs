@@ -104,23 +104,27 @@ fn names() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Builds the targets; returns the directory that they are in.
+/// Builds the targets; returns the directory that they are in. Build scripts and macros are those of the
+/// release; what runs has the settings below.
 fn build(names: &[String]) -> Result<PathBuf> {
     tools::need(tools::Group::Build)?;
     let host = process::capture(process::command("rustc").args(["--print", "host-tuple"]))?;
     let mut build = process::command("cargo");
     build
-        .args(["build", "--package", "governor-fuzz", "--profile", "fuzz"])
+        .args(["build", "--package", "governor-fuzz", "--release"])
         // Named, although it is our own: build scripts are not to have the flags.
         .args(["--target", host.trim(), "--target-dir"])
-        .arg(home())
+        .arg(paths::target())
         .current_dir(paths::root())
         .env("RUSTFLAGS", FLAGS.join(" "));
+    for setting in PROFILE {
+        build.args(["--config", &format!("profile.release.{setting}")]);
+    }
     for name in names {
         build.args(["--bin", name]);
     }
     process::run("building the fuzz targets", &mut build)?;
-    Ok(home().join(host.trim()).join("fuzz"))
+    Ok(paths::target().join(host.trim()).join("release"))
 }
 
 /// Runs one target to its bound; how often it ran.
@@ -185,6 +189,14 @@ const FLAGS: &[&str] = &[
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
     "-Ccodegen-units=1",
+];
+
+/// Every check that there is, names in a crash, and no more optimization than it takes to be quick.
+const PROFILE: &[&str] = &[
+    "opt-level=1",
+    "debug=\"line-tables-only\"",
+    "debug-assertions=true",
+    "strip=\"none\"",
 ];
 
 /// As the crate `fuzz` has it.
