@@ -48,15 +48,43 @@ pub(crate) struct Tally {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     cases::crash::FULL.store(args.full, Ordering::Relaxed);
+    let filter = args.filter.as_deref();
+    let kernels = args
+        .kernel
+        .map_or_else(|| Kernel::ALL.to_vec(), |kernel| vec![kernel]);
+    let picked = match args.part {
+        Some(Part::Unit) => Vec::new(),
+        Some(Part::Vm) | None => pick(filter),
+    };
     let mut tally = Tally::default();
-    if args.part != Some(Part::Vm) {
-        tally.join("pure tests", pure(args.filter.as_deref()));
-        tally.join("fuzz targets", fuzz::bounded(args.filter.as_deref()));
-    }
-    if args.part != Some(Part::Unit) {
-        tally.join("guest tests", guests(args));
-    }
+    std::thread::scope(|scope| {
+        // This waits for networks and disks, and what is built meanwhile for processors.
+        let images = (!picked.is_empty()).then(|| scope.spawn(|| images(&kernels)));
+        if args.part != Some(Part::Vm) {
+            tally.join("pure tests", pure(filter));
+            tally.join("fuzz targets", fuzz::bounded(filter));
+        }
+        if let Some(images) = images {
+            let everywhere = args.full || filter.is_some();
+            let ready = images.join();
+            let ready = ready.unwrap_or_else(|_panic| Err(anyhow::anyhow!("it panicked")));
+            let ready = ready.context("making images");
+            tally.join(
+                "guest tests",
+                ready.and_then(|()| guests(everywhere, &kernels, &picked)),
+            );
+        }
+    });
     Ok(tally.end())
+}
+
+/// What guests boot from.
+fn images(kernels: &[Kernel]) -> Result<()> {
+    tools::need(tools::Group::Guest)?;
+    for kernel in kernels {
+        image::prepare(&Wanted::Debian(*kernel))?;
+    }
+    Ok(())
 }
 
 impl Tally {
@@ -164,14 +192,8 @@ fn counts(result: &str) -> Tally {
     }
 }
 
-fn guests(args: &Args) -> Result<Tally> {
-    tools::need(tools::Group::Guest)?;
+fn guests(everywhere: bool, kernels: &[Kernel], picked: &[(Suite, Vec<Case>)]) -> Result<Tally> {
     tools::need(tools::Group::Oracles)?;
-    let picked = pick(args.filter.as_deref());
-    let everywhere = args.full || args.filter.is_some();
-    if picked.is_empty() {
-        return Ok(Tally::default());
-    }
     if picked
         .iter()
         .any(|(suite, _)| suite.name == cases::crash::SUITE.name)
@@ -181,13 +203,7 @@ fn guests(args: &Args) -> Result<Tally> {
     }
     dist::build()?;
     compile::probes()?;
-    let kernels: Vec<Kernel> = args
-        .kernel
-        .map_or_else(|| Kernel::ALL.to_vec(), |kernel| vec![kernel]);
-    for kernel in &kernels {
-        image::prepare(&Wanted::Debian(*kernel))?;
-    }
-    Ok(side_by_side(everywhere, &kernels, &picked))
+    Ok(side_by_side(everywhere, kernels, picked))
 }
 
 /// As many guests at once as there are kernels. Who is done takes the next suite, of whichever kernel: on
