@@ -44,6 +44,8 @@ pub(crate) enum Kernels {
     Every,
     /// One that takes long and judges the daemon: the newest; on every kernel these cases alone.
     Newest(&'static [&'static str]),
+    /// Every one; but these cases, which judge what no kernel has a part in, on the newest alone.
+    EveryBut(&'static [&'static str]),
 }
 
 impl Suite {
@@ -52,6 +54,7 @@ impl Suite {
         match self.kernels {
             Kernels::Every => true,
             Kernels::Newest(others) => others.contains(&case.name),
+            Kernels::EveryBut(left_out) => !left_out.contains(&case.name),
         }
     }
 }
@@ -135,6 +138,24 @@ mod tests {
             suite.is_for_older(case.unwrap_or_else(|| panic!("there is no case `{name}`")))
         });
         runs_everywhere.fold(false, |any, one| any | one)
+    }
+
+    /// A name that no case has would leave out nothing, or everything.
+    #[test]
+    fn what_is_told_apart_by_kernel_is_there() {
+        for suite in suites() {
+            let (Kernels::Newest(names) | Kernels::EveryBut(names)) = suite.kernels else {
+                continue;
+            };
+            for name in names {
+                let mut cases = suite.cases.iter();
+                assert!(
+                    cases.any(|case| case.name == *name),
+                    "{}::{name}",
+                    suite.name
+                );
+            }
+        }
     }
 
     /// How many are closed and how many open.
