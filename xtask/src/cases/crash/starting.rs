@@ -3,7 +3,7 @@
 
 use super::{
     decisions::{TABLES, VICTIM},
-    walk::{PLAN, UNLISTED, content, held, hold},
+    walk::{PLAN, UNLISTED, content, held, hold, is_cut},
     *,
 };
 use crate::kit::TOOLS_SLICE;
@@ -38,9 +38,7 @@ pub(super) fn planned(guest: &mut Guest, (plan, point): (&str, usize)) -> Result
 }
 
 pub(super) fn is_down(guest: &mut Guest, (plan, point): (&str, usize)) -> Result<()> {
-    let state = "systemctl show governor --value -p ActiveState";
-    let state = guest.sh(state)?.ok()?.text();
-    ensure!(state != "active", "no start has `{plan} {point}`");
+    ensure!(is_cut(guest)?, "no start has `{plan} {point}`");
     Ok(())
 }
 

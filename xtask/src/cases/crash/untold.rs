@@ -1,6 +1,9 @@
 //! Denials that a daemon took out of their ring and had no time to write down.
 
-use super::{walk::PLAN, *};
+use super::{
+    walk::{ENDED, PLAN},
+    *,
+};
 use crate::ledger::{self, LEFT_OUT, LOST, Ledger};
 
 /// More than are kept one by one at once, and few enough for a daemon that is stopped meanwhile.
@@ -68,8 +71,7 @@ fn one(guest: &mut Guest, kit: &Kit, plan: &str, program: &str) -> Result<Told> 
         .context("denials while the daemon is stopped")?
         .text();
     ensure!(ran == "0", "of what is denied, {ran} ran");
-    let ended = "test $(systemctl show governor --value -p ActiveState) != active";
-    daemon::wait_until(guest, ended).with_context(|| format!("`{plan}` did not end it"))?;
+    daemon::wait_until(guest, ENDED).with_context(|| format!("`{plan}` did not end it"))?;
     guest
         .sh(&format!("rm -f {PLAN}; systemctl restart governor"))?
         .ok()

@@ -75,8 +75,7 @@ fn one(
     round.before(guest, kit).context("before")?;
     guest.put(PLAN, 0o600, format!("{plan} {point}\n").as_bytes())?;
     round.decide(guest, kit).context("deciding")?;
-    let state = "systemctl show governor --value -p ActiveState";
-    let cut = guest.sh(state)?.ok()?.text() != "active";
+    let cut = is_cut(guest)?;
     let lifts = round.lifts();
     if cut {
         if !lifts {
@@ -113,6 +112,20 @@ fn one(
     unlisted(guest, "with trust again")?;
     Ok(cut)
 }
+
+/// Whether the daemon ended itself. Then nobody answers from that moment on; systemd knows of it as soon as it
+/// has looked.
+pub(super) fn is_cut(guest: &mut Guest) -> Result<bool> {
+    if status::of(guest).is_ok() {
+        return Ok(false);
+    }
+    daemon::wait_until(guest, ENDED)
+        .context("nobody answers, and for systemd the daemon is there")?;
+    Ok(true)
+}
+
+/// What holds once systemd knows.
+pub(super) const ENDED: &str = "test $(systemctl show governor --value -p ActiveState) != active";
 
 /// The zone of the tools is never observed.
 fn unlisted(guest: &mut Guest, when: &str) -> Result<()> {
