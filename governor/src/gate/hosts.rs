@@ -17,6 +17,14 @@ const MOUNTS: &str = "/proc/self/mountinfo";
 const MOUNTS_OF_INIT: &str = "/proc/1/mountinfo";
 const KIND_BTRFS: &str = "btrfs";
 const BTRFS: &str = "/sys/fs/btrfs";
+/// Kinds that have a directory for each of their file systems which is called as its device is.
+const NAMED: [&str; 4] = [
+    "/sys/fs/ext4",
+    "/sys/fs/xfs",
+    "/sys/fs/f2fs",
+    "/sys/fs/nilfs2",
+];
+pub(super) const BLOCK: &str = "/sys/class/block";
 
 /// A directory that something could be mounted over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,8 +145,9 @@ pub(super) fn directories_below(root: &Path) -> Result<Vec<PathBuf>, GateError> 
     Ok(found)
 }
 
-/// Block devices that file systems are mounted from, and the devices those lie on. Also the devices that
-/// these lie on which are swapped to.
+/// Block devices that file systems are mounted from, and the devices those lie on: what the first process
+/// sees mounted, and what is mounted in any namespace of those kinds that say so. Also the devices that these
+/// lie on which are swapped to.
 pub(super) fn devices(swaps: &BTreeSet<u32>) -> Result<BTreeSet<u32>, GateError> {
     let text = read(Path::new(MOUNTS_OF_INIT))?;
     let mut open: Vec<u32> = mounts(&text)
@@ -152,6 +161,9 @@ pub(super) fn devices(swaps: &BTreeSet<u32>) -> Result<BTreeSet<u32>, GateError>
         )));
     }
     open.extend(members);
+    for kind in NAMED {
+        open.extend(named(Path::new(kind), Path::new(BLOCK))?);
+    }
     open.extend(swaps.iter().flat_map(|device| lies_on(*device)));
     let mut found = BTreeSet::new();
     while let Some(device) = open.pop() {
@@ -177,6 +189,14 @@ fn members(dir: &Path) -> Result<Vec<u32>, GateError> {
         }
     }
     Ok(found)
+}
+
+/// Devices of every file system of a kind. What is beside them there (`features`, `stats`) is no device's
+/// name.
+fn named(kind: &Path, block: &Path) -> Result<Vec<u32>, GateError> {
+    let systems = entries(kind)?;
+    let device = |system: &PathBuf| number_in(&block.join(system.file_name()?));
+    Ok(systems.iter().filter_map(device).collect())
 }
 
 /// What is in a directory; nothing, where there is no such directory.
@@ -359,6 +379,27 @@ mod tests {
         assert_eq!(members(dir.path()).unwrap(), [254 << 20 | 32]);
         fs::write(member.join("dev"), "vdc\n").unwrap();
         members(dir.path()).unwrap_err();
+    }
+
+    #[test]
+    fn devices_are_found_by_the_names_of_their_file_systems() {
+        let dir = tempfile::tempdir().unwrap();
+        let (kind, block) = (dir.path().join("ext4"), dir.path().join("block"));
+        assert!(named(&kind, &block).unwrap().is_empty());
+        for name in ["features", "vda1", "cciss!c0d0", "gone"] {
+            fs::create_dir_all(kind.join(name)).unwrap();
+        }
+        for (name, number) in [
+            ("vda1", "254:1"),
+            ("cciss!c0d0", "104:0"),
+            ("vdb", "254:16"),
+        ] {
+            fs::create_dir_all(block.join(name)).unwrap();
+            fs::write(block.join(name).join("dev"), number).unwrap();
+        }
+        let mut found = named(&kind, &block).unwrap();
+        found.sort_unstable();
+        assert_eq!(found, [104 << 20, 254 << 20 | 1]);
     }
 
     #[test]

@@ -14,7 +14,6 @@ use std::{
 use super::{GateError, hosts};
 
 const SWAPS: &str = "/proc/swaps";
-const BLOCK: &str = "/sys/class/block";
 const GONE: &str = " (deleted)";
 
 /// Block devices that are swapped to.
@@ -61,7 +60,7 @@ fn node(name: &str) -> Option<u32> {
 /// The device that the kernel knows by the last part of the name.
 fn block(name: &str) -> Option<u32> {
     let name = name.strip_suffix(GONE).unwrap_or(name);
-    hosts::number_in(&Path::new(BLOCK).join(Path::new(name).file_name()?))
+    hosts::number_in(&Path::new(hosts::BLOCK).join(Path::new(name).file_name()?))
 }
 
 /// `/proc/swaps`: a line of headings, then name, type and numbers. Swap files are on file systems, whose

@@ -352,6 +352,8 @@ pub(super) fn expect(guest: &mut Guest, argv: &[&str], expected: i32, what: &str
 pub(super) const REFUSED: i32 = 101;
 /// systemd's exit code when the kernel would not execute a service's program.
 pub(super) const NOT_EXECUTED: i32 = 203;
+/// Smaller than it would have one be.
+pub(super) const MAKE_XFS: &str = "mkfs.xfs -q --unsupported -d size=100m";
 pub(super) const BOUND: Duration = Duration::from_secs(60);
 
 fn explain(guest: &mut Guest) -> Result<()> {

@@ -266,5 +266,3 @@ const RACED: &str = "/opt/agent/raced.so";
 const RACES: &str = "20";
 const DISK: &str = "/mnt/disk";
 const ON_DISK: &str = "/mnt/disk/agent";
-/// Smaller than it would have one be.
-const MAKE_XFS: &str = "mkfs.xfs -q --unsupported -d size=100m";

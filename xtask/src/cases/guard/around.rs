@@ -138,6 +138,40 @@ pub(super) fn btrfs(guest: &mut Guest) -> Result<()> {
         .map(drop)
 }
 
+/// The first process sees nothing of them: their kind has a list.
+pub(super) fn elsewhere(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    let (image, point) = ("/root/elsewhere", "/mnt");
+    for make in ["mkfs.ext4 -q", zone::MAKE_XFS] {
+        let disk = guest
+            .sh(&format!(
+                "truncate -s 100M {image} && {make} {image} >&2 && losetup -f --show {image}"
+            ))?
+            .ok()
+            .context("making a file system")?
+            .text();
+        let writes = format!("dd if=/dev/zero of={disk} bs=1 count=0 status=none");
+        guest
+            .sh(&writes)?
+            .ok()
+            .context("writing what is not mounted")?;
+        let hold = format!("mount {disk} {point} && echo mounted && exec sleep 1000");
+        let job = guest.spawn(&["unshare", "--mount", "sh", "-c", &hold])?;
+        guest.wait_for_output(job, b"mounted", zone::BOUND)?;
+        let seen = guest.sh(&format!("findmnt {disk}"))?;
+        ensure!(seen.code != 0, "it is mounted here: {}", seen.text());
+        // The daemon looks once a second.
+        wait_until(guest, &format!("! {writes}")).context("waiting for the guard")?;
+        refused(guest, &writes, Costs::Nothing)?;
+        guest.kill(job, 9)?;
+        guest.wait(job, zone::BOUND)?;
+        wait_until(guest, &writes).context("waiting for it to let go")?;
+        let remove = format!("losetup -d {disk} && rm {image}");
+        guest.sh(&remove)?.ok()?;
+    }
+    Ok(())
+}
+
 /// The kernel keeps what it swaps to from being written, and not what that lies on.
 pub(super) fn swapped(guest: &mut Guest) -> Result<()> {
     armed(guest)?;

@@ -126,6 +126,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: around::btrfs,
         },
         Case {
+            name: "nor_are_those_that_are_mounted_elsewhere_only",
+            run: around::elsewhere,
+        },
+        Case {
             name: "nor_is_what_swap_lies_on",
             run: around::swapped,
         },
@@ -150,7 +154,9 @@ const ROOT: &str = "/root/probe_root";
 fn prepare(guest: &mut Guest) -> Result<()> {
     zone::prepare(guest)?;
     // Once armed it takes no module that is not listed.
-    guest.run(&["modprobe", "-a", "loop", "btrfs"])?.ok()?;
+    guest
+        .run(&["modprobe", "-a", "loop", "btrfs", "xfs"])?
+        .ok()?;
     guest.put_file(&compile::probe("probe_root")?, ROOT)?;
     guest.run(&["chmod", "755", ROOT])?.ok().map(drop)
 }
