@@ -59,8 +59,8 @@ pub(crate) const SUITE: Suite = Suite {
     ],
 };
 
-/// Of those that must be refused, which is soon seen, one half on each kernel; of those that may be done,
-/// which mostly end with a lease, one in eight, and others on the other kernel.
+/// Of those that must be refused, which is soon seen, one in three; of those that may be done, which mostly end
+/// with a lease, one in twelve; and others on the other kernel.
 fn alone(guest: &Guest) -> Vec<Vec<&'static Attack>> {
     let fits = |attack: &&Attack| !attack.guarded && attack.leaves == Leaves::Nothing;
     let (refused, either): (Vec<_>, Vec<_>) = attacks::all()
@@ -72,7 +72,7 @@ fn alone(guest: &Guest) -> Vec<Vec<&'static Attack>> {
         let (first, step) = if full() { (0, 1) } else { (first, one_in) };
         all.into_iter().skip(first).step_by(step)
     };
-    let rounds = some(refused, 2).chain(some(either, 8));
+    let rounds = some(refused, 3).chain(some(either, 12));
     rounds.map(|attack| vec![attack]).collect()
 }
 
@@ -132,5 +132,5 @@ const LOAD: Load = Load {
     seconds: 10,
 };
 /// How many pairs fit.
-const PAIRS: usize = 3;
+const PAIRS: usize = 2;
 const ALL_PAIRS: usize = 60;

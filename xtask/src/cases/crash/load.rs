@@ -184,7 +184,7 @@ pub(super) fn upgrades(guest: &mut Guest) -> Result<()> {
     let kit = calm(guest)?;
     kit.load(guest, &lasting())?;
     let job = storm(guest)?;
-    for _ in 0..if full() { 20 } else { 2 } {
+    for _ in 0..if full() { 20 } else { 1 } {
         let pid = main_pid(guest)?;
         guest
             .run(&["dpkg", "-i", "/root/governor.deb"])?

@@ -19,7 +19,11 @@ use std::rc::Rc;
 pub(crate) const SUITE: Suite = Suite {
     name: "trust",
     options: BootOptions::new,
-    kernels: super::Kernels::Every,
+    kernels: super::Kernels::EveryBut(&[
+        "a_ledger_put_back_between_two_daemons_locks",
+        "a_state_directory_that_is_gone_whole_starts_clean",
+        "a_ledger_put_back_over_a_reboot_locks",
+    ]),
     prepare: super::daemon::prepare,
     cases: &[
         Case {
