@@ -20,6 +20,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct Station {
     pub(crate) image: Image,
+    /// Of the firmware whose variables were copied.
+    code: &'static str,
     dir: PathBuf,
     log: PathBuf,
 }
@@ -37,13 +39,14 @@ impl Station {
         let dir = paths::ensure(runs.join(&me))?;
         let logs = paths::ensure(paths::vm().join("logs"))?;
         let log = logs.join(format!("{}-{me}.log", image.source.name));
+        let (code, variables) = firmware()?;
         let station = Self {
             image: image.clone(),
+            code,
             dir,
             log,
         };
         tpm::provision(&station.dir.join("tpm"))?;
-        let (_code, variables) = firmware()?;
         std::fs::copy(variables, station.variables()).context("copying firmware variables")?;
         let mut overlay = process::command("qemu-img");
         overlay.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]);
@@ -88,7 +91,7 @@ impl Machine {
             options,
             tpm_socket.as_raw_fd(),
             agent_far.as_raw_fd(),
-        )?;
+        );
         command
             .stdin(Stdio::null())
             .stdout(
@@ -172,9 +175,8 @@ impl Drop for Machine {
     }
 }
 
-fn command(station: &Station, options: &BootOptions, tpm: RawFd, agent: RawFd) -> Result<Command> {
+fn command(station: &Station, options: &BootOptions, tpm: RawFd, agent: RawFd) -> Command {
     let image = &station.image;
-    let (code, _variables) = firmware()?;
     let mut qemu = process::command("qemu-system-x86_64");
     qemu.args([
         "-machine",
@@ -201,7 +203,8 @@ fn command(station: &Station, options: &BootOptions, tpm: RawFd, agent: RawFd) -
     ])
     .arg("-drive")
     .arg(format!(
-        "if=pflash,unit=0,format=raw,readonly=on,file={code}"
+        "if=pflash,unit=0,format=raw,readonly=on,file={}",
+        station.code
     ))
     .arg("-drive")
     .arg(format!(
@@ -239,7 +242,7 @@ fn command(station: &Station, options: &BootOptions, tpm: RawFd, agent: RawFd) -
         "-device",
         "virtserialport,chardev=agent,name=governor.agent",
     ]);
-    Ok(qemu)
+    qemu
 }
 
 /// The first that this host has.
