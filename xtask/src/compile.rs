@@ -36,23 +36,6 @@ pub(crate) fn governor_with_next_layout() -> Result<PathBuf> {
     for_tests(&ebpf::build_with_next_layout()?, NEXT_LAYOUT)
 }
 
-/// Has cargo build our own crates for tests, with every check that there is and no optimization, on top of
-/// the dependencies of the release: everything is built once less.
-pub(crate) fn checked() -> impl Iterator<Item = String> {
-    let settings = CHECKED.iter().flat_map(|name| {
-        ["opt-level=0", "debug-assertions=true"]
-            .map(|setting| format!("profile.release.package.{name}.{setting}"))
-    });
-    settings.flat_map(|setting| ["--config".to_owned(), setting])
-}
-
-const CHECKED: [&str; 4] = [
-    "governor",
-    "governor-core",
-    "governor-common",
-    "governor-fuzz",
-];
-
 fn for_tests(object: &Path, feature: &str) -> Result<PathBuf> {
     let built = release(object, &["--features", feature, "--config", SOONER])?;
     ensure!(

@@ -122,11 +122,12 @@ fn pure(filter: Option<&str>) -> Result<Tally> {
     let mut tally = Tally::default();
     // What is packed lies where the daemon for these tests does.
     let lock = paths::lock(dist::PACKED)?;
-    for part in CHECKED {
+    for (packages, flags) in CHECKED {
         let mut test = process::command("cargo");
         test.args(["test", "--release"])
-            .args(compile::checked())
-            .args(part)
+            .args(settings())
+            .args(packages.iter().flat_map(|name| ["--package", name]))
+            .args(flags)
             .env(ebpf::OBJECT_VARIABLE, &object);
         tally.add(cargo_test(test, filter)?);
     }
@@ -138,19 +139,23 @@ fn pure(filter: Option<&str>) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Crates whose tests are built on the dependencies of the release. Of the fuzz targets, what they share; they
-/// are run by themselves.
-const CHECKED: [&[&str]; 2] = [
-    &[
-        "-p",
-        "governor",
-        "-p",
-        "governor-core",
-        "-p",
-        "governor-common",
-    ],
-    &["-p", "governor-fuzz", "--lib", "--no-default-features"],
+/// Crates whose tests are built together, and how. Of the fuzz targets, what they share; they are run by
+/// themselves.
+const CHECKED: [(&[&str], &[&str]); 2] = [
+    (&["governor", "governor-core", "governor-common"], &[]),
+    (&["governor-fuzz"], &["--lib", "--no-default-features"]),
 ];
+
+/// Has cargo build those for tests, with every check that there is and no optimization, on top of the
+/// dependencies of the release: everything is built once less.
+fn settings() -> impl Iterator<Item = String> {
+    let names = CHECKED.iter().flat_map(|(packages, _flags)| *packages);
+    let settings = names.flat_map(|name| {
+        ["opt-level=0", "debug-assertions=true"]
+            .map(|setting| format!("profile.release.package.{name}.{setting}"))
+    });
+    settings.flat_map(|setting| ["--config".to_owned(), setting])
+}
 
 /// Runs them all, and counts.
 fn cargo_test(mut command: Command, filter: Option<&str>) -> Result<Tally> {

@@ -39,7 +39,7 @@ pub(crate) const SUITE: Suite = Suite {
     name: "crash",
     options: BootOptions::new,
     // What depends on the kernel: that pins, links and storage of tasks outlive who made them. An upgrade
-    // to another layout does too, and takes as long as both of these.
+    // to another layout does too, and takes longer than this.
     kernels: super::Kernels::Newest(&["a_start_that_finishes_a_revocation"]),
     prepare,
     cases: &[
