@@ -228,6 +228,7 @@ exec = ["planner"]
 libraries = ["os-libraries"]
 started_by = ["operator"]
 user = ["0", "agent"]
+sockets = ["/run/systemd/journal/socket", "/run/dbus/system_bus_socket"]
 egress = [
     { to = "10.0.0.0/8", ports = ["80", "443"], protocol = "tcp" },
     { to = "10.1.0.0/16", ports = ["1000-2000"], protocol = "tcp" },

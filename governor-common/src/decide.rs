@@ -5,7 +5,6 @@
 //! `WouldDeny` except where an operator revoked the content, and so does break-glass wherever there
 //! is work; neither moves the gate's own protection. No function here reads anything but its argument.
 
-pub use crate::open::decide_open;
 use crate::{
     facts::{Facts, Measured, Operation, same},
     names::{STARTER_OPERATOR, STARTERS, USERS, WORKLOAD_NONE, ZONE_CANARY},
@@ -20,6 +19,7 @@ use crate::{
     },
     signal::{Actor, Signal},
 };
+pub use crate::{open::decide_open, peer::decide_peer};
 
 /// A verdict with its reason.
 pub type Decision = (Verdict, Reason);
@@ -187,6 +187,7 @@ pub(crate) fn settle(f: &Facts, reason: Reason) -> Decision {
         | Reason::NoLabel
         | Reason::SocketKind
         | Reason::Destination
+        | Reason::UnlistedPeer
         | Reason::BadAddress
         | Reason::WrittenMemory
         | Reason::Traced

@@ -81,6 +81,8 @@ pub enum Operation {
     Trace = 0x99,
     /// Open a file for reading.
     Open = 0xaa,
+    /// Reach somebody on this host through a Unix socket.
+    Peer = 0xbb,
 }
 
 impl Operation {
@@ -98,6 +100,7 @@ impl Operation {
             0x88 => Some(Self::Guard),
             0x99 => Some(Self::Trace),
             0xaa => Some(Self::Open),
+            0xbb => Some(Self::Peer),
             _ => None,
         }
     }
@@ -116,6 +119,7 @@ impl Operation {
             Self::Guard => "guard",
             Self::Trace => "trace",
             Self::Open => "open",
+            Self::Peer => "peer",
         }
     }
 }
@@ -151,7 +155,8 @@ pub struct Facts {
     pub measured: u32,
     /// Return value of the measuring helper.
     pub measured_raw: i64,
-    /// The measurement; zeros where nothing was measured.
+    /// The measurement; zeros where nothing was measured. Where a Unix socket is judged, which of those that
+    /// policies name it is; zeros: none.
     pub digest: [u8; 32],
     /// The zone of the task.
     pub zone: u32,
@@ -182,11 +187,12 @@ pub struct Facts {
     pub family: u32,
     pub kind: u32,
     pub protocol: u32,
-    /// Destination port, host order.
+    /// Destination port, host order. Where a Unix socket is judged, the zone of the work that made it; zero: made
+    /// outside of zones.
     pub port: u32,
     /// Destination, network order; IPv4 in the first four bytes.
     pub address: [u8; 16],
-    /// 1 when a rule covers destination and port.
+    /// 1 when a rule covers destination and port, or names the Unix socket.
     pub destination_listed: u32,
     /// 1 when the address could not be read.
     pub address_unreadable: u32,
@@ -261,6 +267,7 @@ impl Facts {
             || self.operation == Operation::Socket as u32
             || self.operation == Operation::Fork as u32
             || self.operation == Operation::Trace as u32
+            || self.operation == Operation::Peer as u32
         {
             self.starter()
         } else {

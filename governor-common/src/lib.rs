@@ -15,6 +15,7 @@ pub mod guard;
 pub mod names;
 pub mod net;
 mod open;
+mod peer;
 pub mod reason;
 pub mod row;
 pub mod signal;
@@ -28,7 +29,8 @@ pub use bytes::Plain;
 
 pub use carrier::{Carrier, Line};
 pub use decide::{
-    decide_connect, decide_exec, decide_guard, decide_map, decide_open, decide_send, decide_socket,
+    decide_connect, decide_exec, decide_guard, decide_map, decide_open, decide_peer, decide_send,
+    decide_socket,
 };
 pub use event::Event;
 pub use facts::{Facts, Label, Measured, Operation};

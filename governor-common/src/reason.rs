@@ -105,6 +105,8 @@ reasons! {
     Destination = 53, "destination";
     /// The address could not be read or has a form that is not judged.
     BadAddress = 54, "bad-address";
+    /// Who listens on the Unix socket is outside the zone, and policy does not name that socket.
+    UnlistedPeer = 55, "unlisted-peer";
     /// Executable memory that is not a file's authorized content.
     WrittenMemory = 56, "written-memory";
     /// The gate itself, or what it leans on, was reached for by somebody it is not for.

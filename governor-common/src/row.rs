@@ -17,7 +17,7 @@ pub struct RowKey {
     pub zone: u32,
     /// `SCOPE_START`, `SCOPE_ZONE`, or a workload.
     pub scope: u32,
-    /// SHA-256 of the file's content; zeros in the zone's own row.
+    /// SHA-256 of the file's content, or of a socket's name; zeros in the zone's own row.
     pub digest: [u8; 32],
 }
 
@@ -32,9 +32,12 @@ pub const ROLE_SCRIPT: u32 = 1 << 2;
 pub const ROLE_INTERPRETER: u32 = 1 << 3;
 /// May be opened for reading where only what is listed may.
 pub const ROLE_DATA: u32 = 1 << 4;
+/// The digest is that of a Unix socket's name, and the workload may reach whoever listens there. Not one of
+/// [`ROLES`]: no file's content is meant.
+pub const ROLE_SOCKET: u32 = 1 << 5;
 /// No role: what a task becomes by this opens only what is listed for its workload, in whatever role.
 pub const OPENS_LISTED: u32 = 1 << 31;
-/// Every role.
+/// Every role of a file.
 pub const ROLES: u32 = ROLE_EXECUTABLE | ROLE_LIBRARY | ROLE_SCRIPT | ROLE_INTERPRETER | ROLE_DATA;
 
 /// Trust class: allowed while a policy is valid.

@@ -110,5 +110,26 @@ pub(crate) fn opened() -> Facts {
     }
 }
 
+/// Whoever listens on a socket that policy names.
+pub(crate) fn named_peer() -> Facts {
+    Facts {
+        measured: Measured::Nothing as u32,
+        family: net::AF_UNIX,
+        digest: [9; 32],
+        destination_listed: 1,
+        ..labelled(Operation::Peer, ROLE_EXECUTABLE)
+    }
+}
+
+/// Whoever listens on a socket that work of the same zone made.
+pub(crate) fn neighbour() -> Facts {
+    Facts {
+        digest: [0; 32],
+        destination_listed: 0,
+        port: ZONE,
+        ..named_peer()
+    }
+}
+
 /// The type of regular files, as in their modes.
 pub(crate) const S_IFREG: u32 = 0o100_000;

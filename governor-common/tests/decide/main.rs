@@ -5,6 +5,7 @@ mod break_glass;
 mod fixture;
 mod host;
 mod opening;
+mod peers;
 mod property;
 mod running;
 mod scripts;

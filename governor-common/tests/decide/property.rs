@@ -21,6 +21,8 @@ pub(crate) fn arbitrary() -> impl Strategy<Value = Facts> {
         Just(labelled(Operation::Send, ROLE_EXECUTABLE)),
         Just(interpreter()),
         Just(opened()),
+        Just(named_peer()),
+        Just(neighbour()),
         Just(Facts {
             script_workload: WORKLOAD,
             ..labelled(Operation::Map, ROLE_INTERPRETER)
@@ -28,7 +30,7 @@ pub(crate) fn arbitrary() -> impl Strategy<Value = Facts> {
     ];
     (
         base,
-        proptest::collection::vec((0usize..20, 0u64..12), 0..4),
+        proptest::collection::vec((0usize..21, 0u64..12), 0..4),
     )
         .prop_map(|(mut f, changes)| {
             for (what, value) in changes {
@@ -53,6 +55,7 @@ pub(crate) fn arbitrary() -> impl Strategy<Value = Facts> {
                     16 => f.zone_class = [CLASS_ATTESTED, CLASS_POLICY, 0][small as usize % 3],
                     17 => f.script_workload = small,
                     18 => f.kind = [b'/', b'.', b'-', b'+', b'a', 0][small as usize % 6].into(),
+                    19 => f.port = small,
                     _ => f.destination_listed = small % 3,
                 }
             }
@@ -71,6 +74,7 @@ proptest! {
             Some(Operation::Map | Operation::Protect) => decide::decide_map,
             Some(Operation::Connect) => decide::decide_connect,
             Some(Operation::Open) => decide::decide_open,
+            Some(Operation::Peer) => decide::decide_peer,
             _ => decide::decide_send,
         };
         let (verdict, reason) = decide(&f);
@@ -128,6 +132,10 @@ proptest! {
                 prop_assert_eq!(f.row.key.scope, f.label.workload);
             }
             Some(Operation::Connect) => prop_assert_eq!(f.destination_listed, 1),
+            Some(Operation::Peer) => {
+                prop_assert!(f.destination_listed == 1 || f.port == f.label.zone);
+                prop_assert_eq!(f.row.key.scope, f.label.workload);
+            }
             _ => prop_assert!(f.label.present()),
         }
     }

@@ -54,7 +54,7 @@ fn kind(event: &Event) -> Option<RiskEvent> {
         (Verdict::Deny, Operation::Map | Operation::Protect | Operation::Trace) => Some(RiskEvent::DeniedMap),
         (Verdict::Deny, Operation::Open) => is_probing(event).then_some(RiskEvent::DeniedOpen),
         (Verdict::Deny, Operation::Socket) => Some(RiskEvent::DeniedSocket),
-        (Verdict::Deny, Operation::Connect | Operation::Send) => Some(RiskEvent::DeniedConnect),
+        (Verdict::Deny, Operation::Connect | Operation::Send | Operation::Peer) => Some(RiskEvent::DeniedConnect),
         (Verdict::Deny, Operation::Guard) => Some(RiskEvent::DeniedGuard),
         (Verdict::Allow, Operation::Execute) => Some(RiskEvent::Spawn),
         (Verdict::Allow, Operation::Connect) => Some(RiskEvent::Connect),
@@ -70,7 +70,8 @@ fn kind(event: &Event) -> Option<RiskEvent> {
             | Operation::Fork
             | Operation::Guard
             | Operation::Trace
-            | Operation::Open,
+            | Operation::Open
+            | Operation::Peer,
         )
         // Where a zone is observed nothing is held back, and nothing is held against anybody.
         | (Verdict::WouldDeny, _) => None,

@@ -12,7 +12,10 @@ use governor_common::{
         WORKLOAD_SURVIVAL,
     },
     net::{AF_INET, AF_INET6, EgressKey, EgressRow},
-    row::{ROLE_DATA, ROLE_EXECUTABLE, ROLE_INTERPRETER, ROLE_LIBRARY, ROLE_SCRIPT, Row, RowKey},
+    row::{
+        ROLE_DATA, ROLE_EXECUTABLE, ROLE_INTERPRETER, ROLE_LIBRARY, ROLE_SCRIPT, ROLE_SOCKET, Row,
+        RowKey,
+    },
 };
 use ipnet::IpNet;
 
@@ -21,6 +24,7 @@ use super::{
     ids::Ids,
     model::{Mode, Policy, Requires, Starter, Survival, Validity, Workload, Zone},
     report::quoted,
+    sockets::SocketPath,
 };
 use crate::{
     digest::Digest,
@@ -259,6 +263,8 @@ fn workload_rows(workload: &Workload, base: &Row, rows: &mut BTreeMap<RowKey, Ro
     add(base.workload, &workload.interpreters, ROLE_INTERPRETER);
     add(base.workload, &workload.libraries, ROLE_LIBRARY);
     add(base.workload, &workload.data, ROLE_DATA);
+    let sockets = workload.sockets.iter().map(SocketPath::digest).collect();
+    add(base.workload, &sockets, ROLE_SOCKET);
 }
 
 /// Interpreters are started by nobody, and whoever tries is told why. Several workloads may share one, so the

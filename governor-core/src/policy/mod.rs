@@ -23,6 +23,7 @@ mod rules;
 mod scalars;
 mod sets;
 mod signature;
+mod sockets;
 mod sums;
 mod values;
 mod whole;
@@ -48,6 +49,7 @@ pub use signature::{
     blocks,
 };
 
+pub use sockets::SocketPath;
 pub use zones::HOST;
 
 use report::{Complaint, Report};

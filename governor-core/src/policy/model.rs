@@ -13,6 +13,7 @@ use super::{
     egress::Rule,
     error::Diagnostic,
     sets::{Set, is_place},
+    sockets::SocketPath,
 };
 use crate::{
     digest::Digest,
@@ -178,6 +179,8 @@ pub struct Workload {
     /// Names or numbers, as written.
     pub users: BTreeSet<String>,
     pub egress: Vec<Rule>,
+    /// Unix sockets outside its zone that it may reach.
+    pub sockets: BTreeSet<SocketPath>,
     /// Never wider than the policy's.
     pub validity: Validity,
     /// The stricter of its own and its zone's.

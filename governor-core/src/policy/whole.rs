@@ -97,7 +97,7 @@ fn rows(zones: &Zones, workloads: &Workloads, survival: &Survival, report: &mut 
         let started = workload.exec.iter().chain(&workload.scripts);
         let all = started.chain(&workload.interpreters);
         starts.extend(all.map(|digest| (workload.zone.as_str(), *digest)));
-        of_workloads += workload.digests().len();
+        of_workloads += workload.digests().len() + workload.sockets.len();
     }
     let rows = zones.len() + survival.digests().len() + starts.len() + of_workloads;
     if rows > usize::try_from(TABLE_ROWS).unwrap_or(usize::MAX) {

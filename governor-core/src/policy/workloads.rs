@@ -11,7 +11,7 @@ use super::{
     report::{Complaint, Report, did_you_mean, quoted},
     rules,
     sets::{Sets, Use},
-    values,
+    sockets, values,
     zones::{OPENS, Zones},
 };
 use crate::digest::Digest;
@@ -129,6 +129,7 @@ fn one(
         started_by: BTreeSet::new(),
         users: users(table, report),
         egress: rules::egress(table, in_zone.map(|zone| zone.families), report),
+        sockets: sockets::read(table, in_zone.map(|zone| zone.families), report),
         validity: validity(table, context.validity, report),
         on_revoke: in_zone.map_or(own, |zone| own.max(zone.on_revoke)),
     }
@@ -288,6 +289,7 @@ const KEYS: &[&str] = &[
     "started_by",
     "user",
     "egress",
+    "sockets",
     "listen",
     "valid",
     "on_revoke",

@@ -19,6 +19,7 @@ pub(super) fn redecide(facts: &Facts) -> Decision {
         Some(Operation::Guard) => decide::decide_guard(facts),
         Some(Operation::Trace) => decide::decide_trace(facts),
         Some(Operation::Open) => decide::decide_open(facts),
+        Some(Operation::Peer) => decide::decide_peer(facts),
         None => (Verdict::Deny, Reason::GateFault),
     }
 }
@@ -54,6 +55,10 @@ pub(super) fn advice(reason: u32) -> String {
         Some(Reason::Traced) => "work is not traced; `governor observe` its zone for a while",
         Some(Reason::SocketKind) => "add the family to the zone's `families`; raw sockets never",
         Some(Reason::Destination) => "add the destination to the workload's `egress`",
+        Some(Reason::UnlistedPeer) => {
+            "who listens there is outside the zone: add the socket's path to the workload's `sockets`, and see \
+             whether `governor status` finds it under `named sockets`"
+        }
         Some(Reason::Guarded) => {
             "only the daemon, and what policy lists under [governor], may do this on a governed host"
         }

@@ -90,7 +90,7 @@ fn show(id: u64, now: ClockReading, ids: &Ids, event: &Event) -> proto::GateEven
         } else {
             String::new()
         },
-        port: facts.port,
+        port: if network { facts.port } else { 0 },
         exec_id: actor.execution(),
     }
 }
