@@ -32,6 +32,7 @@ fn control_protocol() -> Result<(), Box<dyn std::error::Error>> {
         "Ledger",
         "Losses",
         "Ahead",
+        "NamedSockets",
         "Measurements",
         "Unlabelled",
         "ObserveReply",

@@ -8,15 +8,16 @@ pub const PIN_DIR: &str = "/sys/fs/bpf/governor";
 
 /// Layout version of everything in this crate, which a build for tests raises. A daemon that finds pins
 /// of another version attaches its own programs beside them first and lets go of the old ones after.
-pub const ABI: u64 = if cfg!(feature = "next-layout") { 5 } else { 4 };
+pub const ABI: u64 = if cfg!(feature = "next-layout") { 6 } else { 5 };
 
 /// Layouts whose maps, all but the rings, are laid out as those of this one, so that both can use the
 /// very same. Pins of any other are left alone. Whoever raises [`ABI`] says here what still fits: if
-/// labels, table or state words do not, a host upgrades by a reboot.
+/// labels, table or state words do not, a host upgrades by a reboot. Layout 4 knew nothing of sockets, so
+/// what was made under it counts as made outside of zones.
 pub const TAKES_OVER: &[u64] = if cfg!(feature = "next-layout") {
-    &[4]
+    &[5]
 } else {
-    &[]
+    &[4]
 };
 
 /// Outer map with one slot: the table of [`crate::Row`]s in force.
@@ -49,6 +50,10 @@ pub const EGRESS: &str = "EGRESS";
 pub const LABELS: &str = "LABELS";
 /// Inode storage: the digest of what a file holds. No verdict is kept there.
 pub const DIGESTS: &str = "DIGESTS";
+/// Socket storage: the zone of the work that made a Unix socket.
+pub const SOCKETS: &str = "SOCKETS";
+/// Inode storage: which of the sockets that policies name was found there. No verdict is kept there.
+pub const NAMED: &str = "NAMED";
 /// Ring of denials (and of what observing would have denied).
 pub const DENIALS: &str = "DENIALS";
 /// Ring of everything that was allowed inside a zone.

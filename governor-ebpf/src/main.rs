@@ -23,6 +23,7 @@ mod maps;
 mod measure;
 mod offsets;
 mod open;
+mod peer;
 mod report;
 mod socket;
 mod tasks;

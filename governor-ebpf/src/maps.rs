@@ -13,13 +13,14 @@ use aya_ebpf::{
 };
 use governor_common::{
     Event, Row, RowKey, Signal,
+    facts::same,
     guard::{GUARD_WORDS, GuardWord, ListedKey, ProtectedKey},
     names::{
         CGROUP_ROWS, COUNT_SLOTS, EGRESS_ROWS, LISTED_ROWS, PROTECTED_ROWS, RING_BYTES, SCOPE_ZONE,
         TOMBSTONE_ROWS, ZONE_PATH_LEN, ZONE_PATH_ROWS,
     },
     net::{EgressKey, EgressRow},
-    row::TombstoneKey,
+    row::{ROLE_SOCKET, TombstoneKey},
     signal::{SIGNAL_ANY, SIGNAL_SLOTS},
     state::{WORDS, Word, is_edition},
 };
@@ -90,6 +91,31 @@ impl Table {
         let row: *const Row = self.found(&Key::of_zone(zone))?.cast();
         // SAFETY: a map element.
         unsafe { ZoneRow::of(row, zone) }
+    }
+
+    /// The roles in the row of `key`; none when there is none, or another by now.
+    #[inline(always)]
+    fn roles(self, key: &Key) -> u32 {
+        let Some(found) = self.found(key) else {
+            return 0;
+        };
+        let row: *const Row = found.cast();
+        // SAFETY: a map element, read word by word and the key last.
+        let (roles, zone, scope) = unsafe {
+            let roles = (&raw const (*row).roles).read_volatile();
+            let zone = (&raw const (*row).key.zone).read_volatile();
+            let scope = (&raw const (*row).key.scope).read_volatile();
+            (roles, zone, scope)
+        };
+        let mut digest = [0; 4];
+        // SAFETY: as above.
+        let words: *const u64 = unsafe { (&raw const (*row).key.digest).cast() };
+        copy_words(words, digest.as_mut_ptr(), 0, 4);
+        if zone == key.zone && scope == key.scope && same(&digest, &key.digest) {
+            roles
+        } else {
+            0
+        }
     }
 
     /// Copies the row of `key` to `into`; leaves `into` alone when there is none.
@@ -263,6 +289,20 @@ pub(crate) fn set_guard(word: GuardWord, value: u64) {
 #[inline(always)]
 pub(crate) fn protected(kind: u32, dev: u32, id: u64) -> bool {
     PROTECTED.get_ptr(&ProtectedKey { kind, dev, id }).is_some()
+}
+
+/// Whether a socket of this name may be reached by a workload.
+#[inline(always)]
+pub(crate) fn names(zone: u32, workload: u32, name: &[u64; 4]) -> bool {
+    let key = Key {
+        zone,
+        scope: workload,
+        digest: *name,
+    };
+    match Table::in_force() {
+        Some(table) => table.roles(&key) & ROLE_SOCKET != 0,
+        None => false,
+    }
 }
 
 /// Whether policy lists this content for the host itself.

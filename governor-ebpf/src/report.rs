@@ -7,6 +7,7 @@ use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::helpers::generated::{
     bpf_d_path, bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
+    bpf_probe_read_kernel,
 };
 use governor_common::{
     Facts, Label, Reason, Verdict,
@@ -17,7 +18,7 @@ use governor_common::{
 
 use crate::{
     maps::{DENIALS, EVENTS, count},
-    offsets,
+    offsets::{self, load},
 };
 
 /// `-EPERM`: refused, by us or by whoever came before us.
@@ -55,7 +56,7 @@ pub(crate) fn fault() -> i32 {
 pub(crate) fn quiet(facts: &Facts, decision: Decision) -> i32 {
     match decision.0 {
         Verdict::Allow => {}
-        Verdict::Deny | Verdict::WouldDeny => emit(facts, decision, None, None),
+        Verdict::Deny | Verdict::WouldDeny => emit(facts, decision, None, |_| {}),
     }
     code(decision)
 }
@@ -65,7 +66,19 @@ pub(crate) fn quiet(facts: &Facts, decision: Decision) -> i32 {
 pub(crate) fn quiet_file(facts: &Facts, decision: Decision, file: Option<*mut c_void>) -> i32 {
     match decision.0 {
         Verdict::Allow => {}
-        Verdict::Deny | Verdict::WouldDeny => emit(facts, decision, None, file),
+        Verdict::Deny | Verdict::WouldDeny => emit(facts, decision, None, path_of(file)),
+    }
+    code(decision)
+}
+
+/// As `quiet`, with what a Unix socket is bound to.
+#[inline(always)]
+pub(crate) fn quiet_socket(facts: &Facts, decision: Decision, unix: *const c_void) -> i32 {
+    match decision.0 {
+        Verdict::Allow => {}
+        Verdict::Deny | Verdict::WouldDeny => {
+            emit(facts, decision, None, |place| tell_address(unix, place));
+        }
     }
     code(decision)
 }
@@ -78,7 +91,7 @@ pub(crate) fn full(
     next: Option<&Label>,
     file: Option<*mut c_void>,
 ) -> i32 {
-    emit(facts, decision, next, file);
+    emit(facts, decision, next, path_of(file));
     code(decision)
 }
 
@@ -93,7 +106,12 @@ fn code(decision: Decision) -> i32 {
 }
 
 #[inline(always)]
-fn emit(facts: &Facts, decision: Decision, next: Option<&Label>, file: Option<*mut c_void>) {
+fn emit(
+    facts: &Facts,
+    decision: Decision,
+    next: Option<&Label>,
+    tell: impl FnOnce(*mut [u8; PATH_LEN]),
+) {
     let (verdict, reason) = decision;
     let (entry, lost) = match verdict {
         Verdict::Allow => (EVENTS.reserve(0), COUNT_LOST_EVENTS),
@@ -120,16 +138,51 @@ fn emit(facts: &Facts, decision: Decision, next: Option<&Label>, file: Option<*m
         (*event).facts = *facts;
         (&raw mut (*event).path).write_bytes(0, 1);
         bpf_get_current_comm((&raw mut (*event).comm).cast(), 16);
-        if let Some(file) = file {
-            let path = file
-                .cast::<u8>()
-                .add(offsets::OFF_FILE_PATH.load() as usize);
-            bpf_d_path(
-                path.cast(),
-                (&raw mut (*event).path).cast(),
-                PATH_LEN as u32,
-            );
-        }
+        tell(&raw mut (*event).path);
     }
     entry.submit(RB_NO_WAKEUP);
 }
+
+/// Writes the path of the file, if there is one.
+#[inline(always)]
+fn path_of(file: Option<*mut c_void>) -> impl FnOnce(*mut [u8; PATH_LEN]) {
+    move |place| {
+        let Some(file) = file else { return };
+        // SAFETY: every file has a path, and the verifier knows where; `place` is of the length that is said.
+        unsafe {
+            let path = file
+                .cast::<u8>()
+                .add(offsets::OFF_FILE_PATH.load() as usize);
+            bpf_d_path(path.cast(), place.cast(), PATH_LEN as u32);
+        }
+    }
+}
+
+/// Writes what the socket is bound to as whoever bound it said it; a name that is no path with `@` before it.
+#[inline(always)]
+fn tell_address(unix: *const c_void, place: *mut [u8; PATH_LEN]) {
+    // SAFETY: a field of `unix_sock`.
+    let address: *const c_void = unsafe { load(unix, &offsets::OFF_UNIX_ADDRESS) };
+    if address.is_null() {
+        return;
+    }
+    // SAFETY: a field of `unix_address`.
+    let len: u32 = unsafe { load(address, &offsets::OFF_ADDRESS_LEN) };
+    // The family comes first.
+    let len = len.wrapping_sub(FAMILY) & LONGEST_MASK;
+    // SAFETY: the helper checks the source, which is as long as the kernel says; `place` is longer than the mask.
+    unsafe {
+        let name = address
+            .cast::<u8>()
+            .add(offsets::OFF_ADDRESS_NAME.load() as usize + FAMILY as usize);
+        bpf_probe_read_kernel(place.cast(), len, name.cast());
+        let first: *mut u8 = place.cast();
+        if len != 0 && first.read_volatile() == 0 {
+            first.write_volatile(b'@');
+        }
+    }
+}
+
+const FAMILY: u32 = 2;
+/// A name has 108 bytes at most; what claims to be longer is cut.
+const LONGEST_MASK: u32 = 127;

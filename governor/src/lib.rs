@@ -21,6 +21,7 @@ pub mod gate;
 mod inventory;
 pub mod ledger;
 pub mod memory;
+mod peers;
 pub mod preload;
 mod progress;
 mod seeding;

@@ -79,6 +79,7 @@ impl Daemon {
         }
         let mut all = [drained.denials, drained.events].concat();
         self.hear_who_missed(&all, lost);
+        self.hear_who_was_refused_a_socket(&all, lost);
         all.sort_by_key(|event| event.facts.now);
         for event in all {
             let shown = self.recent.push(now, self.engine.ids(), event);

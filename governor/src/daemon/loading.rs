@@ -234,6 +234,7 @@ impl Daemon {
                 self.tell_unlabelled(now);
             }
             self.have_files_measured();
+            self.find_sockets();
             proto::ReloadReply {
                 policy: status::policy(self),
                 changes: vec![change],

@@ -23,6 +23,7 @@ mod holding;
 mod loading;
 mod names;
 mod offers;
+mod sockets;
 mod start;
 mod status;
 mod stop;
@@ -51,6 +52,7 @@ use crate::{
     config::Config,
     control::{Refusal, proto},
     gate::{Gate, Opened},
+    peers::Peers,
     progress,
     seeding::Seeder,
 };
@@ -89,6 +91,7 @@ pub struct Daemon {
     /// Why the kept policy could not be put in force yet; tried again until it is.
     owed_policy: Option<String>,
     seeder: Option<Seeder>,
+    peers: Option<Peers>,
 }
 
 /// What the TPM's thread answers.
@@ -195,6 +198,7 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
                 daemon.miss_canary(&mut from_canary)?;
                 daemon.resume_if_owed()?;
                 daemon.have_files_measured();
+                daemon.find_sockets();
                 // Fed by a loop that went round, not by a timer of its own.
                 progress::made();
             }

@@ -150,6 +150,7 @@ pub(super) fn start(
         offers: Offers::default(),
         owed_policy: None,
         seeder,
+        peers: None,
     };
     #[cfg(feature = "fault-points")]
     {

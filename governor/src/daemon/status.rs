@@ -62,6 +62,7 @@ pub(crate) fn reply(daemon: &Daemon, now: ClockReading) -> proto::StatusReply {
                 turned_away: measured.turned_away,
                 ahead: Some(daemon.measured_ahead()),
             }),
+        sockets: daemon.named_sockets(),
         losses: Some(proto::Losses {
             denials: daemon.losses.denials(),
             events: daemon.losses.events(),

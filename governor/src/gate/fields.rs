@@ -44,6 +44,16 @@ pub(super) const OFFSETS: &[(&str, &str, &str, FieldSize)] = &[
         "sk_protocol",
         FieldSize::Exactly(2),
     ),
+    ("OFF_UNIX_DENTRY", "unix_sock", "path.dentry", POINTER),
+    ("OFF_UNIX_ADDRESS", "unix_sock", "addr", POINTER),
+    ("OFF_ADDRESS_LEN", "unix_address", "len", WORD),
+    // As many bytes as the length says.
+    (
+        "OFF_ADDRESS_NAME",
+        "unix_address",
+        "name",
+        FieldSize::AtLeast(0),
+    ),
     ("OFF_MSG_NAME", "msghdr", "msg_name", POINTER),
     (
         "OFF_MSG_NAMELEN",

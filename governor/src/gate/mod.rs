@@ -22,6 +22,7 @@ mod load;
 #[cfg(feature = "bpf-log")]
 mod logs;
 mod maps;
+mod named;
 mod opens;
 mod pins;
 mod probe;
@@ -53,6 +54,7 @@ pub use asked::{Answer, Asker, Asking, How};
 pub use error::GateError;
 use error::whole;
 pub use guard::{CanaryLabel, Listed};
+pub use named::Namer;
 pub use opens::detail;
 pub use probe::{Requirement, busy, probe};
 pub use rings::{Drained, Told};

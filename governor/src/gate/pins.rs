@@ -43,6 +43,8 @@ pub(super) const MAPS: &[&str] = &[
     names::EGRESS,
     names::LABELS,
     names::DIGESTS,
+    names::SOCKETS,
+    names::NAMED,
     names::DENIALS,
     names::EVENTS,
     names::COUNTS,

@@ -8,8 +8,8 @@ mod glass;
 
 use crate::{
     control::proto::{
-        Ahead, EnforcementLevel, Hook, HookState, ReattestReply, Requires, StatusReply, Trust,
-        TrustReason, TrustState, Zone, ZoneMode,
+        Ahead, EnforcementLevel, Hook, HookState, NamedSockets, ReattestReply, Requires,
+        StatusReply, Trust, TrustReason, TrustState, Zone, ZoneMode,
     },
     text,
 };
@@ -368,6 +368,9 @@ fn numbers(out: &mut String, status: &StatusReply) {
             field(out, "known ahead", &known_ahead(ahead));
         }
     }
+    if let Some(sockets) = status.sockets {
+        field(out, "named sockets", &named_sockets(sockets));
+    }
     if let Some(losses) = &status.losses {
         let line = format!("{} denials, {} events", losses.denials, losses.events);
         field(out, "not reported", &line);
@@ -418,6 +421,30 @@ fn known_ahead(ahead: Ahead) -> String {
         (absent, "not there"),
         (passed_over, "read each time"),
         (left, "to go"),
+    ] {
+        if count != 0 {
+            line.push_str(&format!(", {count} {what}"));
+        }
+    }
+    line
+}
+
+fn named_sockets(sockets: NamedSockets) -> String {
+    let NamedSockets {
+        found,
+        absent,
+        unfit,
+    } = sockets;
+    let mut line = format!(
+        "{found} of {} that policy names found",
+        found + absent + unfit
+    );
+    for (count, what) in [
+        (absent, "not there"),
+        (
+            unfit,
+            "no sockets, behind a link, or where others may write",
+        ),
     ] {
         if count != 0 {
             line.push_str(&format!(", {count} {what}"));

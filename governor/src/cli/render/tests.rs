@@ -309,6 +309,11 @@ fn trusted() -> StatusReply {
             count: 9,
         }],
         unlabelled: Vec::new(),
+        sockets: Some(proto::NamedSockets {
+            found: 2,
+            absent: 1,
+            unfit: 0,
+        }),
         measurements: Some(proto::Measurements {
             hashed: 21,
             recalled: 340,
@@ -341,6 +346,15 @@ fn trusted() -> StatusReply {
             started: "2026-11-20T09:00:00Z".into(),
         }),
     }
+}
+
+#[test]
+fn sockets_are_said_where_policy_names_some() {
+    let mut status = trusted();
+    let line = "named sockets 2 of 3 that policy names found, 1 not there\n";
+    assert!(super::status(&status).contains(line));
+    status.sockets = None;
+    assert!(!super::status(&status).contains("sockets"));
 }
 
 #[test]
