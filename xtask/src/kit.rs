@@ -65,6 +65,8 @@ pub(crate) struct Spec {
     /// Whether the policy lists the daemon, so that the gate guards itself.
     pub(crate) guarded: bool,
     pub(crate) thaw: bool,
+    /// The sockets outside that the agent may reach, as policy lists them.
+    pub(crate) sockets: &'static str,
     /// The registers that are quoted.
     pub(crate) pcrs: &'static str,
 }
@@ -86,6 +88,7 @@ impl Default for Spec {
             daemons: String::new(),
             guarded: true,
             thaw: false,
+            sockets: "",
             pcrs: PCRS,
         }
     }
@@ -353,18 +356,8 @@ pub(crate) fn unlock(guest: &mut Guest) -> Result<()> {
 pub(crate) fn in_zone(guest: &mut Guest, slice: &str, argv: &[&str]) -> Result<Output> {
     let slice = format!("--slice={slice}");
     let user = format!("--uid={USER}");
-    let mut command = vec![
-        "systemd-run",
-        "--quiet",
-        "--wait",
-        "--pipe",
-        "--collect",
-        &slice,
-        &user,
-        "--",
-    ];
-    command.extend(argv);
-    guest.run(&command)
+    let run = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect"];
+    guest.run(&[&run[..], &[&slice, &user, "--"], argv].concat())
 }
 
 fn policy(spec: &Spec, serial: u64) -> String {
@@ -380,6 +373,7 @@ fn policy(spec: &Spec, serial: u64) -> String {
         sets,
         guarded,
         thaw,
+        sockets,
         pcrs,
         ..
     } = spec;
@@ -427,6 +421,7 @@ libraries = ["os-libraries"]
 started_by = ["operator", "planner"]
 user = ["{USER}", "root"]
 on_revoke = "{on_revoke}"
+sockets = [{sockets}]
 egress = [
   {{ to = "{allowed}", ports = ["8443"], protocol = "tcp" }},
   {{ to = "{allowed}", ports = ["5353"], protocol = "udp" }},

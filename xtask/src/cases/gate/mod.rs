@@ -10,6 +10,7 @@ mod narrow;
 mod network;
 mod opened;
 mod opening;
+mod peers;
 mod reached;
 mod revoking;
 mod scripts;
@@ -207,6 +208,14 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "sockets_of_other_kinds",
             run: network::sockets,
+        },
+        Case {
+            name: "nobody_outside_is_asked_to_execute",
+            run: peers::nobody_outside_is_asked,
+        },
+        Case {
+            name: "who_is_named_is_reached",
+            run: peers::who_is_named_is_reached,
         },
         Case {
             name: "a_slice_made_again_is_governed_at_once",
