@@ -3,7 +3,7 @@
 use crate::guest::{Guest, Output};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 /// One answer of the daemon.
 #[derive(Debug)]
@@ -12,6 +12,13 @@ pub(crate) struct Status(Value);
 /// Asks for it. The exit code is not looked at: an untrusted host answers too.
 pub(crate) fn of(guest: &mut Guest) -> Result<Status> {
     parse(&guest.run(&["governor", "status", "--json"])?)
+}
+
+/// Asks once the daemon has looked at every file that the policy lists by path.
+pub(crate) fn once_measured_ahead(guest: &mut Guest, bound: Duration) -> Result<Status> {
+    let wait = "until governor status --json | grep -Eq '\"left\": ?0(,|}|$)'; do sleep 0.5; done";
+    guest.run_for(&["sh", "-c", wait], bound)?.ok()?;
+    of(guest)
 }
 
 /// Reads what was answered.

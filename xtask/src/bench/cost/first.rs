@@ -1,7 +1,7 @@
 //! What the very first exec of a large file costs, with governor and without: where policy lists it by path,
 //! so that it was measured ahead, and where it does not, so that it is read then.
 
-use super::{WORKLOAD, Work, files, judged, one, prepared};
+use super::{PATIENCE, WORKLOAD, Work, files, judged, one, prepared};
 use crate::{
     guest::Guest,
     image::Kernel,
@@ -10,7 +10,6 @@ use crate::{
     paths, status,
 };
 use anyhow::{Context as _, Result, ensure};
-use std::time::Duration;
 
 /// Its lines of the table.
 pub(in crate::bench) fn measure(kernel: Kernel) -> Result<Vec<String>> {
@@ -37,12 +36,13 @@ pub(in crate::bench) fn measure(kernel: Kernel) -> Result<Vec<String>> {
     // Files that nobody ever executed, each time.
     files::make_large(&mut guest, DIR, COUNT)?;
     kit.load(&mut guest, &spec(&listed))?;
-    let known = settled(&mut guest)?;
+    let looked = status::once_measured_ahead(&mut guest, PATIENCE)?;
+    let known = looked.number(&["measurements", "ahead", "known"]);
     ensure!(known >= COUNT, "only {known} files were measured ahead");
     let ahead = each(&mut guest)?;
     files::make_large(&mut guest, DIR, COUNT)?;
     kit.load(&mut guest, &spec(&listed.replace(DIR, "")))?;
-    settled(&mut guest)?;
+    status::once_measured_ahead(&mut guest, PATIENCE)?;
     let then = each(&mut guest)?;
     let row = |name: &str, count: f64, bound: Option<f64>| {
         let (again, ratio) = (again / none, count / none);
@@ -66,15 +66,6 @@ pub(in crate::bench) fn measure(kernel: Kernel) -> Result<Vec<String>> {
 fn each(guest: &mut Guest) -> Result<f64> {
     let work = Work::inside("first exec", &["each", DIR], 1.05);
     one(guest, &work, work.of(1))
-}
-
-/// Waits until the daemon has looked at whatever is listed; how much of it the kernel knows.
-fn settled(guest: &mut Guest) -> Result<u64> {
-    let wait = "until governor status --json | grep -Eq '\"left\": ?0(,|}|$)'; do sleep 1; done";
-    guest
-        .run_for(&["sh", "-c", wait], Duration::from_secs(1800))?
-        .ok()?;
-    Ok(status::of(guest)?.number(&["measurements", "ahead", "known"]))
 }
 
 const DIR: &str = "/opt/first";

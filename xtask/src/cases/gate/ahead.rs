@@ -5,7 +5,6 @@ use super::{
     kept::{measured, started},
     *,
 };
-use crate::cases::daemon::wait_until;
 use anyhow::bail;
 use std::time::Instant;
 
@@ -98,10 +97,7 @@ fn read(guest: &mut Guest, expected: u64, what: &str) -> Result<()> {
 
 /// Waits until everything was looked at, and whoever tries all the time has no file read any more.
 fn settle(guest: &mut Guest) -> Result<()> {
-    wait_until(
-        guest,
-        "governor status --json | grep -Eq '\"left\": ?0(,|}|$)'",
-    )?;
+    status::once_measured_ahead(guest, BOUND)?;
     let mut last = measured(guest)?;
     let since = Instant::now();
     while since.elapsed() < BOUND {

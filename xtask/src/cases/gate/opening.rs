@@ -296,10 +296,7 @@ fn says_how(guest: &mut Guest) -> Result<()> {
 fn load_listed(guest: &mut Guest) -> Result<()> {
     let listed = spec(guest, LISTED)?;
     super::load(guest, &listed)?;
-    wait_until(
-        guest,
-        "governor status --json | grep -Eq '\"left\": ?0(,|}|$)'",
-    )
+    status::once_measured_ahead(guest, BOUND).map(drop)
 }
 
 /// It is opened, at once or when it was measured again after somebody was refused it.
