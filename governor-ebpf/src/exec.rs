@@ -102,7 +102,7 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
         Operation::Execute
     };
     let mut digest = Digest::NONE;
-    let measurement = measure::file(file, &mut digest);
+    let measurement = measure::file(file, &mut digest, zone);
     // SAFETY: this task's storage. No helper below sleeps.
     let state = unsafe { &mut *state };
     facts::begin(&mut state.facts, operation, zone, &state.label);

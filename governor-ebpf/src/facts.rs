@@ -11,6 +11,7 @@ use governor_common::{
     decide::{self, Decision},
     facts::same,
     names::{SCOPE_SURVIVAL, ZONE_HOST},
+    row::MODE_OBSERVE,
     state::Word,
 };
 
@@ -19,6 +20,26 @@ use crate::{
     maps::{self, Key, Table, ZoneRow},
     offsets::{self, load},
 };
+
+/// Whether nothing lifts a denial in the zone at this moment: it is not observed, and the glass is whole.
+#[inline(always)]
+pub(crate) fn enforces(zone: u32) -> bool {
+    let Some(glass) = maps::state(Word::BreakGlassUntil) else {
+        return false;
+    };
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    if now < glass {
+        return false;
+    }
+    let Some(table) = Table::in_force() else {
+        return false;
+    };
+    match table.zone(zone) {
+        Some(row) => row.mode != MODE_OBSERVE || now >= row.observe_until,
+        None => true,
+    }
+}
 
 /// Clears the facts and fills in who asks for what.
 #[inline(always)]

@@ -70,7 +70,7 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
         // executable, and not hashed.
         (Measured::Failed, -1, ptr::null_mut(), UNKNOWN)
     } else {
-        let measurement = measure::file(file, &mut digest);
+        let measurement = measure::file(file, &mut digest, zone);
         (
             measurement.measured,
             measurement.raw,

@@ -10,6 +10,7 @@ use governor_common::{
 };
 
 use crate::{
+    facts,
     kept::{self, Digest, Kept, UNKNOWN, WRITTEN},
     maps,
     offsets::{self, load},
@@ -45,7 +46,7 @@ impl Measurement {
         }
     }
 
-    /// The helper took the file, so it is one and its fields may be read.
+    /// It is a file whose fields may be read: the helper took it, or was not needed to tell.
     #[inline(always)]
     pub(crate) fn is_file(&self) -> bool {
         self.raw >= 0
@@ -64,11 +65,18 @@ impl Measurement {
     }
 }
 
-/// Measures `file`, which is not null, or recalls what was measured before.
+/// Measures `file`, which is not null, or recalls what was measured before. What somebody writes is not read for
+/// a task of a zone that would refuse it in any case: who keeps a file open for writing has nobody read it.
 #[inline(always)]
-pub(crate) fn file(file: *mut c_void, digest: &mut Digest) -> Measurement {
+pub(crate) fn file(file: *mut c_void, digest: &mut Digest, zone: u32) -> Measurement {
     if length(file) > LONGEST {
         return Measurement::FAILED;
+    }
+    if kept::is_written(file) && is_stable(file) && facts::enforces(zone) {
+        return Measurement {
+            raw: NOT_ASKED,
+            ..Measurement::without(Measured::Written)
+        };
     }
     let measurement = once(file, digest, false);
     maps::count(if measurement.recalled {
@@ -261,6 +269,8 @@ fn length(file: *const c_void) -> u64 {
 /// The kernel reads to the end, and on some file systems no signal ends that: whoever makes a file of
 /// nothing but holes could have a processor for years.
 const LONGEST: u64 = 1 << 32;
+/// What stands for the helper's answer where it was not asked: no hash that counts.
+const NOT_ASKED: i64 = 0;
 /// `HASH_ALGO_SHA256` of the kernel's list of hashes.
 pub(crate) const HASH_ALGO_SHA256: i64 = 4;
 /// A mount internal to the kernel: memfd, SysV shared memory.

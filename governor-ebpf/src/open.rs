@@ -58,12 +58,15 @@ pub fn file_open_recalled(ctx: LsmContext) -> i32 {
     if flags & (FMODE_EXEC | TMPFILE) != 0 {
         return 0;
     }
-    judge(file, measure::recalled)
+    judge(file, |file, digest, _| measure::recalled(file, digest))
 }
 
 /// Opening `file` to read it. Two ways to its digest, and one to a verdict.
 #[inline(always)]
-fn judge(file: *mut c_void, measure: impl FnOnce(*mut c_void, &mut Digest) -> Measurement) -> i32 {
+fn judge(
+    file: *mut c_void,
+    measure: impl FnOnce(*mut c_void, &mut Digest, u32) -> Measurement,
+) -> i32 {
     let state = match label::own() {
         Own::Nothing => return 0,
         Own::Broken => return report::fault(),
@@ -86,7 +89,7 @@ fn judge(file: *mut c_void, measure: impl FnOnce(*mut c_void, &mut Digest) -> Me
     } else if is_made_up(inode) {
         (Measured::Unstable, -1, ptr::null_mut(), UNKNOWN)
     } else {
-        let measurement = measure(file, &mut digest);
+        let measurement = measure(file, &mut digest, state.label.zone);
         is_said_to_be_empty = measurement.recalled;
         (
             measurement.measured,

@@ -34,6 +34,14 @@ pub(super) fn read_once(guest: &mut Guest) -> Result<()> {
     guest.sh(&format!("cp {AGENT} {path}"))?.ok()?;
     started(guest, path, true, "not listed by its path")?;
     let (again, _) = measured(guest)?;
+    // Who is turned away has nobody read it again.
+    for _ in 0..3 {
+        let writer = guest.run(&[WRITER, "open", path])?.code;
+        ensure!(writer != 0, "a writer was let");
+        started(guest, path, true, "after a writer was turned away")?;
+    }
+    let (after, _) = measured(guest)?;
+    ensure!(after == again, "writers had it read: {again}, {after}");
     guest
         .run(&["governor", "revoke", "--all", "--reason", "drill"])?
         .ok()?;
@@ -70,7 +78,7 @@ pub(super) fn changes_are_noticed(guest: &mut Guest) -> Result<()> {
     started(guest, path, true, "opened and left alone")?;
     let (again, _) = measured(guest)?;
     ensure!(again > hashed, "it was not read again");
-    // While somebody may write nothing is kept.
+    // While somebody may write it is refused, and not read for that.
     guest.sh(&format!("rm {path} && cp {AGENT} {path}"))?.ok()?;
     let job = guest.spawn(&[WRITER, "hold", path])?;
     guest.wait_for_output(job, b"open", BOUND)?;
@@ -78,7 +86,7 @@ pub(super) fn changes_are_noticed(guest: &mut Guest) -> Result<()> {
         let (hashed, _) = measured(guest)?;
         expect(guest, &["map", path], REFUSED, "what somebody may write")?;
         let (again, _) = measured(guest)?;
-        ensure!(again > hashed, "a writer was there and it was recalled");
+        ensure!(again == hashed, "who writes has others read it");
     }
     guest.kill(job, 9)?;
     guest.wait(job, BOUND)?;
