@@ -54,7 +54,11 @@ fn kind(event: &Event) -> Option<RiskEvent> {
         (Verdict::Deny, Operation::Map | Operation::Protect | Operation::Trace) => Some(RiskEvent::DeniedMap),
         (Verdict::Deny, Operation::Open) => is_probing(event).then_some(RiskEvent::DeniedOpen),
         (Verdict::Deny, Operation::Socket) => Some(RiskEvent::DeniedSocket),
-        (Verdict::Deny, Operation::Connect | Operation::Send | Operation::Peer) => Some(RiskEvent::DeniedConnect),
+        (Verdict::Deny, Operation::Connect | Operation::Send) => Some(RiskEvent::DeniedConnect),
+        // Not where trust or the lease ended.
+        (Verdict::Deny, Operation::Peer) => {
+            (event.reason == Reason::UnlistedPeer as u32).then_some(RiskEvent::DeniedPeer)
+        }
         (Verdict::Deny, Operation::Guard) => Some(RiskEvent::DeniedGuard),
         (Verdict::Allow, Operation::Execute) => Some(RiskEvent::Spawn),
         (Verdict::Allow, Operation::Connect) => Some(RiskEvent::Connect),

@@ -210,6 +210,8 @@ pub enum RiskEvent {
     DeniedOpen,
     DeniedSocket,
     DeniedConnect,
+    /// Reaching somebody outside its zone through a Unix socket. Whoever sends it datagrams can bring answers about.
+    DeniedPeer,
     /// Reaching for the gate, or for what it leans on.
     DeniedGuard,
     /// An execution that was allowed.

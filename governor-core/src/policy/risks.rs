@@ -53,6 +53,7 @@ const RISK_EVENTS: &[(&str, RiskEvent)] = &[
     ("denied-open", RiskEvent::DeniedOpen),
     ("denied-socket", RiskEvent::DeniedSocket),
     ("denied-connect", RiskEvent::DeniedConnect),
+    ("denied-peer", RiskEvent::DeniedPeer),
     ("denied-guard", RiskEvent::DeniedGuard),
     ("spawn", RiskEvent::Spawn),
     ("connect", RiskEvent::Connect),

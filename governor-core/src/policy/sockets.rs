@@ -1,7 +1,8 @@
 //! `sockets` of a workload: the Unix sockets outside its zone that it may reach, each by its path.
 //!
-//! Promises: one spelling for one path. The kernel is never given a path: it is given a digest of one, which cannot be
-//! the digest of a file, and compares it with what the daemon found to lie there.
+//! Promises: one spelling for one path. The kernel is never given a path: it is given a digest of one, and compares it
+//! with what the daemon found to lie there. A file that holds what is digested has the same digest, and is none by its
+//! role.
 
 use core::fmt;
 use std::collections::BTreeSet;
@@ -99,5 +100,5 @@ pub(super) fn read(
 const LONGEST: usize = 107;
 /// Of one workload.
 const MOST: usize = 64;
-/// So that no file holds what has the digest of a path.
+/// So that nothing else is digested alike by accident.
 const DOMAIN: &[u8] = b"governor unix socket v1\0";

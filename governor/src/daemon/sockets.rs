@@ -3,7 +3,7 @@
 
 use governor_common::Event;
 
-use super::Daemon;
+use super::{Daemon, start};
 use crate::{
     control::proto,
     peers::{Found, Peers},
@@ -23,7 +23,7 @@ impl Daemon {
             }
         }
         if let Some(peers) = &mut self.peers {
-            peers.look(policy.digest(), policy.policy());
+            peers.look(policy.digest(), policy.policy(), || start::numbers(policy));
         }
     }
 

@@ -4,7 +4,12 @@
 //! again but by a decision of the engine made now; the kept policy is verified from its signature
 //! on like any other.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result, bail};
 use governor_core::{
@@ -279,6 +284,16 @@ impl Daemon {
         progress::takes(LOOKING);
         Ok(policy::open(bundle, &keys, now)?)
     }
+}
+
+/// Whom workloads run as, by number; nothing where one of them is not known any more.
+pub(super) fn numbers(verified: &VerifiedPolicy) -> Option<BTreeSet<u32>> {
+    let named = users(verified).ok()?;
+    let workloads = verified.policy().workloads().values();
+    let listed = workloads.flat_map(|workload| &workload.users);
+    listed
+        .map(|user| user.parse().ok().or_else(|| named.get(user).copied()))
+        .collect()
 }
 
 /// User ids for the names a policy uses.

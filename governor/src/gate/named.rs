@@ -1,9 +1,12 @@
 //! Telling the kernel which of the sockets that policies name lies at an inode.
 //!
-//! Promises: nothing is granted by it. It is kept with the inode until the kernel forgets that, so what takes the
-//! place of a socket is nobody until it was looked at. What a workload may reach its own rows say.
+//! Promises: nothing is granted by it. It is kept with the inode until it is taken off or the kernel forgets that, so
+//! what takes the place of a socket is nobody until it was looked at. What a workload may reach its own rows say.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::{
+    io::ErrorKind,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+};
 
 use governor_common::names;
 use governor_core::digest::Digest;
@@ -21,6 +24,16 @@ impl Namer {
     pub fn name(&self, socket: BorrowedFd<'_>, name: Digest) -> Result<(), GateError> {
         sys::update_by_fd(self.map.as_fd(), socket, name.bytes())
             .map_err(|error| failed("naming a socket", &error))
+    }
+
+    /// Says that it is none any more, if it was one.
+    pub fn forget(&self, socket: BorrowedFd<'_>) -> Result<(), GateError> {
+        match sys::delete_by_fd(self.map.as_fd(), socket) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(failed("taking a name off a socket", &error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_PROG_ATTACH: libc::c_long = 8;
 const BPF_PROG_DETACH: libc::c_long = 9;
 const BPF_PROG_QUERY: libc::c_long = 16;
@@ -81,6 +82,14 @@ pub(super) fn update_by_fd(
     let mut attr: Attr = [0; 16];
     [attr[0], attr[1], attr[2]] = [number(map), (&raw const key) as u64, value.as_ptr() as u64];
     bpf(BPF_MAP_UPDATE_ELEM, &mut attr)
+}
+
+/// Removes it.
+pub(super) fn delete_by_fd(map: BorrowedFd<'_>, key: BorrowedFd<'_>) -> io::Result<()> {
+    let key = key.as_raw_fd();
+    let mut attr: Attr = [0; 16];
+    [attr[0], attr[1]] = [number(map), (&raw const key) as u64];
+    bpf(BPF_MAP_DELETE_ELEM, &mut attr)
 }
 
 /// Stores entries in a hash map whose keys and values have these sizes, in one call. What is there

@@ -28,6 +28,12 @@ of = "denied-open"
 within = "10s"
 action = "kill"
 
+[risk.asking]
+count = 2
+of = "denied-peer"
+within = "10s"
+action = "kill"
+
 [workload.idle]
 zone = "tools"
 on_revoke = "deny"
@@ -176,6 +182,29 @@ fn opening_what_is_not_listed_counts_where_it_is_refused() {
         assert!(met(&feed(&mut host, vec![lapsed; 9], Vec::new(), 0)).is_empty());
     }
     let effects = feed(&mut host, vec![refused; 4], Vec::new(), 0);
+    let number = host.engine.ids().workload("tools", "idle");
+    assert_eq!(stops(&effects), [(number, OnRevoke::Kill)]);
+}
+
+#[test]
+fn asking_outside_counts_apart_from_connecting_and_where_it_is_refused_for_that() {
+    let mut host = host();
+    let asked = |host: &Host, reason: Reason, verdict| {
+        let event = event(host, "tools/idle", Operation::Peer, verdict, 5);
+        let mut event = Event::read(&event).unwrap();
+        event.reason = reason as u32;
+        event.bytes().to_vec()
+    };
+    for (reason, verdict) in [
+        (Reason::NoLease, Verdict::Deny),
+        (Reason::UnlistedPeer, Verdict::WouldDeny),
+        (Reason::Authorized, Verdict::Allow),
+    ] {
+        let other = asked(&host, reason, verdict);
+        assert!(met(&feed(&mut host, vec![other; 9], Vec::new(), 0)).is_empty());
+    }
+    let refused = asked(&host, Reason::UnlistedPeer, Verdict::Deny);
+    let effects = feed(&mut host, vec![refused; 2], Vec::new(), 0);
     let number = host.engine.ids().workload("tools", "idle");
     assert_eq!(stops(&effects), [(number, OnRevoke::Kill)]);
 }

@@ -16,6 +16,7 @@ pub(super) fn nobody_outside_is_asked(guest: &mut Guest) -> Result<()> {
         // The first process, and whoever keeps the journal, as they are on each host.
         for (kind, at) in [
             ("stream", "/run/systemd/userdb/io.systemd.DynamicUser"),
+            ("stream", "/run/dbus/system_bus_socket"),
             ("stream", "/run/systemd/journal/stdout"),
             ("datagram", "/run/systemd/notify"),
             ("datagram", "/run/systemd/journal/socket"),
@@ -79,8 +80,8 @@ fn another_zone(guest: &mut Guest) -> Result<()> {
 /// Policy names who is reached: by the socket that lies where nobody else could have put it, and by the next one that
 /// is put there. What is observed is told with the path.
 pub(super) fn who_is_named_is_reached(guest: &mut Guest) -> Result<()> {
-    let named = "\"/run/engine/stream\", \"/run/engine/packet\", \"/run/engine/datagram\", \"/run/engine/later\", \
-                 \"/run/engine/link\", \"/run/anybodys/stream\", \"/run/systemd/notify\"";
+    let named = "\"/run/engine/stream\", \"/run/engine/packet\", \"/run/engine/datagram\", \"/run/engine/mounted/later\", \
+                 \"/run/engine/link\", \"/run/anybodys/stream\", \"/run/works/stream\", \"/run/systemd/notify\"";
     let spec = prepared(guest, named)?;
     load(guest, &spec)?;
     let engine = Engine::start(guest)?;
@@ -88,14 +89,14 @@ pub(super) fn who_is_named_is_reached(guest: &mut Guest) -> Result<()> {
         guest
             .sh("ln -sf stream /run/engine/link; test -S /run/anybodys/stream")?
             .ok()?;
-        wait_for_sockets(guest, [4, 1, 2])?;
+        wait_for_sockets(guest, [4, 1, 3])?;
         for asked in engines() {
             let at = asked[asked.len() - 2];
             let is_named = at.starts_with("/run/engine/");
             if is_named {
                 Try::let_be(&asked).in_zone(guest, AGENTS_SLICE)?;
             } else {
-                // Where others may put one, and names that anybody can take.
+                // Where others may put one, work among them, and names that anybody can take.
                 Try::refused(&asked, WHY).in_zone(guest, AGENTS_SLICE)?;
             }
         }
@@ -114,18 +115,23 @@ fn another_takes_its_place(guest: &mut Guest, engine: Engine) -> Result<()> {
     guest
         .sh("mv /run/engine/stream /run/engine/moved; rm -f /run/engine/packet /run/engine/datagram")?
         .ok()?;
-    wait_for_sockets(guest, [1, 4, 2])?;
+    wait_for_sockets(guest, [1, 4, 3])?;
     let engine = Engine::start(guest)?;
-    let later = guest.spawn(&[PROBE, "serve", "stream", "/run/engine/later"])?;
+    guest
+        .sh("mkdir -p /run/engine/mounted && mount -t tmpfs -o mode=755 tmpfs /run/engine/mounted")?
+        .ok()?;
+    let later = guest.spawn(&[PROBE, "serve", "stream", "/run/engine/mounted/later"])?;
     guest.wait_for_output(later, b"listening", BOUND)?;
-    let outcome = wait_for_sockets(guest, [5, 0, 2]).and_then(|()| {
-        for at in ["stream", "later"] {
+    let outcome = wait_for_sockets(guest, [5, 0, 3]).and_then(|()| {
+        for at in ["stream", "mounted/later"] {
             let at = format!("/run/engine/{at}");
             Try::let_be(&[PROBE, "ask", "stream", &at, ""]).in_zone(guest, AGENTS_SLICE)?;
         }
         Ok(())
     });
     guest.kill(later, 9)?;
+    guest.wait(later, BOUND)?;
+    guest.run(&["umount", "/run/engine/mounted"])?.ok()?;
     engine.end(guest)?;
     outcome
 }
@@ -152,6 +158,10 @@ fn observed(guest: &mut Guest) -> Result<()> {
         Ok(())
     })();
     engine.end(guest)?;
+    // What an operator has observed goes on with the next policy.
+    guest
+        .run(&["governor", "observe", "--zone", "agents", "--for", "0s"])?
+        .ok()?;
     outcome
 }
 
@@ -172,7 +182,10 @@ struct Engine(Vec<JobId>);
 impl Engine {
     fn start(guest: &mut Guest) -> Result<Self> {
         guest
-            .sh("mkdir -p /run/engine /run/anybodys; chmod 1777 /run/anybodys; rm -f /run/engine/[spd]* /run/anybodys/stream")?
+            .sh(&format!(
+                "mkdir -p /run/engine /run/anybodys /run/works; chmod 1777 /run/anybodys; chown {USER} /run/works; \
+                 rm -f /run/engine/[spd]* /run/anybodys/stream {WORKS}"
+            ))?
             .ok()?;
         let mut jobs = Vec::new();
         for (kind, at) in ENGINES {
@@ -180,6 +193,7 @@ impl Engine {
             guest.wait_for_output(job, b"listening", BOUND)?;
             jobs.push(job);
         }
+        guest.run(&["chown", USER, WORKS])?.ok()?;
         Ok(Self(jobs))
     }
 
@@ -228,13 +242,16 @@ fn wait_for_sockets(guest: &mut Guest, wanted: [u64; 3]) -> Result<()> {
     anyhow::bail!("found, absent and unfit are {seen:?}, not {wanted:?}")
 }
 
-const ENGINES: [(&str, &str); 5] = [
+const ENGINES: [(&str, &str); 6] = [
     ("stream", "/run/engine/stream"),
     ("packet", "/run/engine/packet"),
     ("datagram", "/run/engine/datagram"),
     ("stream", "/run/anybodys/stream"),
+    ("stream", WORKS),
     ("stream", "@engine"),
 ];
+/// In a directory of the user that work runs as, and that user's.
+const WORKS: &str = "/run/works/stream";
 const WHY: &str = "unlisted-peer";
 const PROBE: &str = "/opt/agent/peer";
 const OWN: &str = "/opt/agent/peers";
