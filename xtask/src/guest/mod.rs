@@ -376,6 +376,11 @@ impl Guest {
         &self.station.image.source.name
     }
 
+    /// Says what a case leaves out here, and which feature of the kernel it would need.
+    pub(crate) fn leaves_out(&self, what: &str, needs: &str) {
+        println!("left out on {}: {what} (needs {needs})", self.kernel());
+    }
+
     pub(crate) fn serial_log(&self) -> PathBuf {
         self.machine.serial_log()
     }

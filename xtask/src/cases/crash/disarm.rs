@@ -9,7 +9,7 @@ use super::{
 };
 use crate::kit::TOOLS_SLICE;
 
-const MAPS: usize = 18;
+const MAPS: usize = 20;
 /// What is listed and executed; and what was, and is revoked.
 const KEPT: &str = "/opt/agent/kept";
 const BURIED: &str = "/opt/agent/buried";

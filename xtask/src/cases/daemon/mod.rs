@@ -130,7 +130,7 @@ pub(crate) const WITHOUT_BPF: Suite = Suite {
         append: "lsm=lockdown,yama,integrity".into(),
         ..BootOptions::new(kernel)
     },
-    kernels: super::Kernels::Newest(&[]),
+    kernels: super::Kernels::Every,
     prepare: only_the_package,
     cases: &[Case {
         name: "it_refuses_to_pretend",

@@ -178,6 +178,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: ways::own_file_systems,
         },
         Case {
+            name: "file_systems_in_user_space_do_not_execute",
+            run: ways::user_space_file_systems,
+        },
+        Case {
             name: "loaders_load_only_what_is_listed",
             run: ways::loaders,
         },
@@ -302,7 +306,7 @@ fn locked_down(guest: &mut Guest) -> Result<()> {
     // could not make.
     guest
         .sh(
-            "modprobe -a overlay binfmt_misc loop quota_v1 btrfs xfs sha512_generic && \
+            "modprobe -a fuse overlay binfmt_misc loop quota_v1 btrfs xfs sha512_generic && \
              modprobe brd rd_nr=4 rd_size=131072",
         )?
         .ok()?;

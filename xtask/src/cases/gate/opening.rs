@@ -235,6 +235,8 @@ pub(super) fn scripts(guest: &mut Guest) -> Result<()> {
         Try::refused(&argv, "interpreter-only")
             .ends(7, REFUSED)
             .in_zone(guest, SLICE)?;
+    } else {
+        guest.leaves_out("`binfmt_misc` of a user namespace", "Linux 6.7");
     }
     // This is the first case that lists what is opened, and nobody else pays for it.
     ensure!(

@@ -167,6 +167,28 @@ pub(super) fn own_file_systems(guest: &mut Guest) -> Result<()> {
     guest.run(&["rm", "-r", dir])?.ok().map(drop)
 }
 
+/// Whoever answers for a file system in user space may say another thing each time it is asked.
+pub(super) fn user_space_file_systems(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    let (probe, dir) = ("/opt/agent/probe_fuse", "/opt/agent/fuse");
+    guest.put_file(&compile::probe("probe_fuse")?, probe)?;
+    guest
+        .sh(&format!("chmod 755 {probe}; mkdir -p {dir}"))?
+        .ok()?;
+    let job = guest.spawn(&[probe, AGENT, dir])?;
+    guest.wait_for_output(job, b"mounted", BOUND)?;
+    let program = format!("{dir}/program");
+    let outcome = Try::refused(&[&program, "hello"], "no-stable-file")
+        .ends(0, NOT_EXECUTED)
+        .in_zone(guest, AGENTS_SLICE)
+        .and_then(|()| {
+            Try::refused(&[AGENT, "map", &program], "no-stable-file").in_zone(guest, AGENTS_SLICE)
+        });
+    guest.run(&["umount", dir])?.ok()?;
+    guest.wait(job, BOUND)?.ok()?;
+    outcome
+}
+
 /// The loader as a program, as what a program names for itself, and what the environment has it load.
 pub(super) fn loaders(guest: &mut Guest) -> Result<()> {
     let steered = "/opt/agent/own/steered";

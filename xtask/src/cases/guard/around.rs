@@ -52,6 +52,8 @@ pub(super) fn kernel(guest: &mut Guest) -> Result<()> {
     if guest.sh(&format!("test -w {policy}"))?.code == 0 {
         let what = format!("echo 'measure func=BPRM_CHECK' > {policy}");
         refused(guest, &what, Costs::Trust)?;
+    } else {
+        guest.leaves_out("loading an IMA policy", "CONFIG_IMA_WRITE_POLICY");
     }
     Ok(())
 }
@@ -174,37 +176,8 @@ pub(super) fn elsewhere(guest: &mut Guest) -> Result<()> {
 
 /// The kernel keeps what it swaps to from being written, and not what that lies on.
 pub(super) fn swapped(guest: &mut Guest) -> Result<()> {
-    armed(guest)?;
-    // With a table of its own: the partition comes back whenever the disk is looked at again.
-    let disk = guest
-        .sh(&format!(
-            "truncate -s 64M /root/swapped && \
-             printf '{PARTITION}' | dd of=/root/swapped bs=1 seek=446 conv=notrunc status=none && \
-             printf '\\125\\252' | dd of=/root/swapped bs=1 seek=510 conv=notrunc status=none && \
-             losetup -P -f --show /root/swapped"
-        ))?
-        .ok()?
-        .text();
-    let part = format!("{disk}p1");
-    let make = format!("udevadm settle && mkswap {part} >&2");
-    wait_until(guest, &make).context("making something to swap to")?;
-    let writes = |device: &str| {
-        format!(
-            "dd if=/dev/zero of={device} bs=4096 seek=4000 count=1 oflag=direct conv=nocreat status=none"
-        )
-    };
-    // Whoever looks at the disk takes the partition away for a moment.
-    for device in [&part, &disk] {
-        let free = format!("udevadm settle && {}", writes(device));
-        wait_until(guest, &free)
-            .with_context(|| format!("writing `{device}`, which is not in use"))?;
-    }
-    let begin = format!("udevadm settle && swapon {part}");
-    wait_until(guest, &begin).context("swapping to it")?;
-    // The daemon looks once a second.
-    let refuses = format!("! {}", writes(&disk));
-    wait_until(guest, &refuses).context("waiting for the guard")?;
-    refused(guest, &writes(&disk), Costs::Nothing)?;
+    let (disk, part) = partitioned(guest, "mkswap")?;
+    in_use(guest, &disk, &format!("swapon {part}"))?;
     let itself = guest.sh(&writes(&part))?;
     ensure!(
         itself.code != 0 && itself.errors().contains("Text file busy"),
@@ -217,11 +190,70 @@ pub(super) fn swapped(guest: &mut Guest) -> Result<()> {
         .ok()
         .context("ending it, for which it is opened to be written")?;
     wait_until(guest, &writes(&disk)).context("waiting for it to let go")?;
+    not_any_more(guest, &disk)
+}
+
+/// What a mounted file system lies on is a part of the disk, which is written at another place.
+pub(super) fn part_of_a_disk(guest: &mut Guest) -> Result<()> {
+    let (disk, part) = partitioned(guest, "mkfs.ext4 -q")?;
+    let mount = format!("mkdir -p /run/part && mount {part} /run/part");
+    in_use(guest, &disk, &mount)?;
+    refused(guest, &writes(&part), Costs::Nothing)?;
+    guest.sh("umount /run/part && rmdir /run/part")?.ok()?;
+    wait_until(guest, &writes(&disk)).context("waiting for it to let go")?;
+    not_any_more(guest, &disk)
+}
+
+/// A disk with one partition, which was made something of; both are written while nobody uses them.
+fn partitioned(guest: &mut Guest, make: &str) -> Result<(String, String)> {
+    armed(guest)?;
+    // With a table of its own: the partition comes back whenever the disk is looked at again.
+    let disk = guest
+        .sh(&format!(
+            "truncate -s 64M {DISK} && \
+             printf '{PARTITION}' | dd of={DISK} bs=1 seek=446 conv=notrunc status=none && \
+             printf '\\125\\252' | dd of={DISK} bs=1 seek=510 conv=notrunc status=none && \
+             losetup -P -f --show {DISK}"
+        ))?
+        .ok()?
+        .text();
+    let part = format!("{disk}p1");
+    // Whoever looks at the disk takes the partition away for a moment.
+    for (doing, what) in [
+        (writes(&part), "writing the partition"),
+        (writes(&disk), "writing the disk"),
+        (format!("{make} {part} >&2"), "making something of it"),
+    ] {
+        let free = format!("udevadm settle && {doing}");
+        wait_until(guest, &free).with_context(|| format!("{what}, which is not in use"))?;
+    }
+    Ok((disk, part))
+}
+
+/// From then on the disk is not written.
+fn in_use(guest: &mut Guest, disk: &str, begin: &str) -> Result<()> {
+    let begin = format!("udevadm settle && {begin}");
+    wait_until(guest, &begin).context("beginning to use the partition")?;
+    // The daemon looks once a second.
+    let refuses = format!("! {}", writes(disk));
+    wait_until(guest, &refuses).context("waiting for the guard")?;
+    refused(guest, &writes(disk), Costs::Nothing)
+}
+
+fn not_any_more(guest: &mut Guest, disk: &str) -> Result<()> {
     guest
-        .sh(&format!("losetup -d {disk} && rm /root/swapped"))?
+        .sh(&format!("losetup -d {disk} && rm {DISK}"))?
         .ok()
         .map(drop)
 }
+
+fn writes(device: &str) -> String {
+    format!(
+        "dd if=/dev/zero of={device} bs=4096 seek=4000 count=1 oflag=direct conv=nocreat status=none"
+    )
+}
+
+const DISK: &str = "/root/disk-in-parts";
 
 /// Where and how long it is, and of which kind, as a table of the oldest form has it.
 const PARTITION: &str = r"\000\000\000\000\202\000\000\000\000\010\000\000\000\000\001\000";

@@ -134,6 +134,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: around::swapped,
         },
         Case {
+            name: "nor_is_the_disk_of_a_partition",
+            run: around::part_of_a_disk,
+        },
+        Case {
             name: "a_governed_root_is_refused_and_alarms_nobody",
             run: around::governed_root,
         },
