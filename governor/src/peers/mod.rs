@@ -1,6 +1,6 @@
 //! Looking for the Unix sockets that a policy names, so that the kernel knows them when work reaches for them.
 //!
-//! Promises: what becomes known lies at the path when it is looked at, in a [place](place) where no workload and nobody
+//! Promises: what becomes known lies at the path when it is looked at, in a [place] where no workload and nobody
 //! else could have put another. What takes its place is looked for as soon as the directory shows it. Whoever has a
 //! hand in any of it costs a few looks a second at most. Nothing waits for any of it, and until a socket is found
 //! nobody reaches it.
