@@ -90,7 +90,10 @@ pub(super) fn load(guest: &mut Guest, kit: &Kit, load: &Load) -> Result<String> 
     let turned_away = |guest: &mut Guest| -> Result<u64> {
         Ok(status::of(guest)?.number(&["measurements", "turned_away"]))
     };
-    let (before, away) = (counts(guest)?, turned_away(guest)?);
+    let lost = |guest: &mut Guest| -> Result<u64> {
+        Ok(status::of(guest)?.number(&["losses", "denials"]))
+    };
+    let (before, away, lost_before) = (counts(guest)?, turned_away(guest)?, lost(guest)?);
     let (starters, workers) = (load.starters.to_string(), load.workers.to_string());
     let (seconds, dir) = (load.seconds.to_string(), leaf("load"));
     let argv = [
@@ -110,7 +113,7 @@ pub(super) fn load(guest: &mut Guest, kit: &Kit, load: &Load) -> Result<String> 
         .wait(job, BOUND + Duration::from_secs(load.seconds))?
         .ok()?;
     let (after, away) = (counts(guest)?, turned_away(guest)? - away);
-    let lost = status::of(guest)?.number(&["losses", "denials"]);
+    let lost = lost(guest)? - lost_before;
     let said = said.text();
     let mut sum = Counts::of(&[0; 4]);
     let mut all = 0;
@@ -127,10 +130,10 @@ pub(super) fn load(guest: &mut Guest, kit: &Kit, load: &Load) -> Result<String> 
         "not all of them said what they saw: {said}"
     );
     let told = format!(
-        "{} starting and {} working on files: {sum:?}, {away} writers turned away, {lost} denials told by \
-         number only",
+        "{} starting and {} working on files: {sum:?}, {away} writers turned away, {lost} denials lost",
         load.starters, load.workers
     );
+    ensure!(lost == 0, "{told}");
     ensure!(
         sum.void == 0 && sum.allowed + sum.denied == sum.tries,
         "{told}"
