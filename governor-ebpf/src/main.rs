@@ -28,6 +28,7 @@ mod report;
 mod socket;
 mod tasks;
 mod trace;
+mod userfault;
 mod zone;
 
 #[unsafe(no_mangle)]

@@ -114,6 +114,7 @@ pub(super) const OFFSETS: &[(&str, &str, &str, FieldSize)] = &[
     ("OFF_DENTRY_INODE", "dentry", "d_inode", POINTER),
     ("OFF_DENTRY_PARENT", "dentry", "d_parent", POINTER),
     ("OFF_DENTRY_NAME", "dentry", "d_name.name", POINTER),
+    ("OFF_QSTR_NAME", "qstr", "name", POINTER),
     ("OFF_PATH_DENTRY", "path", "dentry", POINTER),
     ("OFF_PATH_MNT", "path", "mnt", POINTER),
     ("OFF_MNT_ROOT", "vfsmount", "mnt_root", POINTER),

@@ -50,6 +50,7 @@ pub(super) const HOOKS: &[Hook] = &[
     hook("bprm_committed_creds", Kind::Lsm(1)),
     hook("mmap_file", Kind::Lsm(4)),
     hook("file_mprotect", Kind::Lsm(3)),
+    hook("inode_init_security_anon", Kind::Lsm(3)),
     hook("socket_create", Kind::Lsm(4)),
     hook("socket_post_create", Kind::Lsm(5)),
     hook("socket_setsockopt", Kind::Lsm(3)),

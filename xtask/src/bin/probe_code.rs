@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         ["nameless", dir, path] => nameless(dir, path).and_then(|file| mapped(&file)),
         ["removed", path] => removed(path).and_then(|file| mapped(&file)),
         ["shared-memory"] => shared_memory(),
+        ["filler"] => filler(),
         _ => {
             eprintln!("probe_code: what is `{}`?", args.join(" "));
             return ExitCode::from(2);
@@ -48,6 +49,19 @@ fn main() -> ExitCode {
             ExitCode::from(u8::try_from(100 + number).unwrap_or(u8::MAX))
         }
     }
+}
+
+/// What fills pages when they are touched, as any user may make it.
+fn filler() -> io::Result<()> {
+    // SAFETY: an integer only.
+    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, USER_MODE_ONLY) };
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just gave us this descriptor; nobody else owns it.
+    drop(unsafe { File::from_raw_fd(fd) });
+    Ok(())
 }
 
 fn open(path: &str) -> io::Result<File> {
@@ -177,4 +191,6 @@ fn checked(result: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Faults of the kernel itself are not to be handled (`UFFD_USER_MODE_ONLY`).
+const USER_MODE_ONLY: i32 = 1;
 const PAGE: usize = 4096;

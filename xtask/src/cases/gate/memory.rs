@@ -28,6 +28,14 @@ pub(super) fn of_no_file(guest: &mut Guest) -> Result<()> {
     memfd.in_zone(guest, AGENTS_SLICE)
 }
 
+/// Pages of what was measured when it was mapped are filled by nobody when they are touched.
+pub(super) fn filled(guest: &mut Guest) -> Result<()> {
+    ways::load(guest, &Spec::default())?;
+    Try::refused(&[CODE, "filler"], WRITTEN).in_zone(guest, AGENTS_SLICE)?;
+    ways::load(guest, &any())?;
+    Try::let_be(&[CODE, "filler"]).in_zone(guest, AGENTS_SLICE)
+}
+
 /// A file is measured when it is mapped to be executed, and not when what is mapped becomes code.
 pub(super) fn of_files(guest: &mut Guest) -> Result<()> {
     let other = "/usr/bin/id";

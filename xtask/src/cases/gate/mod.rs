@@ -46,6 +46,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: memory::of_no_file,
         },
         Case {
+            name: "nobody_fills_pages_that_were_measured",
+            run: memory::filled,
+        },
+        Case {
             name: "what_is_mapped_does_not_become_code",
             run: memory::of_files,
         },
