@@ -6,6 +6,7 @@
 //! for no reason stands beside what differs for one. Instructions are not time: no cache misses, no
 //! contention, and string instructions are replaced by loops (see `accelerator`).
 
+mod apart;
 mod files;
 pub(super) mod first;
 mod peers;
@@ -98,12 +99,7 @@ const WORKS: [Work; 12] = [
     Work::outside("open+close, outside zones", &["open", OPENED], 1.04),
     Work::outside("fork+exit, outside zones", &["child"], 1.01),
     Work::outside("vfork+exec+exit, outside zones", &["spawn", STILL], 1.04),
-    Work::inside(
-        "a script like configure",
-        &["spawn", "/bin/sh", SCRIPT],
-        1.03,
-    )
-    .one_in(10),
+    Work::inside(THE_SCRIPT, &["spawn", "/bin/sh", SCRIPT], 1.03).one_in(10),
 ];
 
 /// The one that is counted with tables of several sizes.
@@ -178,6 +174,12 @@ pub(super) fn measure(kernel: Kernel, rounds: u32, only: Option<&str>) -> Result
         let heading = heading.map(str::to_owned).into_iter();
         return Ok(heading.chain(rows).chain(apart).collect());
     };
+    let mut others_apart = Vec::new();
+    for (work, none) in works.iter().zip(&none) {
+        if work.name == THE_SCRIPT {
+            others_apart.push(apart::without_the_daemon(&mut guest, work, *none, rounds)?);
+        }
+    }
     let few = one(&mut guest, &EXECS, rounds)?;
     let again_few = one(&mut guest, &EXECS, rounds)? / few;
     let mut sizes = vec![flat_in_size(&works, &enforcing)];
@@ -191,6 +193,13 @@ pub(super) fn measure(kernel: Kernel, rounds: u32, only: Option<&str>) -> Result
             FEW * ROWS_EACH,
             judged(ratio, FLAT),
         ));
+    }
+    // Last, for what it attaches stays.
+    for (work, none) in works.iter().zip(&none) {
+        if work.argv == ["open", OPENED] && work.place == Place::Inside {
+            let spec = spec("enforce", FEW);
+            others_apart.extend(apart::opens(&mut guest, &kit, spec, *none, rounds)?);
+        }
     }
     drop(guest);
     let (mut guest, _) = prepared(kernel, "ima_policy=tcb")?;
@@ -225,6 +234,7 @@ pub(super) fn measure(kernel: Kernel, rounds: u32, only: Option<&str>) -> Result
         .into_iter()
         .chain(rows)
         .chain(sizes)
+        .chain(others_apart)
         .chain(apart)
         .collect())
 }
@@ -295,6 +305,10 @@ fn all(guest: &mut Guest, works: &[Work], rounds: u32) -> Result<Vec<f64>> {
 
 /// The median of how many instructions a round took. The first tenth is for caches to fill.
 fn one(guest: &mut Guest, work: &Work, rounds: u32) -> Result<f64> {
+    one_by(guest, PROBE, work, rounds)
+}
+
+fn one_by(guest: &mut Guest, program: &str, work: &Work, rounds: u32) -> Result<f64> {
     let rounds = rounds.to_string();
     let slice = format!("--slice={}", work.place.slice());
     let mut command = vec![
@@ -306,7 +320,7 @@ fn one(guest: &mut Guest, work: &Work, rounds: u32) -> Result<f64> {
         &slice,
         "--working-directory=/",
         "--",
-        PROBE,
+        program,
         &rounds,
     ];
     command.extend(work.argv);
@@ -330,6 +344,7 @@ fn filling(entries: usize) -> String {
     lines
 }
 
+const THE_SCRIPT: &str = "a script like configure";
 const OPENED: &str = "/etc/hostname";
 /// For the daemon to look at whatever is listed.
 const PATIENCE: Duration = Duration::from_secs(1800);
