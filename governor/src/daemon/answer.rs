@@ -142,7 +142,7 @@ impl Daemon {
             }
             Command::RecentEvents { reply } => {
                 self.drain()?;
-                drop(reply.send(self.recent.all()));
+                drop(reply.send(self.recent.all(self.engine.ids())));
             }
         }
         Ok(())

@@ -3,6 +3,8 @@
 //! Promises: a denial that left its ring, or had no room in it, is written down or counted as lost, by
 //! this daemon or by the next one.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result};
 use governor_common::{Event, Plain as _};
 use governor_core::engine::Input;
@@ -81,10 +83,15 @@ impl Daemon {
         self.hear_who_missed(&all, lost);
         self.hear_who_was_refused_a_socket(&all, lost);
         all.sort_by_key(|event| event.facts.now);
+        // Whoever begins to listen after this asks for what is remembered, and the loop answers later.
+        let is_heard = self.feed.receiver_count() > 0;
         for event in all {
-            let shown = self.recent.push(now, self.engine.ids(), event);
-            // Nobody listening is not an error.
-            drop(self.feed.send(shown));
+            let remembered = self.recent.push(now, event);
+            if is_heard {
+                let shown = Arc::new(remembered.show(self.engine.ids()));
+                // Nobody listening any more is not an error.
+                drop(self.feed.send(shown));
+            }
         }
         Ok(())
     }

@@ -17,43 +17,52 @@ use crate::{control::proto, text};
 /// Events that `events` and `explain` can still show.
 const REMEMBERED: usize = 4096;
 
-/// The last events, with their ids.
+/// The last events. They are put into words for whoever asks, for most are asked for by nobody.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
     next: u64,
-    events: VecDeque<(Event, Arc<proto::GateEvent>)>,
+    events: VecDeque<Remembered>,
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Remembered {
+    id: u64,
+    /// When it left its ring.
+    now: ClockReading,
+    pub(crate) event: Event,
+}
+
+impl Remembered {
+    /// As it is shown. A number keeps its name for as long as the daemon runs.
+    pub(crate) fn show(&self, ids: &Ids) -> proto::GateEvent {
+        show(self.id, self.now, ids, &self.event)
+    }
 }
 
 impl Recent {
-    /// Takes an event in; returns it as it is shown.
-    pub(crate) fn push(
-        &mut self,
-        now: ClockReading,
-        ids: &Ids,
-        event: Event,
-    ) -> Arc<proto::GateEvent> {
+    /// Takes an event in; returns it.
+    pub(crate) fn push(&mut self, now: ClockReading, event: Event) -> Remembered {
         self.next += 1;
-        let shown = Arc::new(show(self.next, now, ids, &event));
+        let id = self.next;
+        let remembered = Remembered { id, now, event };
         if self.events.len() == REMEMBERED {
             self.events.pop_front();
         }
-        self.events.push_back((event, Arc::clone(&shown)));
-        shown
+        self.events.push_back(remembered);
+        remembered
     }
 
     /// The event with this id, if it is still remembered.
-    pub(crate) fn find(&self, id: u64) -> Option<(&Event, &proto::GateEvent)> {
-        self.events
-            .iter()
-            .find(|(_, shown)| shown.id == id)
-            .map(|(event, shown)| (event, shown.as_ref()))
+    pub(crate) fn find(&self, id: u64) -> Option<&Remembered> {
+        self.events.iter().find(|remembered| remembered.id == id)
     }
 
     /// All that are remembered, oldest first.
-    pub(crate) fn all(&self) -> Vec<Arc<proto::GateEvent>> {
+    pub(crate) fn all(&self, ids: &Ids) -> Vec<Arc<proto::GateEvent>> {
         self.events
             .iter()
-            .map(|(_, shown)| Arc::clone(shown))
+            .map(|remembered| Arc::new(remembered.show(ids)))
             .collect()
     }
 }

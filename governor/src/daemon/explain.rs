@@ -223,11 +223,13 @@ impl Now<'_> {
     }
 
     fn event(&self, id: u64) -> Result<proto::ExplainReply, Refusal> {
-        let (event, shown) = self.daemon.recent.find(id).ok_or_else(|| {
+        let remembered = self.daemon.recent.find(id).ok_or_else(|| {
             Refusal::Invalid(format!(
                 "event {id} is not remembered; `governor events` lists them"
             ))
         })?;
+        let shown = remembered.show(self.daemon.engine.ids());
+        let event = &remembered.event;
         let facts = &event.facts;
         let decision = redecide(facts);
         let again = if decision.0 as u32 == event.verdict && decision.1 as u32 == event.reason {
@@ -236,11 +238,11 @@ impl Now<'_> {
             "deciding again from the recorded facts gives ANOTHER verdict"
         };
         let judgement = proto::Judgement {
-            zone: shown.zone.clone(),
-            workload: shown.workload.clone(),
+            zone: shown.zone,
+            workload: shown.workload,
             operation: shown.operation.clone(),
             verdict: shown.verdict,
-            reason: shown.reason.clone(),
+            reason: shown.reason,
             rule: String::new(),
             detail: format!("{}; {again}", advice(event.reason)),
         };
@@ -249,7 +251,7 @@ impl Now<'_> {
                 "event {id} at {}: {} {}",
                 shown.time, shown.operation, shown.path
             ),
-            shown.digest.clone(),
+            shown.digest,
             vec![judgement],
         ))
     }

@@ -22,7 +22,7 @@ pub fn event(bytes: &[u8]) -> bool {
         suspended: Span(0),
     };
     let mut recent = Recent::default();
-    let shown = recent.push(now, &Ids::default(), event);
+    let shown = recent.push(now, event).show(&Ids::default());
     for word in [
         &shown.time,
         &shown.reason,
@@ -36,7 +36,7 @@ pub fn event(bytes: &[u8]) -> bool {
         assert_eq!(text::strip(word), *word, "what is printed is stripped");
     }
     assert!(matches!(shown.digest.len(), 0 | 32));
-    let found = recent.find(shown.id).map(|(found, _)| found.bytes());
+    let found = recent.find(shown.id).map(|found| found.event.bytes());
     assert_eq!(found, Some(bytes));
     shown.verdict() != proto::Verdict::Unspecified
 }
