@@ -10,10 +10,10 @@ use aya_ebpf::{helpers::generated::bpf_probe_read_kernel, macros::lsm, programs:
 use governor_common::{Measured, Operation, decide};
 
 use crate::{
-    facts,
-    map::labelled,
+    facts, label,
     offsets::{self, load},
     report,
+    zone::{self, Place},
 };
 
 #[lsm(hook = "inode_init_security_anon")]
@@ -21,18 +21,20 @@ pub fn inode_init_security_anon(ctx: LsmContext) -> i32 {
     if ctx.arg::<i32>(3) != 0 {
         return report::refused();
     }
-    let state = match labelled() {
-        Ok(Some(state)) => state,
-        Ok(None) => return 0,
-        Err(code) => return code,
-    };
     if !is_userfault(ctx.arg(1)) {
         return 0;
     }
+    let (zone, state) = match zone::mapping_place(&label::own()) {
+        Place::Outside => return 0,
+        Place::Inside(zone, state) => (zone, state),
+        Place::Broken => return report::fault(),
+    };
+    // SAFETY: this task's storage, which lives as long as the task runs this program.
+    let state = unsafe { &mut *state };
     let label = state.label;
     let facts = &mut state.facts;
     // Memory that somebody writes, to be executed.
-    facts::begin(facts, Operation::Map, label.zone, &label);
+    facts::begin(facts, Operation::Map, zone, &label);
     facts.measured = Measured::Nothing as u32;
     if !facts::read_state(facts) {
         return report::fault();

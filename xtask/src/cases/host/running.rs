@@ -17,6 +17,10 @@ pub(super) fn only_what_is_listed(guest: &mut Guest) -> Result<()> {
     expect(guest, "/root/changed", 0, "before the host is a zone")?;
     let modprobe = guest.sh("cat /proc/sys/kernel/modprobe")?.ok()?.text();
     guest.sh(HELPER)?.ok()?;
+    guest
+        .run(&FILLER)?
+        .ok()
+        .context("before the host is a zone")?;
     ensure!(helped(guest)?, "the kernel starts no helper");
     let host = load(guest)?;
     ensure!(
@@ -59,6 +63,13 @@ pub(super) fn only_what_is_listed(guest: &mut Guest) -> Result<()> {
         said.contains("failed to map") && !said.contains("nothing_struct"),
         "by way of a zone: {said}"
     );
+    let fills = guest.run(&FILLER)?;
+    ensure!(
+        fills.code == gate::REFUSED - 100,
+        "what fills pages that were measured: {} {}",
+        fills.code,
+        fills.errors()
+    );
     // Started by the first process, as services are.
     let unit = |program: &'static str| ["systemd-run", "--quiet", "--wait", "--collect", program];
     let listed = guest.run(&unit("/bin/true"))?.code;
@@ -88,6 +99,9 @@ fn helped(guest: &mut Guest) -> Result<bool> {
         "rm -f /run/helped; mount -t no-such-kind none /mnt 2>/dev/null; test -e /run/helped";
     Ok(guest.sh(asked)?.code == 0)
 }
+
+/// Makes a `userfaultfd` for what its own programs do, as anybody may. It ends with the kernel's error number.
+const FILLER: [&str; 3] = ["perl", "-e", "exit(syscall(323, 1) < 0 ? $! + 0 : 0)"];
 
 const HELPER: &str = "printf '#!/bin/sh\\necho > /run/helped\\n' > /root/helper && chmod 755 /root/helper && \
     echo /root/helper > /proc/sys/kernel/modprobe";
