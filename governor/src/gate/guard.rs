@@ -248,13 +248,7 @@ impl Gate {
     }
 
     fn objects(&self) -> Result<BTreeSet<ProtectedKey>, GateError> {
-        let mut objects = BTreeSet::new();
-        for name in pins::MAPS {
-            let id = MapData::from_pin(self.pinned_maps.join(name))
-                .and_then(|map| Ok(map.info()?.id()))
-                .map_err(GateError::map(name, "reading its id"))?;
-            objects.insert(key(PROTECTED_MAP, 0, id.into()));
-        }
+        let mut objects = keys_of_maps(&self.pinned_maps)?;
         let table = self.inner_id();
         objects.extend(table.map(|id| key(PROTECTED_MAP, 0, id.into())));
         for link in &self.links {
@@ -397,6 +391,16 @@ impl Gate {
             })
         }
     }
+}
+
+/// Guards the maps that are pinned there, where an earlier daemon armed the guard.
+pub(super) fn protect_maps_beside(maps: &Path) -> Result<(), GateError> {
+    protect_beside(maps, &keys_of_maps(maps)?)
+}
+
+fn keys_of_maps(dir: &Path) -> Result<BTreeSet<ProtectedKey>, GateError> {
+    let keys = maps::ids(dir)?.into_iter();
+    Ok(keys.map(|id| key(PROTECTED_MAP, 0, id.into())).collect())
 }
 
 /// Guards objects of a gate that is not open yet, where an earlier daemon armed the guard.

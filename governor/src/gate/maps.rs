@@ -18,7 +18,7 @@ use governor_common::{
     row::TombstoneKey,
 };
 
-use super::{GateError, sys};
+use super::{GateError, pins, sys};
 
 pub(super) type RowKeyBytes = [u8; size_of::<RowKey>()];
 pub(super) type RowBytes = [u8; size_of::<Row>()];
@@ -94,17 +94,29 @@ impl Maps {
     }
 }
 
-/// Closes the map of kept digests to user space, whoever asks: the programs alone write it.
-pub(super) fn keep_digests_from_us(dir: &Path) -> Result<(), GateError> {
-    let map = pinned(dir, names::DIGESTS, Some(4), None)?;
-    // One that is closed cannot be closed again: that takes the right to write it.
-    if is_frozen(map.fd().as_fd()) {
-        return Ok(());
+/// Closes the maps that the programs alone write to user space, whoever asks: what was measured, and whose sockets
+/// are whose.
+pub(super) fn keep_from_us(dir: &Path) -> Result<(), GateError> {
+    for name in [names::DIGESTS, names::SOCKETS] {
+        let map = pinned(dir, name, Some(4), None)?;
+        // One that is closed cannot be closed again: that takes the right to write it.
+        if !is_frozen(map.fd().as_fd()) {
+            sys::freeze(map.fd().as_fd()).map_err(|error| {
+                GateError::Invalid(format!("closing the map `{name}` to user space: {error}"))
+            })?;
+        }
     }
-    sys::freeze(map.fd().as_fd()).map_err(|error| {
-        let name = names::DIGESTS;
-        GateError::Invalid(format!("closing the map `{name}` to user space: {error}"))
-    })
+    Ok(())
+}
+
+/// The numbers of all maps that are pinned there.
+pub(super) fn ids(dir: &Path) -> Result<Vec<u32>, GateError> {
+    let each = pins::MAPS.iter().map(|name| {
+        MapData::from_pin(dir.join(name))
+            .and_then(|map| Ok(map.info()?.id()))
+            .map_err(GateError::map(name, "reading its id"))
+    });
+    each.collect()
 }
 
 /// Whether the kernel says so; what cannot be read is not.

@@ -410,7 +410,9 @@ impl Attach<'_> {
             Some(loaded) => Ok(loaded),
             none => {
                 let loaded = Loaded::with_maps(OBJECT, &self.pins.maps)?;
-                maps::keep_digests_from_us(&self.pins.maps)?;
+                maps::keep_from_us(&self.pins.maps)?;
+                // Those that an older layout has not are nobody's yet who is guarded.
+                guard::protect_maps_beside(&self.pins.maps)?;
                 #[cfg(feature = "fault-points")]
                 crate::fault::at("maps");
                 Ok(none.insert(loaded))
