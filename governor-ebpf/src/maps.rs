@@ -118,6 +118,22 @@ impl Table {
         }
     }
 
+    /// The generation of the row of `key`, if that is a socket's.
+    #[inline(always)]
+    fn names(self, key: &Key) -> u32 {
+        let Some(found) = self.found(key) else {
+            return 0;
+        };
+        let row: *const Row = found.cast();
+        // SAFETY: a map element. What is read before the key is that key's, or of none: see `roles`.
+        let generation = unsafe { (&raw const (*row).generation).read_volatile() };
+        if self.roles(key) & ROLE_SOCKET != 0 {
+            generation
+        } else {
+            0
+        }
+    }
+
     /// Copies the row of `key` to `into`; leaves `into` alone when there is none.
     #[inline(always)]
     pub(crate) fn copy(self, key: &Key, into: *mut Row) {
@@ -291,17 +307,17 @@ pub(crate) fn protected(kind: u32, dev: u32, id: u64) -> bool {
     PROTECTED.get_ptr(&ProtectedKey { kind, dev, id }).is_some()
 }
 
-/// Whether a socket of this name may be reached by a workload.
+/// Which reload let a workload reach a socket of this name; zero: none did.
 #[inline(always)]
-pub(crate) fn names(zone: u32, workload: u32, name: &[u64; 4]) -> bool {
+pub(crate) fn names(zone: u32, workload: u32, name: &[u64; 4]) -> u32 {
     let key = Key {
         zone,
         scope: workload,
         digest: *name,
     };
     match Table::in_force() {
-        Some(table) => table.roles(&key) & ROLE_SOCKET != 0,
-        None => false,
+        Some(table) => table.names(&key),
+        None => 0,
     }
 }
 

@@ -131,15 +131,18 @@ fn judge(state: &mut TaskState, sk: *mut c_void) -> i32 {
     if unix.is_null() {
         return report::fault();
     }
+    let mut named_by = 0;
     if let Some(name) = name_of(unix) {
         // SAFETY: four words of the facts, on their boundary.
         unsafe { (&raw mut facts.digest).cast::<[u64; WORDS]>().write(name) };
-        facts.destination_listed = u32::from(maps::names(label.zone, label.workload, &name));
+        named_by = maps::names(label.zone, label.workload, &name);
     }
     if !facts::read_state(facts) {
         return report::fault();
     }
     facts::look_up(facts);
+    // Of the same table as the row that it stands on: neither of two lets what each has a half of.
+    facts.destination_listed = u32::from(named_by != 0 && named_by == facts.row.generation);
     let decision = decide::decide_peer(facts);
     report::quiet_socket(facts, decision, unix)
 }
