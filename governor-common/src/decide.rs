@@ -196,11 +196,12 @@ pub(crate) fn settle(f: &Facts, reason: Reason) -> Decision {
 }
 
 /// A denial that observing and break-glass lift. The canary is no work: it must be refused always,
-/// or nobody would notice a gate that refuses nothing.
+/// or nobody would notice a gate that refuses nothing. What nobody read because nothing lifted denials may
+/// have been revoked, and observing may have begun since.
 #[inline(always)]
 fn denied(f: &Facts, reason: Reason) -> Decision {
     let broken = f.state.glass_is_broken(f.now) && f.zone != ZONE_CANARY;
-    if f.is_observed() || broken {
+    if (f.is_observed() || broken) && !f.is_unread() {
         (Verdict::WouldDeny, reason)
     } else {
         (Verdict::Deny, reason)

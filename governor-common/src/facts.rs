@@ -52,6 +52,10 @@ impl Label {
     }
 }
 
+/// In [`Facts::measured_raw`]: somebody writes it where nothing lifts a denial, so the helper was not asked. No hash
+/// that counts has this number.
+pub const NOT_ASKED: i64 = 0;
+
 /// In [`Label::exec_id`]: the task opens only what is listed.
 pub const LABEL_OPENS_LISTED: u64 = 1 << 63;
 
@@ -153,7 +157,7 @@ pub struct Facts {
     pub operation: u32,
     /// A [`Measured`].
     pub measured: u32,
-    /// Return value of the measuring helper.
+    /// Return value of the measuring helper, or [`NOT_ASKED`].
     pub measured_raw: i64,
     /// The measurement; zeros where nothing was measured. Where a Unix socket is judged, which of those that
     /// policies name it is; zeros: none.
@@ -273,6 +277,12 @@ impl Facts {
         } else {
             words::<Self, { offset_of!(Facts, digest) }>(self)
         }
+    }
+
+    /// Whether it was not read because it was sure to be refused. So nobody knows whether it was revoked.
+    #[inline(always)]
+    pub(crate) const fn is_unread(&self) -> bool {
+        self.measured == Measured::Written as u32 && self.measured_raw == NOT_ASKED
     }
 
     /// What the asking task was authorized as.

@@ -6,6 +6,7 @@ use core::{ffi::c_void, ptr};
 use aya_ebpf::helpers::generated::bpf_ima_file_hash;
 use governor_common::{
     Measured,
+    facts::NOT_ASKED,
     names::{COUNT_HASHED, COUNT_RECALLED},
 };
 
@@ -269,8 +270,6 @@ fn length(file: *const c_void) -> u64 {
 /// The kernel reads to the end, and on some file systems no signal ends that: whoever makes a file of
 /// nothing but holes could have a processor for years.
 const LONGEST: u64 = 1 << 32;
-/// What stands for the helper's answer where it was not asked: no hash that counts.
-const NOT_ASKED: i64 = 0;
 /// `HASH_ALGO_SHA256` of the kernel's list of hashes.
 pub(crate) const HASH_ALGO_SHA256: i64 = 4;
 /// A mount internal to the kernel: memfd, SysV shared memory.

@@ -2,7 +2,8 @@
 
 use governor_common::{
     Actor, Facts, Label, Measured, Operation, Reason, Row, Verdict, decide,
-    row::{MEMORY_ANY, MODE_OBSERVE, ROLE_EXECUTABLE, ROLE_LIBRARY},
+    facts::NOT_ASKED,
+    row::{MEMORY_ANY, MODE_ENFORCE, MODE_OBSERVE, ROLE_EXECUTABLE, ROLE_LIBRARY},
 };
 
 use crate::{each_denies, fixture::*};
@@ -22,6 +23,31 @@ fn what_is_written_or_traced_does_not_become_work() {
     each_denies(good_exec(), decide::decide_exec, &[written, traced]);
     let map = labelled(Operation::Map, ROLE_LIBRARY);
     each_denies(map, decide::decide_map, &[written]);
+}
+
+/// Nobody read it because nothing lifted denials: what does by now does not lift this one.
+#[test]
+fn what_nobody_read_is_refused_also_where_denials_are_lifted() {
+    let map = labelled(Operation::Map, ROLE_LIBRARY);
+    for (f, decide) in [
+        (good_exec(), decide::decide_exec as fn(&Facts) -> _),
+        (map, decide::decide_map),
+        (opened(), decide::decide_open),
+    ] {
+        let mut lifted = Facts {
+            measured: Measured::Written as u32,
+            zone_mode: MODE_OBSERVE,
+            zone_observe_until: NOW + 1,
+            ..f
+        };
+        let reason = Reason::BeingWritten;
+        assert_eq!(decide(&lifted), (Verdict::WouldDeny, reason));
+        lifted.measured_raw = NOT_ASKED;
+        assert_eq!(decide(&lifted), (Verdict::Deny, reason));
+        lifted.zone_mode = MODE_ENFORCE;
+        lifted.state.break_glass_until = NOW + 1;
+        assert_eq!(decide(&lifted), (Verdict::Deny, reason));
+    }
 }
 
 #[test]
