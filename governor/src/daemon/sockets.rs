@@ -1,6 +1,8 @@
 //! When the sockets that policy names are looked for: with each policy, when somebody was refused one, and whenever
 //! one comes, which the thread that looks notices by itself.
 
+use std::time::Duration;
+
 use governor_common::Event;
 
 use super::{Daemon, start};
@@ -8,6 +10,9 @@ use crate::{
     control::proto,
     peers::{Found, Peers},
 };
+
+/// How long the loop waits for the first look at them: a path may lead to a file system that does not answer.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Daemon {
     pub(super) fn find_sockets(&mut self) {
@@ -23,7 +28,11 @@ impl Daemon {
             }
         }
         if let Some(peers) = &mut self.peers {
-            peers.look(policy.digest(), policy.policy(), || start::numbers(policy));
+            let numbers = || start::numbers(policy);
+            if peers.look(policy.digest(), policy.policy(), numbers) {
+                // Work that is started next may reach for them at once.
+                peers.wait(PATIENCE);
+            }
         }
     }
 

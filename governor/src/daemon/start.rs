@@ -179,6 +179,7 @@ pub(super) fn start(
     // What happened while nobody looked, before anything is granted.
     daemon.watch()?;
     daemon.resume()?;
+    daemon.find_sockets();
     // Once there is a policy again, which may bound what is lost.
     daemon.apply(Input::LeftOut(told.left_out))?;
     daemon.drain()?;

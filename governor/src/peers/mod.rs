@@ -2,16 +2,17 @@
 //!
 //! Promises: what becomes known lies at the path when it is looked at, in a [place] where no workload and nobody
 //! else could have put another. What takes its place is looked for as soon as the directory shows it. Whoever has a
-//! hand in any of it costs a few looks a second at most. Nothing waits for any of it, and until a socket is found
-//! nobody reaches it.
+//! hand in any of it costs a few looks a second at most. Whoever puts a policy in force waits for the first look, but
+//! not long; nobody else waits, and until a socket is found nobody reaches it.
 
 mod place;
+mod told;
 mod watch;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     os::fd::{AsFd as _, OwnedFd},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -26,6 +27,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use self::{
     place::{Place, find},
+    told::{Looked, Told},
     watch::Watch,
 };
 use crate::gate::Namer;
@@ -54,7 +56,9 @@ pub(crate) struct Peers {
 #[derive(Debug)]
 struct Shared {
     wanted: Mutex<Arc<Wanted>>,
-    found: Mutex<Found>,
+    /// And for which policy they were looked for.
+    found: Mutex<(Option<Digest>, Found)>,
+    looked: Condvar,
     /// Wakes the thread.
     came: OwnedFd,
 }
@@ -62,6 +66,7 @@ struct Shared {
 /// What is looked for.
 #[derive(Debug, Default)]
 struct Wanted {
+    policy: Option<Digest>,
     /// Each once, whoever may reach it.
     sockets: Vec<SocketPath>,
     /// Users whom work runs as: what one of them owns could be put there by work. Absent: it may be anybody.
@@ -74,6 +79,7 @@ impl Peers {
         let shared = Arc::new(Shared {
             wanted: Mutex::default(),
             found: Mutex::default(),
+            looked: Condvar::new(),
             came: came.context("making an event")?,
         });
         let theirs = Arc::clone(&shared);
@@ -90,26 +96,28 @@ impl Peers {
     }
 
     /// Has the sockets of this policy looked for, if it is another one than before; and once more where somebody was
-    /// refused one and the last time is a while ago. `users` are whom its workloads run as.
+    /// refused one and the last time is a while ago. `users` are whom its workloads run as. Whether it is another.
     pub(crate) fn look(
         &mut self,
         digest: Digest,
         policy: &Policy,
         users: impl FnOnce() -> Option<BTreeSet<u32>>,
-    ) {
+    ) -> bool {
         let now = Instant::now();
         let again = self.missed && self.asked.is_none_or(|asked| now - asked >= PAUSE);
-        if self.last != Some(digest) {
+        let is_another = self.last != Some(digest);
+        if is_another {
             self.last = Some(digest);
             let workloads = policy.workloads().values();
             let sockets: BTreeSet<&SocketPath> =
                 workloads.flat_map(|workload| &workload.sockets).collect();
             *lock(&self.shared.wanted) = Arc::new(Wanted {
+                policy: self.last,
                 sockets: sockets.into_iter().cloned().collect(),
                 users: users(),
             });
         } else if !again {
-            return;
+            return false;
         }
         self.missed = false;
         self.asked = Some(now);
@@ -117,6 +125,15 @@ impl Peers {
         if let Err(error) = raised {
             tracing::warn!(%error, "waking the thread that looks for sockets");
         }
+        is_another
+    }
+
+    /// Waits until those of this policy were looked for, or for so long.
+    pub(crate) fn wait(&self, patience: Duration) {
+        let found = lock(&self.shared.found);
+        let looked = &self.shared.looked;
+        let waited = looked.wait_timeout_while(found, patience, |(of, _)| *of != self.last);
+        drop(waited);
     }
 
     /// Looks whether anybody was refused, or would have been. Anybody may have been whose event was lost.
@@ -126,7 +143,7 @@ impl Peers {
     }
 
     pub(crate) fn found(&self) -> Found {
-        *lock(&self.shared.found)
+        lock(&self.shared.found).1
     }
 }
 
@@ -135,71 +152,94 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 fn keep_up(namer: &Namer, shared: &Shared) {
-    let mut watch = Watch::default();
-    let mut said: Option<(Found, Instant)> = None;
+    let (mut watch, mut told) = (Watch::default(), Told::default());
     loop {
         let wanted = Arc::clone(&lock(&shared.wanted));
-        let found = pass(namer, &wanted, &mut watch);
-        *lock(&shared.found) = found;
-        let is_news = said.is_none_or(|(before, at)| before != found && at.elapsed() >= PAUSE);
-        if !wanted.sockets.is_empty() && is_news {
-            let Found {
-                found,
-                absent,
-                unfit,
-            } = found;
-            tracing::info!(found, absent, unfit, "sockets that policy names");
-        }
-        if is_news {
-            said = Some((found, Instant::now()));
-        }
+        let looked = pass(namer, &wanted, &mut watch);
+        *lock(&shared.found) = (wanted.policy, looked.found);
+        shared.looked.notify_all();
+        let until = told.tell(looked, Instant::now());
         // Whoever makes and removes one all the time has it looked for only so often.
         thread::sleep(BREATH);
-        if let Err(error) = watch.wait(&shared.came) {
+        if let Err(error) = watch.wait(&shared.came, until) {
             tracing::debug!(%error, "waiting for sockets");
             thread::sleep(PAUSE);
         }
     }
 }
 
-fn pass(namer: &Namer, wanted: &Wanted, watch: &mut Watch) -> Found {
-    let mut found = Found::default();
-    let mut named = BTreeSet::new();
+fn pass(namer: &Namer, wanted: &Wanted, watch: &mut Watch) -> Looked {
+    let mut looked = Looked::default();
+    let mut named = BTreeMap::new();
     watch.begin();
+    let users = wanted.users.as_ref();
+    let fit = |socket| match find(socket, users, watch) {
+        Ok(Place::Fit(_, number)) => Some(number),
+        Ok(Place::Absent | Place::Unfit(..)) | Err(_) => None,
+    };
+    let fit: BTreeSet<(u64, u64)> = wanted.sockets.iter().filter_map(fit).collect();
     for socket in &wanted.sockets {
-        let count = match find(socket, wanted.users.as_ref(), watch) {
-            Ok(Place::Fit(_, number)) if !named.insert(number) => {
-                // One name for each: the kernel keeps one.
-                &mut found.unfit
+        let place = find(socket, users, watch).context("looking there");
+        let named = place.and_then(|place| one(namer, socket, place, &fit, &mut named));
+        let (count, why) = match named {
+            Ok(Ok(())) => {
+                looked.found.found += 1;
+                continue;
             }
-            Ok(Place::Fit(open, _)) => match namer.name(open.as_fd(), socket.digest()) {
-                Ok(()) => &mut found.found,
-                Err(error) => {
-                    tracing::debug!(%error, path = %socket, "naming a socket");
-                    &mut found.unfit
-                }
-            },
-            Ok(Place::Unfit(open)) => {
-                // What was fit once is not any more.
-                if let Some(open) = open
-                    && let Err(error) = namer.forget(open.as_fd())
-                {
-                    tracing::debug!(%error, path = %socket, "taking a name off");
-                }
-                &mut found.unfit
-            }
-            Ok(Place::Absent) => &mut found.absent,
-            Err(error) => {
-                tracing::debug!(%error, path = %socket, "looking for a socket");
-                &mut found.unfit
-            }
+            Ok(Err(Missing::Absent)) => (&mut looked.found.absent, "nothing is there".to_owned()),
+            Ok(Err(Missing::Unfit(why))) => (&mut looked.found.unfit, why),
+            Err(error) => (&mut looked.found.unfit, format!("{error:#}")),
         };
         *count += 1;
+        looked.missing.push(format!("`{socket}`: {why}"));
     }
-    found
+    looked
 }
 
-/// Whoever is refused again and again has nothing looked for more often than this, and nothing said.
+/// Why there is none.
+enum Missing {
+    Absent,
+    Unfit(String),
+}
+
+/// Has the kernel know what lies there. By the number of the inode, `fit` is what counts, and `named` what was named
+/// before it.
+fn one<'a>(
+    namer: &Namer,
+    socket: &'a SocketPath,
+    place: Place,
+    fit: &BTreeSet<(u64, u64)>,
+    named: &mut BTreeMap<(u64, u64), &'a SocketPath>,
+) -> Result<Result<(), Missing>> {
+    Ok(match place {
+        Place::Fit(open, number) => match named.entry(number) {
+            // One name for each: the kernel keeps one.
+            Entry::Occupied(other) => {
+                let why = format!("it is the same socket as `{}`", other.get());
+                Err(Missing::Unfit(why))
+            }
+            Entry::Vacant(place) => {
+                place.insert(socket);
+                let named = namer.name(open.as_fd(), socket.digest());
+                named.context("telling the kernel")?;
+                Ok(())
+            }
+        },
+        Place::Unfit(open, why) => {
+            // What was fit once is not any more. What still is by another path, whoever made this one, stays so.
+            if let Some((open, number)) = open
+                && !fit.contains(&number)
+            {
+                let forgotten = namer.forget(open.as_fd());
+                forgotten.with_context(|| format!("{why}; telling the kernel"))?;
+            }
+            Err(Missing::Unfit(why))
+        }
+        Place::Absent => Err(Missing::Absent),
+    })
+}
+
+/// Whoever is refused again and again has nothing looked for more often than this.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Between two looks, whoever asks for them.
 const BREATH: Duration = Duration::from_millis(100);

@@ -4,7 +4,12 @@
 //! owner of the socket if no work runs as that user, and nobody else may write there: work could otherwise put, or
 //! link, another socket there, and have that named.
 
-use std::{collections::BTreeSet, ffi::OsStr, os::fd::OwnedFd, path::Path};
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
 use governor_core::policy::SocketPath;
 use rustix::{
@@ -20,8 +25,8 @@ pub(super) enum Place {
     /// A socket that counts, and the number of its inode.
     Fit(OwnedFd, (u64, u64)),
     Absent,
-    /// A socket that does not, or no socket.
-    Unfit(Option<OwnedFd>),
+    /// A socket that does not, or no socket; and why.
+    Unfit(Option<(OwnedFd, (u64, u64))>, String),
 }
 
 /// Looks, and has each directory on the way watched before it is looked into.
@@ -34,10 +39,12 @@ pub(super) fn find(
     let parts: Vec<&OsStr> = path.iter().skip(1).collect();
     let mut way = Vec::new();
     let mut at = openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    for part in parts {
+    for &part in &parts {
         let directory = fstat(&at)?;
-        if FileType::from_raw_mode(directory.st_mode) != FileType::Directory {
-            return Ok(Place::Unfit(None));
+        let what = FileType::from_raw_mode(directory.st_mode);
+        if what != FileType::Directory {
+            let why = format!("`{}` is {}", upto(&parts, way.len()), kind(what));
+            return Ok(Place::Unfit(None, why));
         }
         watch.add(&at, part);
         way.push(directory);
@@ -49,24 +56,57 @@ pub(super) fn find(
         };
     }
     let socket = fstat(&at)?;
-    if FileType::from_raw_mode(socket.st_mode) != FileType::Socket {
-        return Ok(Place::Unfit(None));
+    let what = FileType::from_raw_mode(socket.st_mode);
+    if what != FileType::Socket {
+        return Ok(Place::Unfit(None, format!("it is {}", kind(what))));
     }
-    Ok(if is_fit(socket.st_uid, &way, users) {
-        Place::Fit(at, (socket.st_dev, socket.st_ino))
-    } else {
-        Place::Unfit(Some(at))
+    let number = (socket.st_dev, socket.st_ino);
+    Ok(match unfit(socket.st_uid, &way, users) {
+        None => Place::Fit(at, number),
+        Some((which, why)) => {
+            let why = format!("into `{}` {why}", upto(&parts, which));
+            Place::Unfit(Some((at, number)), why)
+        }
     })
 }
 
-/// Whether no work and nobody but root and the socket's owner could have put it there. The group's bits also say
-/// what an access control list grants at most.
-fn is_fit(owner: u32, way: &[Stat], users: Option<&BTreeSet<u32>>) -> bool {
+/// Which directory on the way has somebody in it who could have put it there, beside root and the socket's owner,
+/// if the owner is no work; and who that is. The group's bits also say what an access control list grants at most.
+fn unfit(owner: u32, way: &[Stat], users: Option<&BTreeSet<u32>>) -> Option<(usize, &'static str)> {
     let is_works = users.is_none_or(|users| users.contains(&owner));
-    way.iter().all(|directory| {
-        let is_theirs = directory.st_uid == owner && !is_works;
-        (directory.st_uid == 0 || is_theirs) && directory.st_mode & OTHERS_WRITE == 0
-    })
+    let why = |directory: &Stat| {
+        let uid = directory.st_uid;
+        if directory.st_mode & OTHERS_WRITE != 0 {
+            Some("its group or others may put one")
+        } else if uid == 0 || (uid == owner && !is_works) {
+            None
+        } else if uid == owner {
+            Some("a user may put one whom a workload may run as")
+        } else {
+            Some("somebody may put one who is neither root nor its owner")
+        }
+    };
+    let mut each = way.iter().enumerate();
+    each.find_map(|(number, directory)| Some((number, why(directory)?)))
+}
+
+/// The path of a directory on the way.
+fn upto(parts: &[&OsStr], number: usize) -> String {
+    let path: PathBuf = parts.iter().take(number).collect();
+    format!("/{}", path.display())
+}
+
+const fn kind(of: FileType) -> &'static str {
+    match of {
+        FileType::Symlink => "a link",
+        FileType::Socket => "a socket",
+        FileType::Directory => "a directory",
+        FileType::RegularFile
+        | FileType::Fifo
+        | FileType::CharacterDevice
+        | FileType::BlockDevice
+        | FileType::Unknown => "no socket",
+    }
 }
 
 const OTHERS_WRITE: u32 = 0o022;
@@ -89,13 +129,13 @@ mod tests {
     #[test]
     fn it_counts_where_nobody_else_could_have_put_it() {
         let none = BTreeSet::new();
-        let nobody = Some(&none);
+        let which = |owner, way: &[Stat]| unfit(owner, way, Some(&none)).map(|(number, _)| number);
         let root = dir(0, 0o755);
-        assert!(is_fit(0, &[root, dir(0, 0o700)], nobody));
-        assert!(is_fit(33, &[root, dir(33, 0o750)], nobody));
+        assert_eq!(which(0, &[root, dir(0, 0o700)]), None);
+        assert_eq!(which(33, &[root, dir(33, 0o750)]), None);
         for way in [dir(33, 0o755), dir(0, 0o775), dir(0, 0o757), dir(0, 0o1777)] {
-            assert!(!is_fit(0, &[root, way], nobody), "{way:?}");
-            assert!(!is_fit(0, &[way, root], nobody), "{way:?}");
+            assert_eq!(which(0, &[root, way]), Some(1), "{way:?}");
+            assert_eq!(which(0, &[way, root]), Some(0), "{way:?}");
         }
     }
 
@@ -104,6 +144,7 @@ mod tests {
     fn work_has_no_directory_on_the_way() {
         let (root, theirs) = (dir(0, 0o755), dir(33, 0o755));
         let users = BTreeSet::from([33]);
+        let is_fit = |owner, way: &[Stat], users| unfit(owner, way, users).is_none();
         assert!(!is_fit(33, &[root, theirs], Some(&users)));
         assert!(!is_fit(34, &[root, dir(34, 0o755)], None), "anybody's");
         assert!(
@@ -128,13 +169,28 @@ mod tests {
         };
         assert!(matches!(of("none/socket"), Place::Absent));
         assert!(matches!(of("real/none"), Place::Absent));
-        for path in ["link/socket", "real/other", "real/socket/below", "real"] {
-            assert!(matches!(of(path), Place::Unfit(None)), "{path}");
+        let found = real.join("socket");
+        for (path, expected) in [
+            (
+                "link/socket",
+                format!("`{}/link` is a link", dir.path().display()),
+            ),
+            ("real/other", "it is a link".to_owned()),
+            (
+                "real/socket/below",
+                format!("`{}` is a socket", found.display()),
+            ),
+            ("real", "it is a directory".to_owned()),
+        ] {
+            let Place::Unfit(None, why) = of(path) else {
+                panic!("{path}");
+            };
+            assert_eq!(why, expected);
         }
         // Where the tests run the way there may be anybody's.
         assert!(matches!(
             of("real/socket"),
-            Place::Fit(..) | Place::Unfit(Some(_))
+            Place::Fit(..) | Place::Unfit(Some(_), _)
         ));
     }
 }

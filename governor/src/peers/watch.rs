@@ -13,13 +13,17 @@ use std::{
         fd::{AsRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags},
     io::{Errno, retry_on_intr},
 };
+
+use super::BREATH;
 
 /// Directories, and the names that are wanted in each.
 #[derive(Debug, Default)]
@@ -60,15 +64,27 @@ impl Watch {
         }
     }
 
-    /// Until `came` is raised, or something shows up that may be wanted.
-    pub(super) fn wait(&mut self, came: &OwnedFd) -> rustix::io::Result<()> {
+    /// Until `came` is raised, something shows up that may be wanted, or it is time.
+    pub(super) fn wait(
+        &mut self,
+        came: &OwnedFd,
+        until: Option<Instant>,
+    ) -> rustix::io::Result<()> {
         loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(());
+            }
+            let left = left.map(|left| Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            });
             let mut ready = vec![PollFd::new(came, PollFlags::IN)];
             let inotify = self.inotify.as_ref();
             ready.extend(inotify.map(|inotify| PollFd::new(inotify, PollFlags::IN)));
             let mounts = self.mounts.as_ref();
             ready.extend(mounts.map(|mounts| PollFd::new(mounts, PollFlags::PRI)));
-            retry_on_intr(|| poll(&mut ready, None))?;
+            retry_on_intr(|| poll(&mut ready, left.as_ref()))?;
             let mounted = mounts.is_some()
                 && ready
                     .last()
@@ -82,6 +98,8 @@ impl Watch {
             if self.noticed()? || raised || mounted {
                 return Ok(());
             }
+            // Whoever does other things there all the time is looked at now and then.
+            thread::sleep(BREATH);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Who is asked to do what work may not do itself: by Unix sockets, whoever listens there.
 
 use super::{tried::Try, *};
-use crate::guest::JobId;
+use crate::{cases::daemon, guest::JobId};
 
 /// Whoever has root execute what they are asked to, the first process among them, is not reached from a zone; nor
 /// is another zone. Who is in the same zone is.
@@ -81,15 +81,19 @@ fn another_zone(guest: &mut Guest) -> Result<()> {
 /// is put there. What is observed is told with the path.
 pub(super) fn who_is_named_is_reached(guest: &mut Guest) -> Result<()> {
     let named = "\"/run/engine/stream\", \"/run/engine/packet\", \"/run/engine/datagram\", \"/run/engine/mounted/later\", \
-                 \"/run/engine/link\", \"/run/anybodys/stream\", \"/run/works/stream\", \"/run/systemd/notify\"";
+                 \"/run/engine/link\", \"/run/anybodys/stream\", \"/run/works/stream\", \"/run/works/linked\", \"/run/systemd/notify\"";
     let spec = prepared(guest, named)?;
     load(guest, &spec)?;
     let engine = Engine::start(guest)?;
     let outcome = (|| {
         guest
-            .sh("ln -sf stream /run/engine/link; test -S /run/anybodys/stream")?
+            .sh("ln -sf stream /run/engine/link; test -S /run/anybodys/stream && ln -f /run/engine/stream /run/works/linked")?
             .ok()?;
-        wait_for_sockets(guest, [4, 1, 3])?;
+        wait_for_sockets(guest, [4, 1, 4])?;
+        for why in NOT_FOUND {
+            let said = format!("journalctl -u governor -o cat | grep -qF '{why}'");
+            daemon::wait_until(guest, &said).with_context(|| format!("nobody says `{why}`"))?;
+        }
         for asked in engines() {
             let at = asked[asked.len() - 2];
             let is_named = at.starts_with("/run/engine/");
@@ -115,14 +119,14 @@ fn another_takes_its_place(guest: &mut Guest, engine: Engine) -> Result<()> {
     guest
         .sh("mv /run/engine/stream /run/engine/moved; rm -f /run/engine/packet /run/engine/datagram")?
         .ok()?;
-    wait_for_sockets(guest, [1, 4, 3])?;
+    wait_for_sockets(guest, [1, 4, 4])?;
     let engine = Engine::start(guest)?;
     guest
         .sh("mkdir -p /run/engine/mounted && mount -t tmpfs -o mode=755 tmpfs /run/engine/mounted")?
         .ok()?;
     let later = guest.spawn(&[PROBE, "serve", "stream", "/run/engine/mounted/later"])?;
     guest.wait_for_output(later, b"listening", BOUND)?;
-    let outcome = wait_for_sockets(guest, [5, 0, 3]).and_then(|()| {
+    let outcome = wait_for_sockets(guest, [5, 0, 4]).and_then(|()| {
         for at in ["stream", "mounted/later"] {
             let at = format!("/run/engine/{at}");
             Try::let_be(&[PROBE, "ask", "stream", &at, ""]).in_zone(guest, AGENTS_SLICE)?;
@@ -249,6 +253,15 @@ const ENGINES: [(&str, &str); 6] = [
     ("stream", "/run/anybodys/stream"),
     ("stream", WORKS),
     ("stream", "@engine"),
+];
+/// What is said of those that are not found.
+const NOT_FOUND: [&str; 5] = [
+    "`/run/engine/mounted/later`: nothing is there",
+    "`/run/engine/link`: it is a link",
+    "`/run/anybodys/stream`: into `/run/anybodys` its group or others may put one",
+    "`/run/works/stream`: into `/run/works` a user may put one whom a workload may run as",
+    // By which what counts by another path loses nothing.
+    "`/run/works/linked`: into `/run/works` somebody may put one who is neither root nor its owner",
 ];
 /// In a directory of the user that work runs as, and that user's.
 const WORKS: &str = "/run/works/stream";
