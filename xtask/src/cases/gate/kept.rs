@@ -200,27 +200,6 @@ pub(super) fn what_is_too_long_is_not_read(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-/// Root cannot write what the gate was told by its own programs alone, by none of the ways to a map.
-pub(super) fn the_programs_alone_keep(guest: &mut Guest) -> Result<()> {
-    load(guest, &Spec::default())?;
-    // BPF_OBJ_GET, and what the kernel says of the map. What the daemon writes too shows that it tells them apart.
-    let script = "my ($dir) = glob('/sys/fs/bpf/governor/maps-*');
-        for my $name ('DIGESTS', 'SOCKETS', 'NAMED') {
-            my $path = \"$dir/$name\";
-            my $attr = pack('p L L', $path, 0, 0);
-            my $fd = syscall(321, 7, $attr, length $attr);
-            die \"$name: $!\" if $fd < 0;
-            open(my $info, '<', \"/proc/self/fdinfo/$fd\") or die $!;
-            print grep { /^frozen/ } <$info>;
-        }";
-    let said = guest.run(&["perl", "-e", script])?.ok()?.text();
-    ensure!(
-        said == "frozen:\t1\nfrozen:\t1\nfrozen:\t0",
-        "who may write the maps: {said}"
-    );
-    Ok(())
-}
-
 /// Content that changes all the time, and execs all the time: whatever ran was listed.
 pub(super) fn no_race_is_won(guest: &mut Guest) -> Result<()> {
     load(guest, &Spec::default())?;

@@ -70,10 +70,6 @@ pub(crate) const SUITE: Suite = Suite {
             run: ahead::it_is_done_again_when_trust_was_lost,
         },
         Case {
-            name: "the_programs_alone_keep_digests_and_sockets",
-            run: kept::the_programs_alone_keep,
-        },
-        Case {
             name: "changed_files_are_measured_again",
             run: kept::changes_are_noticed,
         },

@@ -8,6 +8,18 @@ const REACH: &str = "/root/probe_reach";
 const ASK: &str = "/root/probe_reach ask /run/held-ask /run/held-answer";
 const SWITCH: &str = "/proc/sys/kernel/ftrace_enabled";
 
+/// Asks for descriptors of the maps that the programs alone write, which nobody writes even before the guard is armed,
+/// and of one that the daemon writes too, which shows that the answers differ (`BPF_OBJ_GET`).
+const CLOSED: &str = "my ($dir) = glob('/sys/fs/bpf/governor/maps-*');
+    for my $name ('DIGESTS', 'SOCKETS', 'NAMED') {
+        my $path = \"$dir/$name\";
+        my $attr = pack('p L L', $path, 0, 0);
+        my $fd = syscall(321, 7, $attr, length $attr);
+        die \"$name: $!\" if $fd < 0;
+        open(my $info, '<', \"/proc/self/fdinfo/$fd\") or die $!;
+        print grep { /^frozen/ } <$info>;
+    }";
+
 /// Comes while the gate is not armed, for only then can anybody take hold.
 pub(super) fn of_no_use(guest: &mut Guest) -> Result<()> {
     ensure!(
@@ -19,6 +31,11 @@ pub(super) fn of_no_use(guest: &mut Guest) -> Result<()> {
         ..Spec::default()
     };
     zone::load(guest, &spec)?;
+    let said = guest.run(&["perl", "-e", CLOSED])?.ok()?.text();
+    ensure!(
+        said == "frozen:\t1\nfrozen:\t1\nfrozen:\t0",
+        "whether nobody may write the maps: {said}"
+    );
     guest.put_file(&compile::probe("probe_reach")?, REACH)?;
     guest
         .sh(&format!(
