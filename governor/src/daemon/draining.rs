@@ -3,7 +3,10 @@
 //! Promises: a denial that left its ring, or had no room in it, is written down or counted as lost, by
 //! this daemon or by the next one.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use governor_common::{Event, Plain as _};
@@ -14,6 +17,9 @@ use crate::gate::{Drained, Told};
 
 /// Events taken out of a ring at a time, so that a storm does not keep commands waiting.
 const DRAIN: usize = 2048;
+
+/// How long the rings may be left alone before somebody should know: full ones lose what comes.
+const LATE: Duration = Duration::from_secs(2);
 
 /// What is missing of what the rings were to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +34,8 @@ pub(super) struct Losses {
     events: u64,
     /// Of those, what could not be read.
     unreadable: u64,
+    /// When the rings were looked at last.
+    looked: Option<Instant>,
 }
 
 impl Losses {
@@ -39,7 +47,14 @@ impl Losses {
             left: told.taken,
             events: 0,
             unreadable: 0,
+            looked: None,
         }
+    }
+
+    /// The rings are looked at now. For how long they were not, if that is too long.
+    fn look(&mut self, now: Instant) -> Option<Duration> {
+        let before = self.looked.replace(now)?;
+        Some(now.duration_since(before)).filter(|since| *since >= LATE)
     }
 
     /// How many denials more are missing.
@@ -70,6 +85,10 @@ impl Daemon {
         let drained = self.hands.gate.drain(DRAIN).context("reading the rings")?;
         let now = clock::now()?;
         let lost = self.losses.more(&drained);
+        if let Some(late) = self.losses.look(Instant::now()) {
+            let (ms, found) = (late.as_millis(), drained.denials.len());
+            tracing::warn!(ms, found, lost, "the rings were left alone for long");
+        }
         if !drained.denials.is_empty() || !drained.events.is_empty() || lost > 0 {
             let bytes = |events: &[Event]| events.iter().map(|e| e.bytes().to_vec()).collect();
             self.apply(Input::Verdicts {
@@ -123,6 +142,14 @@ mod tests {
             unreadable_denials,
             ..Drained::default()
         }
+    }
+
+    #[test]
+    fn rings_that_were_left_alone_are_told_once() {
+        let (mut losses, at) = (Losses::since(Told::default()), Instant::now());
+        assert_eq!(losses.look(at), None);
+        assert_eq!(losses.look(at + LATE), Some(LATE));
+        assert_eq!(losses.look(at + LATE + LATE / 2), None);
     }
 
     #[test]

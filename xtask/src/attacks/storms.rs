@@ -133,7 +133,10 @@ pub(super) fn load(guest: &mut Guest, kit: &Kit, load: &Load) -> Result<String> 
         "{} starting and {} working on files: {sum:?}, {away} writers turned away, {lost} denials lost",
         load.starters, load.workers
     );
-    ensure!(lost == 0, "{told}");
+    if lost != 0 {
+        let log = "journalctl -u governor -o short-monotonic -p warning --no-pager | tail -n 20";
+        anyhow::bail!("{told}:\n{}", guest.sh(log)?.text());
+    }
     ensure!(
         sum.void == 0 && sum.allowed + sum.denied == sum.tries,
         "{told}"
