@@ -58,6 +58,7 @@ pub(super) fn to_another_layout(guest: &mut Guest) -> Result<()> {
     };
     kit.load(guest, &spec)?;
     hold(guest, VICTIM)?;
+    let before = layouts(guest)?;
     let cuts = if full() { all() } else { SOME.to_vec() };
     let job = storm(guest)?;
     let (first, others) = cuts.split_first().context("nothing to cut")?;
@@ -72,9 +73,9 @@ pub(super) fn to_another_layout(guest: &mut Guest) -> Result<()> {
         Ok(())
     })?;
     untouched(calmed(guest, job)?, 20)?;
-    let pins = guest.sh("ls /sys/fs/bpf/governor")?.ok()?.text();
+    let (now, pins) = (layouts(guest)?, guest.sh(PINS)?.ok()?.text());
     ensure!(
-        pins.lines().count() == 3 && pins.contains("maps-5"),
+        now.len() == 1 && now != before && pins.lines().count() == 3,
         "what is pinned: {pins}"
     );
     let said = status::of(guest)?;
@@ -82,6 +83,15 @@ pub(super) fn to_another_layout(guest: &mut Guest) -> Result<()> {
     kit.trusted(guest)?;
     keeps_labels(guest, &kit, &spec)?;
     not_back(guest, &kit)
+}
+
+const PINS: &str = "ls /sys/fs/bpf/governor";
+
+/// Those that have maps.
+fn layouts(guest: &mut Guest) -> Result<Vec<String>> {
+    let pins = guest.sh(PINS)?.ok()?.text();
+    let maps = pins.lines().filter(|pin| pin.starts_with("maps-"));
+    Ok(maps.map(str::to_owned).collect())
 }
 
 /// What was started under the layout before is found under this one.
