@@ -35,18 +35,19 @@ pub(crate) fn confess() {
 }
 
 impl Fault {
-    /// Looks whether the plan means this step.
-    pub(crate) fn begin(&mut self, input: &str, effects: &[Effect]) {
+    /// Looks whether the plan means this step, and says so.
+    pub(crate) fn begin(&mut self, input: &str, effects: &[Effect]) -> bool {
         self.left = None;
         if effects.is_empty() {
-            return;
+            return false;
         }
         let Some((wanted, effect, point)) = plan() else {
-            return;
+            return false;
         };
         if wanted == input && effects.iter().any(|found| found.name() == effect) {
             self.left = Some(point);
         }
+        self.left.is_some()
     }
 
     /// One point.

@@ -15,6 +15,7 @@ use governor_common::{
 use super::{
     Guard,
     hold::{Grip, Running, Thaw},
+    verdicts::{LEFT_OUT, LOST_DENIALS},
 };
 use crate::{
     attest::PcrSelection, digest::Digest, lineage::Kind, policy::OnRevoke, time::BootTime,
@@ -139,6 +140,41 @@ impl Effect {
         }
     }
 
+    /// Whether it may be done later than the rest of its step: verdicts, and numbers that stand for some.
+    /// They tell of what the kernel did long since.
+    pub fn can_wait(&self) -> bool {
+        let told = |kind: &Kind| match kind {
+            Kind::Verdict(_) => true,
+            Kind::Gap(gap) => [LOST_DENIALS, LEFT_OUT].contains(&gap.what.as_str()),
+            Kind::Start(_)
+            | Kind::PolicyLoaded(_)
+            | Kind::PolicyRefused(_)
+            | Kind::Appraisal(_)
+            | Kind::TrustChange(_)
+            | Kind::Grant(_)
+            | Kind::Revocation(_)
+            | Kind::ModeChange(_)
+            | Kind::Lost(_)
+            | Kind::Refusal(_)
+            | Kind::Signalled(_)
+            | Kind::Unlocked(_)
+            | Kind::Begun(_)
+            | Kind::RiskMet(_)
+            | Kind::Held(_)
+            | Kind::Resumed(_)
+            | Kind::Disarmed(_)
+            | Kind::Unlabelled(_)
+            | Kind::GlassBroken(_)
+            | Kind::GlassEnded(_) => false,
+        };
+        matches!(self, Self::Append(kinds) if kinds.iter().all(told))
+    }
+
+    /// Whether something hangs on the records before it.
+    pub fn hangs_on_records(&self) -> bool {
+        self.grants() || matches!(self, Self::AcknowledgeSignals(_))
+    }
+
     /// Whether this takes something away: it must happen, if not now then later.
     pub const fn revokes(&self) -> bool {
         match self {
@@ -220,5 +256,32 @@ impl Effect {
             Self::TakeDown => "take-down",
             Self::RequestQuote { .. } => "request-quote",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{engine::records, lineage::Start};
+
+    #[test]
+    fn only_verdicts_and_what_stands_for_some_can_wait() {
+        let verdict = || records::verdict(b"x");
+        let numbers = [records::gap(LOST_DENIALS, 1), records::gap(LEFT_OUT, 2)];
+        let of = |kinds: &[Kind]| Effect::Append(kinds.to_vec()).can_wait();
+        assert!(of(&[verdict()]) && of(&numbers));
+        // What is owed is tried, and whether it is written says that the disk takes records again.
+        let others = [
+            records::gap(crate::engine::LOST_RECORDS, 1),
+            records::lost("x", "y"),
+            Kind::Start(Start::default()),
+        ];
+        for other in others {
+            assert!(!of(std::slice::from_ref(&other)) && !of(&[verdict(), other]));
+        }
+        let begins = Effect::BeginLedger(vec![verdict()]);
+        assert!(!begins.can_wait() && begins.hangs_on_records());
+        assert!(Effect::AcknowledgeSignals(BTreeMap::new()).hangs_on_records());
+        assert!(!Effect::DropLease.hangs_on_records());
     }
 }

@@ -16,7 +16,7 @@ use super::{Daemon, clock};
 use crate::gate::{Drained, Told};
 
 /// Events taken out of a ring at a time, so that a storm does not keep commands waiting.
-const DRAIN: usize = 2048;
+pub(super) const DRAIN: usize = 2048;
 
 /// How long the rings may be left alone before somebody should know: full ones lose what comes.
 const LATE: Duration = Duration::from_secs(2);
@@ -68,6 +68,11 @@ impl Losses {
         by_kernel.saturating_add(besides)
     }
 
+    /// Denials that the kernel had counted as lost when it was asked last.
+    pub(super) const fn counted(&self) -> u64 {
+        self.counted
+    }
+
     /// Denials that are missing, in total.
     pub(super) const fn denials(&self) -> u64 {
         self.counted.saturating_add(self.besides)
@@ -81,8 +86,13 @@ impl Losses {
 
 impl Daemon {
     pub(super) fn drain(&mut self) -> Result<()> {
+        if self.hands.ledger.is_swamped() {
+            // The disk does not answer. What is in the rings stays there, and what has no room is counted.
+            return Ok(());
+        }
+        let mut drained = std::mem::take(&mut self.hands.found);
         // A daemon that cannot see is no better than none: the lease runs out.
-        let drained = self.hands.gate.drain(DRAIN).context("reading the rings")?;
+        drained.add(self.hands.gate.drain(DRAIN).context("reading the rings")?);
         let now = clock::now()?;
         let lost = self.losses.more(&drained);
         if let Some(late) = self.losses.look(Instant::now()) {
@@ -113,22 +123,6 @@ impl Daemon {
             }
         }
         Ok(())
-    }
-
-    /// What the engine was told is written down, unless records are owed.
-    pub(super) fn note_told(&mut self) -> Result<()> {
-        let Some(left_out) = self.engine.left_out() else {
-            return Ok(());
-        };
-        let told = Told {
-            lost: self.losses.counted,
-            taken: 0,
-            left_out,
-        };
-        self.hands
-            .gate
-            .note_told(told)
-            .context("noting what is written down")
     }
 }
 

@@ -20,8 +20,8 @@ use governor_core::{
 
 use super::{failing::Failing, store::Store};
 use crate::{
-    gate::{Gate, Listed},
-    ledger::Ledger,
+    gate::{Drained, Gate, Listed},
+    ledger::{Beside, Written},
     progress, stopping,
 };
 
@@ -29,7 +29,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Hands {
     pub(crate) gate: Gate,
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: Beside,
     pub(crate) store: Store,
     /// The bundle that is being offered, until it is kept or refused.
     pub(crate) offered: Option<(Digest, RawBundle)>,
@@ -45,6 +45,8 @@ pub(crate) struct Hands {
     pub(crate) zones: Vec<(u32, String)>,
     /// Paths that are still to be named as the zones they are.
     pub(crate) unnamed: Option<Vec<(String, u32)>>,
+    /// What was found in the rings while somebody waited for the disk.
+    pub(super) found: Drained,
     /// Records that could not be written since the last one that was.
     pub(super) unwritten: Failing,
     #[cfg(feature = "fault-points")]
@@ -57,6 +59,8 @@ pub(crate) struct Outcome {
     /// A grant was not made: the engine from before the step is the true one.
     pub(crate) grant_failed: bool,
     pub(crate) failed: Vec<(Effect, String)>,
+    /// What came of batches of earlier steps.
+    pub(crate) written: Vec<Written>,
     /// What to ask the TPM for, once the engine is the next one.
     pub(crate) begun: Vec<Effect>,
     /// When the last of what takes away was done.
@@ -87,6 +91,7 @@ impl Hands {
     /// Performs the effects of one step.
     pub(crate) fn perform(&mut self, now: ClockReading, effects: Vec<Effect>) -> Outcome {
         let grants = effects.iter().any(Effect::grants);
+        let hangs = effects.iter().any(Effect::hangs_on_records);
         let mut outcome = Outcome::default();
         let mut effects = effects.into_iter().peekable();
         while let Some(effect) = effects.next() {
@@ -121,6 +126,16 @@ impl Hands {
                 outcome.begun.push(effect);
                 continue;
             }
+            if let Effect::Append(kinds) = &effect
+                && !hangs
+                && effect.can_wait()
+            {
+                if let Err(error) = self.record_beside(now, kinds) {
+                    self.say(&effect, &error);
+                    outcome.failed.push((effect, format!("{error:#}")));
+                }
+                continue;
+            }
             if let Err(error) = self.perform_one(now, &effect, &mut outcome) {
                 if grants && !effect.revokes() {
                     outcome.grant_failed = true;
@@ -132,10 +147,8 @@ impl Hands {
             if effect.revokes() {
                 outcome.revoked = Some(Instant::now());
             }
-            if matches!(effect, Effect::Append(_) | Effect::BeginLedger(_))
-                && let Some(failed) = self.unwritten.went_well()
-            {
-                tracing::warn!("records are written again, after {failed} tries that failed");
+            if matches!(effect, Effect::Append(_) | Effect::BeginLedger(_)) {
+                self.went_well();
             }
         }
         #[cfg(feature = "fault-points")]
@@ -144,7 +157,7 @@ impl Hands {
     }
 
     /// A record that cannot be written is tried again at each tick.
-    fn say(&mut self, effect: &Effect, error: &anyhow::Error) {
+    pub(super) fn say(&mut self, effect: &Effect, error: &anyhow::Error) {
         let of_ledger = matches!(effect, Effect::Append(_));
         // A ledger that waits for an operator refuses every record; it was said once.
         if of_ledger && (!self.unwritten.failed() || self.ledger.is_broken()) {
@@ -175,7 +188,7 @@ impl Hands {
         match effect {
             Effect::Append(kinds) => {
                 self.gate.try_measuring()?;
-                self.ledger.append(now, kinds)?;
+                self.record(now, kinds, outcome)?;
                 self.point();
                 self.gate
                     .note_ledger_head(self.ledger.head())
@@ -183,6 +196,7 @@ impl Hands {
             }
             Effect::BeginLedger(kinds) => {
                 self.gate.try_measuring()?;
+                self.wait_for_disk(|written| outcome.written.push(written))?;
                 self.ledger.begin(now, kinds)?;
                 self.point();
                 self.gate

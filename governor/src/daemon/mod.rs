@@ -23,6 +23,7 @@ mod holding;
 mod loading;
 mod names;
 mod offers;
+mod recording;
 mod sockets;
 mod start;
 mod status;
@@ -185,6 +186,7 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
             Some(report) = from_canary.recv() => daemon.canary_reported(report)?,
             _ = drain.tick() => {
                 daemon.hear_tpm(&mut from_tpm)?;
+                daemon.hear_ledger()?;
                 daemon.watch()?;
                 daemon.drain()?;
                 daemon.apply(Input::Tick)?;
@@ -213,7 +215,7 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
         tracing::info!("stopping; the gate stays in force");
     }
     progress::stopping();
-    daemon.drain()?;
+    daemon.finish_records()?;
     drop(stop);
     server.await.context("stopping the control socket")??;
     Ok(if daemon.hands.down {
@@ -250,7 +252,10 @@ impl Daemon {
             let decided = began.elapsed();
             progress::made();
             #[cfg(feature = "fault-points")]
-            self.hands.fault.begin(named, &step.effects);
+            if self.hands.fault.begin(named, &step.effects) {
+                // What is cut is this step, and not what is still written of the one before.
+                self.await_records()?;
+            }
             let before = self.engine.trust().name();
             let outcome = self.hands.perform(now, step.effects);
             if !outcome.grant_failed {
@@ -272,6 +277,9 @@ impl Daemon {
                     took_us = began.elapsed().as_micros(),
                     "trust changed"
                 );
+            }
+            for written in outcome.written {
+                queue.extend(self.written(written)?);
             }
             let failed = outcome.failed.first().map(|(_, error)| error.clone());
             if let Some(applied) = &mut applied {

@@ -34,8 +34,8 @@ use crate::{
     bundle::{self, Empty},
     config::Config,
     control::proto,
-    gate::{self, Gate, Opened},
-    ledger::Ledger,
+    gate::{self, Drained, Gate, Opened},
+    ledger::{Beside, Ledger},
     progress,
     seeding::Seeder,
 };
@@ -122,7 +122,7 @@ pub(super) fn start(
         engine: step.next,
         hands: Hands {
             gate,
-            ledger,
+            ledger: Beside::start(ledger)?,
             store,
             offered: None,
             keys: None,
@@ -134,6 +134,7 @@ pub(super) fn start(
             down: false,
             zones: Vec::new(),
             unnamed: None,
+            found: Drained::default(),
             unwritten: Failing::default(),
             #[cfg(feature = "fault-points")]
             fault: crate::fault::Fault::default(),
@@ -160,7 +161,7 @@ pub(super) fn start(
     #[cfg(feature = "fault-points")]
     {
         crate::fault::confess();
-        daemon.hands.fault.begin("start", &step.effects);
+        let _nothing_is_written_yet = daemon.hands.fault.begin("start", &step.effects);
     }
     let outcome = daemon.hands.perform(now, step.effects);
     for (effect, error) in outcome.failed {

@@ -9,7 +9,7 @@ use governor_core::{
     time::{BootTime, ClockReading},
 };
 
-use super::{Daemon, advice::advice, clock, foreseen::Foreseen};
+use super::{Daemon, advice::advice, clock, foreseen::Foreseen, recording::LATE};
 use crate::{control::proto, gate::HookState, inventory::Unlabelled};
 
 /// Why a host whose policy wants no quote is not trusted.
@@ -73,7 +73,7 @@ pub(crate) fn reply(daemon: &Daemon, now: ClockReading) -> proto::StatusReply {
             path: daemon.hands.ledger.path().display().to_string(),
             ok: daemon.hands.ledger.refuses().is_none()
                 && !engine.trust().has(&Cause::LedgerUnwritable),
-            detail: daemon.hands.ledger.refuses().unwrap_or_default(),
+            detail: of_ledger(daemon),
         }),
         break_glass: Some(daemon.glass_status(now)),
         daemon: Some(proto::Daemon {
@@ -84,6 +84,23 @@ pub(crate) fn reply(daemon: &Daemon, now: ClockReading) -> proto::StatusReply {
             started: clock::rfc3339(now, daemon.started),
         }),
     }
+}
+
+/// Why the ledger takes no records, or that its disk keeps them waiting.
+fn of_ledger(daemon: &Daemon) -> String {
+    let ledger = &daemon.hands.ledger;
+    let late = ledger
+        .at_work()
+        .filter(|since| *since >= LATE)
+        .map(|since| {
+            format!(
+                "its disk has not answered for {} s, and {} more records wait",
+                since.as_secs(),
+                ledger.records_waiting()
+            )
+        });
+    let refuses = ledger.refuses().map(str::to_owned);
+    refuses.or(late).unwrap_or_default()
 }
 
 /// Trust, its reasons, and what clears each.

@@ -85,7 +85,7 @@ impl Daemon {
 
     /// Also after a record failed, before anybody is told that the disk is at fault.
     pub(super) fn watch_ledger(&mut self) -> Result<()> {
-        if let Some(broken) = self.hands.ledger.check().cloned() {
+        if let Some(broken) = self.hands.ledger.check() {
             self.apply(Input::LedgerBroken(broken))?;
         }
         Ok(())

@@ -57,7 +57,7 @@ pub use guard::{CanaryLabel, Listed};
 pub use named::Namer;
 pub use opens::detail;
 pub use probe::{Requirement, busy, probe};
-pub use rings::{Drained, Told};
+pub use rings::{Drained, Told, UpTo};
 pub use state::Measurements;
 pub use table::EgressRule;
 
@@ -105,6 +105,8 @@ pub struct Gate {
     previous: Vec<PathBuf>,
     /// How far what the rings told is written down, as the kernel keeps it.
     told: Told,
+    /// Denials that were taken; those that an earlier daemon left untold are the first.
+    taken_so_far: u64,
     /// What has files measured that nobody executes.
     asker: Option<Asker>,
     /// Its map and its program, whoever has it by now.
@@ -332,8 +334,10 @@ impl Attach<'_> {
         let listing = listing
             .ok_or_else(|| GateError::Invalid("no program lists who carries a label".to_owned()))?;
         let maps = Maps::open(&self.pins.maps)?;
+        let told = rings::told(&maps.state)?;
         Ok(Gate {
-            told: rings::told(&maps.state)?,
+            told,
+            taken_so_far: told.taken,
             maps,
             hooks,
             links,

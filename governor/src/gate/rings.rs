@@ -14,7 +14,7 @@ use governor_common::{
 
 use super::{Gate, GateError};
 
-/// What one look at the rings found.
+/// What was found in the rings.
 #[derive(Debug, Default)]
 pub struct Drained {
     pub denials: Vec<Event>,
@@ -40,13 +40,49 @@ pub struct Told {
     pub left_out: u64,
 }
 
+/// What of the rings a record speaks of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpTo {
+    /// Of the denials that the kernel counted as lost.
+    pub lost: u64,
+    /// Of the denials that were taken, as [`Gate::taken_so_far`] counts them.
+    pub taken: u64,
+    /// Verdicts that were counted, not kept one by one, and whose number no record tells.
+    pub left_out: u64,
+}
+
+impl Drained {
+    /// What was found since is found with it.
+    pub fn add(&mut self, later: Self) {
+        let Self {
+            denials,
+            events,
+            unreadable_denials,
+            unreadable_events,
+            lost_denials,
+            lost_events,
+        } = later;
+        self.denials.extend(denials);
+        self.events.extend(events);
+        self.unreadable_denials += unreadable_denials;
+        self.unreadable_events += unreadable_events;
+        (self.lost_denials, self.lost_events) = (lost_denials, lost_events);
+    }
+
+    /// How many denials were taken for it.
+    pub const fn taken(&self) -> u64 {
+        (self.denials.len() as u64).saturating_add(self.unreadable_denials)
+    }
+}
+
 impl Gate {
     /// Takes at most `max` events from each ring. Never waits.
     pub fn drain(&mut self, max: usize) -> Result<Drained, GateError> {
-        let (state, told) = (&mut self.maps.state, &mut self.told);
+        let (state, told, so_far) = (&mut self.maps.state, &mut self.told, &mut self.taken_so_far);
         let (denials, unreadable_denials) = take(&mut self.maps.denials, max, || {
             // Before it leaves the ring: whoever ends here leaves it to be told.
             told.taken += 1;
+            *so_far += 1;
             store(state, Word::DenialsTaken, told.taken)
         })?;
         let (events, unreadable_events) = take(&mut self.maps.events, max, || Ok(()))?;
@@ -65,8 +101,18 @@ impl Gate {
         self.told
     }
 
+    /// Denials that were taken out of the ring: what an earlier daemon left untold, and what this one took.
+    pub const fn taken_so_far(&self) -> u64 {
+        self.taken_so_far
+    }
+
     /// Notes how far they are. Only once the records are durable.
-    pub fn note_told(&mut self, told: Told) -> Result<(), GateError> {
+    pub fn note_told(&mut self, up_to: UpTo) -> Result<(), GateError> {
+        let told = Told {
+            lost: up_to.lost,
+            taken: self.taken_so_far.saturating_sub(up_to.taken),
+            left_out: up_to.left_out,
+        };
         for (word, before, now) in [
             (Word::LeftOut, self.told.left_out, told.left_out),
             (Word::DenialsTold, self.told.lost, told.lost),

@@ -22,9 +22,11 @@ use governor_core::{
 use prost::Message as _;
 use rustix::io::Errno;
 
+mod beside;
 mod found;
 
 use crate::anchor::{Anchor, Anchored};
+pub(crate) use beside::{Beside, Written};
 use found::Lying;
 
 /// An open ledger, or what is known of one that cannot be used.

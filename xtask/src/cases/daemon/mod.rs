@@ -3,6 +3,7 @@
 mod input;
 mod lacking;
 mod lasting;
+mod stalled;
 mod survival;
 
 use super::{Case, Suite};
@@ -68,6 +69,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "a_file_system_that_was_read_only_takes_records_again",
             run: lacking::read_only,
+        },
+        Case {
+            name: "a_disk_that_does_not_answer_keeps_nothing_but_records",
+            run: stalled::ledger_frozen,
         },
         Case {
             name: "a_tpm_that_is_missing_is_named",
