@@ -16,7 +16,7 @@ use governor_common::{
     },
 };
 use governor_core::{
-    policy::{CompileError, Compiled, Epochs, Ids, Policy, Taken, compile},
+    policy::{CompileError, Compiled, Epochs, Ids, Policy, Taken, Unlabelled, compile},
     time::{BootTime, ClockReading, Span},
 };
 use proptest::prelude::*;
@@ -304,6 +304,21 @@ fn what_lints_fits() {
         .find(|(k, bits, _)| *bits == 16 && k.protocol == 6);
     let (_, _, row) = narrow.expect("there");
     assert!(row.allows(443) && row.allows(80) && row.allows(8_050) && !row.allows(53));
+}
+
+#[test]
+fn stopping_what_has_no_label_is_asked_for_in_so_many_words() {
+    for (text, said) in [
+        ("unlabelled = \"kill\"", Unlabelled::Kill),
+        ("unlabelled = \"freeze\"", Unlabelled::Freeze),
+        ("unlabelled = \"leave\"", Unlabelled::Leave),
+        ("", Unlabelled::Leave),
+    ] {
+        let policy = edited("observe_up_to = \"30m\"", text).expect("lints");
+        let zone = policy.zone("agents").expect("a zone");
+        assert_eq!(zone.unlabelled, said, "{text}");
+        assert_eq!(policy.warnings(), []);
+    }
 }
 
 #[test]

@@ -130,6 +130,16 @@ fn it_has_one_name_and_one_place() {
 }
 
 #[test]
+fn what_has_no_label_keeps_the_host_alive_and_is_left_alone() {
+    for word in ["freeze", "kill"] {
+        let list =
+            complaint(&HOST.replace("requires", &format!("unlabelled = \"{word}\"\nrequires")));
+        assert!(list.contains("cannot be"), "{list}");
+    }
+    with(&HOST.replace("requires", "unlabelled = \"leave\"\nrequires")).expect("lints");
+}
+
+#[test]
 fn a_host_where_nothing_survives_is_refused() {
     let text = example_text().replacen("[risk.probing]", &format!("{HOST}\n[risk.probing]"), 1);
     let cut = text.split("[survival]").next().expect("a start").to_owned();

@@ -1,13 +1,13 @@
 //! What runs in zones without a label: it was there before the gate was, or somebody moved it in.
 //!
-//! Promises: each process below the governed slice of which no task carries a label is listed, with the
-//! deepest zone that it is in. What began within the last second is not: a service manager runs its own
-//! code in a zone before it executes the program. Nothing is done to any of them.
+//! Promises: each process below the governed slice of which no task carries a label is found, with the
+//! deepest zone that it is in. What began within the last second is not listed: a service manager runs its own
+//! code in a zone before it executes the program. Nothing is done to any of them here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use governor_common::Carrier;
@@ -19,7 +19,20 @@ use crate::stopping::tree;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unlabelled {
     pub(crate) pid: i32,
+    pub(crate) began: BootTime,
     pub(crate) program: String,
+}
+
+/// A process of which no task carries a label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Nobody {
+    pub(crate) pid: i32,
+    pub(crate) zone: u32,
+    pub(crate) cgroup: PathBuf,
+    /// When it began: with the number, it is no other.
+    pub(crate) began: BootTime,
+    /// It is not about to execute what a service manager made it for.
+    pub(crate) is_settled: bool,
 }
 
 /// Where to look, and what is known already.
@@ -34,10 +47,23 @@ pub(crate) struct Scene<'a> {
     pub(crate) now: BootTime,
 }
 
-/// All of them, by zone.
+/// All that are settled, by zone.
 pub(crate) fn unlabelled(scene: &Scene<'_>) -> BTreeMap<u32, Vec<Unlabelled>> {
+    let mut by_zone: BTreeMap<u32, Vec<Unlabelled>> = BTreeMap::new();
+    for one in nobodies(scene).into_iter().filter(|one| one.is_settled) {
+        by_zone.entry(one.zone).or_default().push(Unlabelled {
+            pid: one.pid,
+            began: one.began,
+            program: program(scene, one.pid),
+        });
+    }
+    by_zone
+}
+
+/// All of them.
+pub(crate) fn nobodies(scene: &Scene<'_>) -> Vec<Nobody> {
     let labelled: BTreeSet<u32> = scene.carriers.iter().map(|one| one.tgid).collect();
-    let mut found: BTreeMap<u32, Vec<Unlabelled>> = BTreeMap::new();
+    let mut found = Vec::new();
     let mut seen = BTreeSet::new();
     for (_, path) in scene.zones {
         for cgroup in tree::below(&scene.cgroups.join(path)).0 {
@@ -45,12 +71,16 @@ pub(crate) fn unlabelled(scene: &Scene<'_>) -> BTreeMap<u32, Vec<Unlabelled>> {
                 continue;
             };
             for pid in tree::pids(&cgroup).unwrap_or_default() {
-                if !labelled.contains(&pid.cast_unsigned()) && settled(scene, pid) {
-                    found.entry(zone).or_default().push(Unlabelled {
-                        pid,
-                        program: program(scene, pid),
-                    });
+                if labelled.contains(&pid.cast_unsigned()) {
+                    continue;
                 }
+                found.extend(began_at(scene, pid).map(|began| Nobody {
+                    pid,
+                    zone,
+                    cgroup: cgroup.clone(),
+                    began,
+                    is_settled: began.after(YOUNG) <= scene.now,
+                }));
             }
         }
     }
@@ -66,10 +96,10 @@ fn deepest(scene: &Scene<'_>, cgroup: &Path) -> Option<u32> {
     Some(above.max_by_key(|(_, zone)| zone.len())?.0)
 }
 
-/// Whether it has been there for a while, and has not ended.
-fn settled(scene: &Scene<'_>, pid: i32) -> bool {
-    let stat = fs::read_to_string(scene.proc.join(format!("{pid}/stat"))).unwrap_or_default();
-    began(&stat).is_some_and(|began| began.after(YOUNG) <= scene.now)
+/// None: it has ended.
+fn began_at(scene: &Scene<'_>, pid: i32) -> Option<BootTime> {
+    let stat = fs::read_to_string(scene.proc.join(format!("{pid}/stat")));
+    began(&stat.unwrap_or_default())
 }
 
 /// From `PID (NAME) STATE …`, whose name may hold anything. None: it has ended, or is no such line.
@@ -147,6 +177,7 @@ mod tests {
         });
         let listed = |pid: i32| Unlabelled {
             pid,
+            began: BootTime(SECOND),
             program: format!("/bin/{pid}"),
         };
         let expected = BTreeMap::from([(1, vec![listed(10), listed(11)]), (9, vec![listed(13)])]);

@@ -65,6 +65,7 @@ pub(crate) struct Spec {
     /// Whether the policy lists the daemon, so that the gate guards itself.
     pub(crate) guarded: bool,
     pub(crate) thaw: bool,
+    pub(crate) unlabelled: &'static str,
     /// The sockets outside that the agent may reach, as policy lists them.
     pub(crate) sockets: &'static str,
     /// The registers that are quoted.
@@ -88,6 +89,7 @@ impl Default for Spec {
             daemons: String::new(),
             guarded: true,
             thaw: false,
+            unlabelled: "leave",
             sockets: "",
             pcrs: PCRS,
         }
@@ -373,6 +375,7 @@ fn policy(spec: &Spec, serial: u64) -> String {
         sets,
         guarded,
         thaw,
+        unlabelled,
         sockets,
         pcrs,
         ..
@@ -407,6 +410,7 @@ families = ["inet", "inet6", "unix"]
 on_revoke = "{on_revoke}"
 observe_up_to = "30m"
 thaw = {thaw}
+unlabelled = "{unlabelled}"
 
 [zone.tools]
 cgroup = "governed.slice/{TOOLS_SLICE}"

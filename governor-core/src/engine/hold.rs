@@ -54,6 +54,8 @@ pub enum Running {
     Workload(u32),
     /// Whatever was executed with this content.
     Digest([u8; 32]),
+    /// What was there before the zone was governed, or was moved into it: nobody judged it.
+    Unlabelled,
 }
 
 /// What may go on in a zone: contents, by workload. What is not in here may not.
@@ -295,6 +297,8 @@ impl Engine {
             Running::All => !allowed.is_empty(),
             Running::Workload(number) => allowed.contains_key(&number),
             Running::Digest(digest) => allowed.values().any(|digests| digests.contains(&digest)),
+            // Nothing authorizes it.
+            Running::Unlabelled => false,
         };
         if any {
             Ok(allowed)

@@ -31,6 +31,7 @@ mod signals;
 mod tests;
 mod trust;
 mod unfinished;
+mod unlabelled;
 mod verdicts;
 mod window;
 
@@ -447,10 +448,7 @@ impl Engine {
                 Ok(String::new())
             }
             Input::UnlabelledFound(found) => {
-                let kinds: Vec<Kind> = found.into_iter().map(Kind::Unlabelled).collect();
-                if !kinds.is_empty() {
-                    effects.push(Effect::Append(kinds));
-                }
+                next.unlabelled_found(found, &mut effects);
                 Ok(String::new())
             }
             Input::Disarm { reason, uid } => {

@@ -427,6 +427,9 @@ pub struct Unlabelled {
     /// SHA-256 of what they run, each once, of those that could be read; at most 64.
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub digests: Vec<Vec<u8>>,
+    /// What was done to it before this record, as policy says: `pause` or `kill`. Empty: it goes on.
+    #[prost(string, tag = "4")]
+    pub grip: String,
 }
 
 /// Running copies may go on (this record was durable before they did).

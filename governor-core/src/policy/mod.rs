@@ -42,7 +42,7 @@ pub use ids::{Ids, Taken};
 pub use manifest::write as write_manifest;
 pub use model::{
     Attestation, Governor, Losses, Memory, Mode, OnRevoke, Opens, Policy, Requires, Risk,
-    RiskEvent, Starter, Survival, Validity, Workload, Zone,
+    RiskEvent, Starter, Survival, Unlabelled, Validity, Workload, Zone,
 };
 pub use signature::{
     ArmorError, Found, KeysError, MAX_SIGNATURES, NAMESPACE, SignatureError, TrustedKeys, accepted,

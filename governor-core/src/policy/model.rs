@@ -103,6 +103,15 @@ impl Opens {
     }
 }
 
+/// What becomes of what runs in a zone without a label, from mild to strict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unlabelled {
+    /// It goes on, and executes and sends nothing that is not listed.
+    Leave,
+    Freeze,
+    Kill,
+}
+
 /// What happens to running copies, from mild to strict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OnRevoke {
@@ -152,6 +161,7 @@ pub struct Zone {
     pub observe_up_to: Option<Span>,
     /// Whether what was frozen because trust ended goes on by itself when trust returns.
     pub thaw: bool,
+    pub unlabelled: Unlabelled,
 }
 
 /// Who may start a workload.

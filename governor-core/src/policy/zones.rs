@@ -7,7 +7,7 @@ use governor_common::net::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX};
 use super::{
     check::{ON_REVOKE, timespan, word},
     document::{At, Table},
-    model::{Memory, Mode, OnRevoke, Opens, Requires, Zone},
+    model::{Memory, Mode, OnRevoke, Opens, Requires, Unlabelled, Zone},
     places,
     report::{Complaint, Report, quoted},
     values,
@@ -94,6 +94,7 @@ fn one(cgroup: &str, table: &Table<'_>, report: &mut Report<'_>) -> Zone {
         on_revoke: word(table, "on_revoke", ON_REVOKE, report).unwrap_or(OnRevoke::Kill),
         observe_up_to: timespan(table, "observe_up_to", report).map(|span| span.value),
         thaw: thaw(table, report),
+        unlabelled: unlabelled(cgroup, table, report),
     }
 }
 
@@ -106,6 +107,20 @@ fn thaw(table: &Table<'_>, report: &mut Report<'_>) -> bool {
         report.warn(thaw.at, complaint.hint("it is about trust that returns"));
     }
     thaw.value
+}
+
+/// What keeps a host alive has no label, so the whole host has no such key.
+fn unlabelled(cgroup: &str, table: &Table<'_>, report: &mut Report<'_>) -> Unlabelled {
+    let said = word(table, "unlabelled", UNLABELLED, report).unwrap_or(Unlabelled::Leave);
+    if cgroup.is_empty()
+        && said != Unlabelled::Leave
+        && let Some(written) = table.string("unlabelled", report)
+    {
+        let message = format!("`unlabelled` cannot be {} here", quoted(written.value));
+        let hint = "what keeps the host alive has no label";
+        report.error(written.at, Complaint::new(message).hint(hint));
+    }
+    said
 }
 
 fn families(table: &Table<'_>, report: &mut Report<'_>) -> u64 {
@@ -136,6 +151,7 @@ const KEYS: &[&str] = &[
     "on_revoke",
     "observe_up_to",
     "thaw",
+    "unlabelled",
 ];
 const MODES: &[(&str, Mode)] = &[("enforce", Mode::Enforce), ("observe", Mode::Observe)];
 const REQUIRES: &[(&str, Requires)] = &[
@@ -143,6 +159,11 @@ const REQUIRES: &[(&str, Requires)] = &[
     ("policy", Requires::Policy),
 ];
 const MEMORIES: &[(&str, Memory)] = &[("w^x", Memory::WriteXorExecute), ("any", Memory::Any)];
+const UNLABELLED: &[(&str, Unlabelled)] = &[
+    ("leave", Unlabelled::Leave),
+    ("freeze", Unlabelled::Freeze),
+    ("kill", Unlabelled::Kill),
+];
 /// What is opened for reading, as zones and workloads say it.
 pub(super) const OPENS: &[(&str, Opens)] = &[("any", Opens::Any), ("listed", Opens::Listed)];
 const FAMILIES: &[(&str, u32)] = &[

@@ -147,7 +147,7 @@ impl Daemon {
 
     pub(super) fn looked(&mut self, from: FromHost) -> Result<()> {
         match from {
-            FromHost::Unlabelled(found) => self.apply(Input::UnlabelledFound(found)).map(drop),
+            FromHost::Unlabelled(found) => self.unlabelled_measured(found),
             FromHost::Policy(number, looked) => {
                 let in_time = self.offers.is_over(number);
                 if let Some(looked) = looked {

@@ -93,6 +93,7 @@ pub struct Daemon {
     owed_policy: Option<String>,
     seeder: Option<Seeder>,
     peers: Option<Peers>,
+    looks: unlabelled::Looks,
 }
 
 /// What the TPM's thread answers.
@@ -201,6 +202,7 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
                 daemon.resume_if_owed()?;
                 daemon.have_files_measured();
                 daemon.find_sockets();
+                daemon.stop_unlabelled(clock::now()?);
                 // Fed by a loop that went round, not by a timer of its own.
                 progress::made();
             }

@@ -29,6 +29,7 @@ use super::{
     loading::{FromHost, LOOKING},
     offers::Offers,
     store::Store,
+    unlabelled::Looks,
 };
 use crate::{
     bundle::{self, Empty},
@@ -157,6 +158,7 @@ pub(super) fn start(
         owed_policy: None,
         seeder,
         peers: None,
+        looks: Looks::default(),
     };
     #[cfg(feature = "fault-points")]
     {

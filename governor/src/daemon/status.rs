@@ -244,7 +244,7 @@ fn unlabelled(daemon: &Daemon, now: ClockReading) -> Vec<proto::Unlabelled> {
         found: all
             .into_iter()
             .take(SHOWN)
-            .map(|Unlabelled { pid, program }| proto::unlabelled::Found { pid, program })
+            .map(|Unlabelled { pid, program, .. }| proto::unlabelled::Found { pid, program })
             .collect(),
     });
     listed.collect()

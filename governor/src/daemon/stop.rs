@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use governor_common::{
-    Label,
+    Carrier, Label,
     names::{ZONE_HOST, ZONE_UNKNOWN},
 };
 use governor_core::{
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     cgroups,
-    gate::Gate,
+    inventory::{self, Nobody},
     progress,
     stopping::{self, Action, Network, OnCgroup, Order, Scene, Thawed},
 };
@@ -42,9 +42,8 @@ impl Hands {
             .iter()
             .filter_map(|order| order.as_ref().ok()?.clone())
             .collect();
-        let stopped = in_scene(&self.gate, |scene| {
-            Ok(stopping::stop(scene, &mut Network::default(), &wanted))
-        });
+        let stopped =
+            self.in_scene(|scene| Ok(stopping::stop(scene, &mut Network::default(), &wanted)));
         if let Ok(done) = &stopped {
             outcome.reached.stopped += done.stopped;
             tracing::info!(
@@ -81,7 +80,7 @@ impl Hands {
             );
         }
         let root = self.root(thaw.zone)?;
-        in_scene(&self.gate, |scene| stopping::thaw(scene, &root, thaw))
+        self.in_scene(|scene| stopping::thaw(scene, &root, thaw))
     }
 
     fn bar(&self, effect: &Effect) -> Result<()> {
@@ -89,7 +88,7 @@ impl Hands {
             return Ok(());
         };
         let root = self.root(*zone)?;
-        in_scene(&self.gate, |scene| stopping::bar(scene, &root))
+        self.in_scene(|scene| stopping::bar(scene, &root))
     }
 
     /// `None`: nothing is to be stopped for it.
@@ -138,17 +137,30 @@ impl Hands {
         };
         found.context("looking for a zone's cgroup: no table is in force yet")
     }
-}
 
-fn in_scene<T>(gate: &Gate, act: impl FnOnce(&Scene<'_>) -> Result<T>) -> Result<T> {
-    let label_of = |fd: BorrowedFd<'_>| -> Result<Option<Label>> { Ok(gate.label_of(fd)?) };
-    act(&Scene {
-        cgroups: Path::new(cgroups::ROOT),
-        proc: Path::new("/proc"),
-        marks: &OnCgroup,
-        carriers: &|| Ok(gate.carriers()?),
-        label_of: &label_of,
-        // Whoever has enough tasks would otherwise have the daemon ended amid stopping them, again at each start.
-        goes_on: &progress::made,
-    })
+    fn in_scene<T>(&self, act: impl FnOnce(&Scene<'_>) -> Result<T>) -> Result<T> {
+        let gate = &self.gate;
+        let label_of = |fd: BorrowedFd<'_>| -> Result<Option<Label>> { Ok(gate.label_of(fd)?) };
+        act(&Scene {
+            cgroups: Path::new(cgroups::ROOT),
+            proc: Path::new("/proc"),
+            marks: &OnCgroup,
+            carriers: &|| Ok(gate.carriers()?),
+            label_of: &label_of,
+            nobodies: &|carriers| self.nobodies(carriers),
+            // Whoever has enough tasks would otherwise have the daemon ended amid stopping them, again at each start.
+            goes_on: &progress::made,
+        })
+    }
+
+    /// Who is in a zone without a label, by the list of those who carry one.
+    fn nobodies(&self, carriers: &[Carrier]) -> Result<Vec<Nobody>> {
+        Ok(inventory::nobodies(&inventory::Scene {
+            cgroups: Path::new(cgroups::ROOT),
+            proc: Path::new("/proc"),
+            zones: &self.zones,
+            carriers,
+            now: clock::now()?.boot,
+        }))
+    }
 }

@@ -1,4 +1,7 @@
-//! What runs in zones without a label, by the zones' names, told when a policy is put in force.
+//! What runs in zones without a label, by the zones' names.
+//!
+//! Promises: it is told when a policy is put in force. Where policy stops it, it is also looked for every few
+//! seconds, and whoever is new is told; what becomes of it is the engine's to say.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +11,12 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use governor_common::names::ZONE_UNKNOWN;
-use governor_core::{digest::Digest, lineage, time::ClockReading};
+use governor_core::{
+    digest::Digest,
+    engine::Input,
+    lineage,
+    time::{BootTime, ClockReading, Span},
+};
 
 use super::{Daemon, loading::FromHost};
 use crate::{
@@ -17,12 +25,21 @@ use crate::{
     inventory::{self, Scene, Unlabelled},
 };
 
+/// Looking for what is to be stopped for having no label.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    /// Looks whose finds are being measured.
+    under_way: usize,
+    last: Option<BootTime>,
+    /// Who was found where it is stopped: number and beginning.
+    known: BTreeSet<(i32, BootTime)>,
+}
+
+type Found = BTreeMap<String, Vec<Unlabelled>>;
+
 impl Daemon {
     /// Nobody's zone has no name.
-    pub(super) fn unlabelled(
-        &self,
-        now: ClockReading,
-    ) -> Result<BTreeMap<String, Vec<Unlabelled>>> {
+    pub(super) fn unlabelled(&self, now: ClockReading) -> Result<Found> {
         let carriers = self.hands.gate.carriers();
         let found = inventory::unlabelled(&Scene {
             cgroups: Path::new(cgroups::ROOT),
@@ -31,7 +48,7 @@ impl Daemon {
             carriers: &carriers.context("listing what carries a label")?,
             now: now.boot,
         });
-        let mut named: BTreeMap<String, Vec<Unlabelled>> = BTreeMap::new();
+        let mut named = Found::new();
         for (zone, all) in found {
             named.entry(self.name_of(zone)).or_default().extend(all);
         }
@@ -40,20 +57,73 @@ impl Daemon {
 
     /// It was there before its zone was governed, so nobody judged it; it may execute and send nothing
     /// that is not listed.
-    /// Reading what they run takes a while, and is not done on the loop.
-    pub(super) fn tell_unlabelled(&self, now: ClockReading) {
-        let found = match self.unlabelled(now) {
-            Ok(found) if found.is_empty() => return,
-            Ok(found) => found,
+    pub(super) fn tell_unlabelled(&mut self, now: ClockReading) {
+        let Some(found) = self.look(now) else {
+            return;
+        };
+        self.looks.known = self.to_be_stopped(&found);
+        self.measure(found);
+    }
+
+    /// Whoever was moved into a zone since, or was left alone while its zone was observed.
+    pub(super) fn stop_unlabelled(&mut self, now: ClockReading) {
+        let is_early = |last: BootTime| now.boot < last.after(EVERY);
+        let ends = self.engine.ends_unlabelled();
+        if ends.is_empty() || self.looks.under_way > 0 || self.looks.last.is_some_and(is_early) {
+            return;
+        }
+        let Some(mut found) = self.look(now) else {
+            return;
+        };
+        let meant = self.to_be_stopped(&found);
+        let news = !meant.is_subset(&self.looks.known);
+        // Whoever was held and let go on by an operator stays known, and goes on.
+        self.looks.known = meant;
+        if news {
+            let ends = self.engine.ends_unlabelled();
+            found.retain(|zone, _| ends.contains_key(zone.as_str()));
+            self.measure(found);
+        }
+    }
+
+    /// What was measured came back.
+    pub(super) fn unlabelled_measured(&mut self, found: Vec<lineage::Unlabelled>) -> Result<()> {
+        self.looks.under_way = self.looks.under_way.saturating_sub(1);
+        self.apply(Input::UnlabelledFound(found)).map(drop)
+    }
+
+    fn to_be_stopped(&self, found: &Found) -> BTreeSet<(i32, BootTime)> {
+        let ends = self.engine.ends_unlabelled();
+        let meant = found
+            .iter()
+            .filter(|(zone, _)| ends.contains_key(zone.as_str()));
+        meant
+            .flat_map(|(_, all)| all)
+            .map(|one| (one.pid, one.began))
+            .collect()
+    }
+
+    fn look(&mut self, now: ClockReading) -> Option<Found> {
+        self.looks.last = Some(now.boot);
+        match self.unlabelled(now) {
+            Ok(found) => Some(found),
             Err(error) => {
                 tracing::warn!("looking for what runs without a label: {error:#}");
-                return;
+                None
             }
-        };
+        }
+    }
+
+    /// Reading what they run takes a while, and is not done on the loop.
+    fn measure(&mut self, found: Found) {
+        if found.is_empty() {
+            return;
+        }
         for (zone, all) in &found {
             let (count, first) = (all.len(), all.first());
             tracing::warn!(zone, count, ?first, "runs without a label");
         }
+        self.looks.under_way += 1;
         let looked = self.looked.clone();
         tokio::task::spawn_blocking(move || {
             let records = found.into_iter().map(|(zone, all)| record(zone, &all));
@@ -84,9 +154,13 @@ fn record(zone: String, all: &[Unlabelled]) -> lineage::Unlabelled {
         zone,
         processes: u32::try_from(all.len()).unwrap_or(u32::MAX),
         digests: digests.iter().map(|one| one.bytes().to_vec()).collect(),
+        // What is done to it is decided later.
+        grip: String::new(),
     }
 }
 
+/// How often it is looked for where policy stops it.
+const EVERY: Span = Span::seconds(5);
 /// More are counted.
 const LISTED: usize = 64;
 /// Bytes of a program.
@@ -100,6 +174,7 @@ mod tests {
     fn what_several_run_is_recorded_once() {
         let own = |pid: u32| Unlabelled {
             pid: pid.cast_signed(),
+            began: BootTime(0),
             program: String::new(),
         };
         let pid = std::process::id();

@@ -23,13 +23,13 @@ pub(super) struct Task {
     started: u64,
 }
 
-#[cfg(test)]
 impl Task {
-    pub(super) const fn numbered(process: i32) -> Self {
+    /// The first thread of a process that began then.
+    pub(super) const fn first(process: i32, started: u64) -> Self {
         Self {
             process,
             thread: process.cast_unsigned(),
-            started: 0,
+            started,
         }
     }
 }
@@ -265,7 +265,7 @@ impl Stopping<'_> {
 
 /// Whatever they carry: without the first process the host ends, and without us nobody stops the rest.
 /// Neither executes what would give it a label.
-fn is_spared(process: i32) -> bool {
+pub(super) fn is_spared(process: i32) -> bool {
     process == 1 || process.cast_unsigned() == std::process::id()
 }
 

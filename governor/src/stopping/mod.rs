@@ -4,7 +4,8 @@
 //! cgroup takes the strictest action, whole), then every process anywhere that carries the label and
 //! has left the zone: it is killed through its pidfd, or moved into a frozen leaf below the zone, and
 //! killed if that cannot be. It goes over all of it again until a pass finds nobody new. What could
-//! not be reached is an error. All orders of one step share these passes.
+//! not be reached is an error. All orders of one step share these passes. Who has no label is reached as
+//! one who left the zone, and only if an order says so; see `nobody`.
 //!
 //! Who carries a label is listed by the kernel, with the cgroup, in one reading: a pass costs as much
 //! as there are labelled tasks, and nothing is looked up by number. See `finding`.
@@ -17,6 +18,7 @@ mod finding;
 pub(crate) mod fuzzing;
 mod mark;
 mod networks;
+mod nobody;
 mod process;
 mod seen;
 mod sockets;
@@ -34,6 +36,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::inventory::Nobody;
 use anyhow::Result;
 use governor_common::{Carrier, Label};
 use governor_core::{
@@ -126,6 +129,7 @@ fn is_meant(running: Running, label: &Label) -> bool {
         Running::All => true,
         Running::Workload(number) => label.workload == number,
         Running::Digest(digest) => label.digest == digest,
+        Running::Unlabelled => false,
     }
 }
 
@@ -138,6 +142,8 @@ pub(crate) struct Scene<'a> {
     /// Every task that carries a label, as the kernel lists them.
     pub(crate) carriers: &'a dyn Fn() -> Result<Vec<Carrier>>,
     pub(crate) label_of: &'a dyn Fn(BorrowedFd<'_>) -> Result<Option<Label>>,
+    /// Who is in a zone and carries none, by what was listed.
+    pub(crate) nobodies: &'a dyn Fn(&[Carrier]) -> Result<Vec<Nobody>>,
     /// Called for each process that takes work of its own: there may be more than anybody waits for who
     /// only sees that nothing is answered.
     pub(crate) goes_on: &'a dyn Fn(),
@@ -235,6 +241,10 @@ struct Stopping<'a> {
     /// Stragglers that were sent SIGKILL. While the handle lives on its process, the number is its.
     killed: BTreeMap<i32, Process>,
     doomed: Doomed,
+    /// cgroups in which somebody without a label is meant: then everybody there is who has none.
+    shared: BTreeSet<PathBuf>,
+    /// Whoever is meant without a label, with the order that says so.
+    nobodies: BTreeMap<i32, (usize, PathBuf)>,
     /// Network namespaces that are looked at, by inode number.
     networks: BTreeSet<u32>,
     failed: Vec<(Option<u32>, String)>,
@@ -249,6 +259,8 @@ impl<'a> Stopping<'a> {
             reached: BTreeMap::new(),
             killed: BTreeMap::new(),
             doomed: Doomed::default(),
+            shared: BTreeSet::new(),
+            nobodies: BTreeMap::new(),
             networks: networks::own(scene.proc).into_iter().collect(),
             failed: Vec::new(),
         }
@@ -261,7 +273,10 @@ impl<'a> Stopping<'a> {
         self.reach_networks(network, &carriers);
         // Behind the tasks: a cgroup that a task is in exists.
         let zones = self.zones();
-        let Sorted { inside, strays, .. } = self.sort(&carriers, &zones);
+        let Sorted {
+            inside, mut strays, ..
+        } = self.sort(&carriers, &zones);
+        self.find_nobodies(&carriers, &mut strays);
         let mut found = false;
         for here in &inside {
             let new = self.seen.all(here.id, &here.tasks);

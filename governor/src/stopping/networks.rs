@@ -115,6 +115,7 @@ mod tests {
             marks: &InMemory::default(),
             carriers: &|| Ok(Vec::new()),
             label_of: &|_: BorrowedFd<'_>| -> Result<Option<Label>> { Ok(None) },
+            nobodies: &|_| Ok(Vec::new()),
             goes_on: &|| {},
         };
         let orders = [Order {

@@ -57,7 +57,7 @@ mod tests {
         ) {
             let (mut seen, mut model) = (Seen::default(), HashSet::new());
             for (place, pids, together) in finds {
-                let tasks: Vec<Task> = pids.into_iter().map(Task::numbered).collect();
+                let tasks: Vec<Task> = pids.into_iter().map(|pid| Task::first(pid, 0)).collect();
                 if together {
                     let mut new = false;
                     for task in &tasks {

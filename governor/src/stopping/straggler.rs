@@ -88,7 +88,10 @@ impl Stopping<'_> {
         }
         match label {
             Ok(label) => {
-                let order = self.wanted(&label?)?;
+                let order = match label {
+                    Some(label) => self.wanted(&label)?,
+                    None => self.order_of_nobody(&process)?,
+                };
                 Some((process, order.action, order.zone, order.root.clone()))
             }
             Err(error) => {

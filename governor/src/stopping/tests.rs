@@ -113,6 +113,7 @@ fn with_scene<T>(
         marks,
         carriers: &|| Ok(carriers(root, labels)),
         label_of: &label_of,
+        nobodies: &|_| Ok(Vec::new()),
         goes_on: &|| {},
     })
 }
@@ -223,17 +224,14 @@ fn what_moved_during_a_pass_is_reached_by_the_next() {
         marks: &marks,
         carriers: &list,
         label_of: &label_of,
+        nobodies: &|_| Ok(Vec::new()),
         goes_on: &|| {},
     };
     let orders = [order(root.path(), Running::All, Action::Kill)];
     let outcome = stop(&scene, &mut Silent, &orders);
     assert_eq!(outcome.stopped.killed, 2);
     assert_eq!(read(&first, "cgroup.kill"), "1");
-    assert_eq!(
-        listed.take(),
-        3,
-        "the last pass is the one that finds nobody"
-    );
+    assert_eq!(listed.take(), 3, "the last pass finds nobody");
 }
 
 #[test]
@@ -342,7 +340,7 @@ fn a_threaded_cgroup_is_killed_at_its_domain_or_process_by_process() {
             cgroup,
             id: 0,
             action: Action::Kill,
-            tasks: pids.iter().map(|pid| Task::numbered(*pid)).collect(),
+            tasks: pids.iter().map(|pid| Task::first(*pid, 0)).collect(),
         };
         let stopped = stopping.kill_threaded(&here(&threads, &[]));
         assert_eq!(stopped.unwrap(), leaf);

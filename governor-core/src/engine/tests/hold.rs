@@ -250,6 +250,7 @@ fn what_was_revoked_with_everything_is_barred_when_an_operator_starts_anew() {
 fn what_runs_without_a_label_is_written_down_and_nothing_else() {
     let host = Host::new();
     let found = crate::lineage::Unlabelled {
+        grip: String::new(),
         zone: "agents".into(),
         processes: 2,
         digests: vec![vec![1; 32]],

@@ -16,6 +16,7 @@ mod policies;
 mod reload;
 mod risk;
 mod trust;
+mod unlabelled;
 
 use proptest::prelude::*;
 use std::collections::BTreeSet;

@@ -250,6 +250,8 @@ impl Host {
                 Running::All => true,
                 Running::Workload(workload) => copy.workload == workload,
                 Running::Digest(digest) => copy.digest == digest,
+                // Every copy has a label.
+                Running::Unlabelled => false,
             };
             copy.zone != zone || !meant
         });

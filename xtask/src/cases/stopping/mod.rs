@@ -5,6 +5,7 @@ mod holding;
 mod many;
 mod reaching;
 mod thawing;
+mod unlabelled;
 
 use super::{Case, Suite, gate};
 use crate::{
@@ -66,6 +67,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "thawing_is_policys_choice",
             run: thawing::choice,
+        },
+        Case {
+            name: "what_has_no_label_is_stopped_where_policy_says",
+            run: unlabelled::stopped,
         },
         Case {
             name: "a_thousand_tasks",

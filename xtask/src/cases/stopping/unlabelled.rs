@@ -1,0 +1,84 @@
+//! What is in a zone and has no label: it ran before, or was moved there.
+
+use super::*;
+
+fn with(unlabelled: &'static str) -> Spec {
+    Spec {
+        unlabelled,
+        ..frozen_by_policy()
+    }
+}
+
+/// Starts a program that is in no zone, and moves it into a cgroup; its number.
+fn moved_into(guest: &mut Guest, cgroup: &str) -> Result<String> {
+    let moved = guest
+        .sh(&format!(
+            "mkdir -p {cgroup}; sleep 600 >/dev/null 2>&1 & echo $! > {cgroup}/cgroup.procs; echo $!"
+        ))?
+        .ok()
+        .context("moving a process into a zone")?;
+    Ok(moved.text())
+}
+
+pub(super) fn stopped(guest: &mut Guest) -> Result<()> {
+    let kit = load(guest, &with("leave"))?;
+    let job = start(guest, "labelled", &["hold"], "holding")?;
+    // By itself, and beside work that is authorized.
+    let alone = moved_into(guest, &format!("{ZONE}/moved"))?;
+    let beside = moved_into(guest, &cgroup("labelled"))?;
+    let both = [&alone, &beside];
+    // Whoever has only just begun may be about to execute what a service manager made it for.
+    wait_until(guest, "governor status | grep -q '2 in zone `agents`'")?;
+
+    kit.load(guest, &with("freeze"))?;
+    for pid in both {
+        wait_until(
+            guest,
+            &format!(
+                "grep -q /governor-held-{pid}- /proc/{pid}/cgroup && grep -q 'frozen 1' /sys/fs/cgroup/$(cut -d: -f3 /proc/{pid}/cgroup)/cgroup.events"
+            ),
+        )?;
+    }
+    let goes_on = |guest: &mut Guest| -> Result<()> {
+        let frozen = is_frozen(guest, &cgroup("labelled"))?;
+        ensure!(
+            !frozen && main_pid(guest, "labelled")? != "0",
+            "what is authorized does not go on"
+        );
+        Ok(())
+    };
+    goes_on(guest)?;
+    by_hand_of_zone(guest, "resume")?.ok()?;
+    for pid in both {
+        wait_until(
+            guest,
+            &format!(
+                "grep -q 'frozen 0' /sys/fs/cgroup/$(cut -d: -f3 /proc/{pid}/cgroup)/cgroup.events"
+            ),
+        )
+        .context("an operator lets it go on")?;
+    }
+
+    kit.load(guest, &with("kill"))?;
+    for pid in both {
+        wait_until(
+            guest,
+            &format!("! test -d /proc/{pid} || grep -q 'State:.Z' /proc/{pid}/status"),
+        )?;
+    }
+    goes_on(guest)?;
+    let later = moved_into(guest, &format!("{ZONE}/moved"))?;
+    wait_until(
+        guest,
+        &format!("! test -d /proc/{later} || grep -q 'State:.Z' /proc/{later}/status"),
+    )
+    .context("who is moved in later is found")?;
+    goes_on(guest)?;
+    gate::expect(guest, &["hello"], 0, "a copy that is started now")?;
+    kit.load(guest, &with("leave"))?;
+    end(guest, vec![job])
+}
+
+fn by_hand_of_zone(guest: &mut Guest, verb: &str) -> Result<Output> {
+    guest.run(&["governor", verb, "--zone", "agents", "--reason", "drill"])
+}
