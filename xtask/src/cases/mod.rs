@@ -159,7 +159,7 @@ mod tests {
     }
 
     /// How many are closed and how many open.
-    const WAYS: (usize, usize) = (46, 17);
+    const WAYS: (usize, usize) = (47, 17);
     /// How many are closed by what no test tries.
     const UNTRIED: usize = 2;
 }
