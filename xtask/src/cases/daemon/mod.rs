@@ -209,6 +209,8 @@ fn only_the_package(guest: &mut Guest) -> Result<()> {
 
 pub(crate) fn prepare(guest: &mut Guest) -> Result<()> {
     install::package(guest, &paths::target().join("dist/governor.deb"))?;
+    // Once armed the gate takes no module that is not listed.
+    guest.run(&["modprobe", "loop"])?.ok()?;
     let kit = Kit::new(guest)?;
     guest.keep(Rc::new(kit));
     Ok(())
