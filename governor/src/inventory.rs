@@ -5,7 +5,7 @@
 //! code in a zone before it executes the program. Nothing is done to any of them here.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -19,7 +19,6 @@ use crate::stopping::tree;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unlabelled {
     pub(crate) pid: i32,
-    pub(crate) began: BootTime,
     pub(crate) program: String,
 }
 
@@ -47,17 +46,13 @@ pub(crate) struct Scene<'a> {
     pub(crate) now: BootTime,
 }
 
-/// All that are settled, by zone.
-pub(crate) fn unlabelled(scene: &Scene<'_>) -> BTreeMap<u32, Vec<Unlabelled>> {
-    let mut by_zone: BTreeMap<u32, Vec<Unlabelled>> = BTreeMap::new();
-    for one in nobodies(scene).into_iter().filter(|one| one.is_settled) {
-        by_zone.entry(one.zone).or_default().push(Unlabelled {
-            pid: one.pid,
-            began: one.began,
-            program: program(scene, one.pid),
-        });
+/// What somebody runs, as far as that can be told.
+pub(crate) fn program(proc: &Path, one: &Nobody) -> Unlabelled {
+    let exe = fs::read_link(proc.join(format!("{}/exe", one.pid)));
+    Unlabelled {
+        pid: one.pid,
+        program: exe.map_or_else(|_| "?".to_owned(), |exe| exe.display().to_string()),
     }
-    by_zone
 }
 
 /// All of them.
@@ -105,23 +100,21 @@ fn began_at(scene: &Scene<'_>, pid: i32) -> Option<BootTime> {
 /// From `PID (NAME) STATE …`, whose name may hold anything. None: it has ended, or is no such line.
 fn began(stat: &str) -> Option<BootTime> {
     let (_, after) = stat.rsplit_once(") ")?;
-    let mut fields = after.split(' ');
-    if matches!(fields.next()?, "Z" | "X") {
+    let fields: Vec<&str> = after.split(' ').collect();
+    let (state, threads) = (*fields.first()?, *fields.get(THREADS)?);
+    // The first thread of one may have ended before the others.
+    if state == "X" || state == "Z" && matches!(threads, "0" | "1") {
         return None;
     }
-    let ticks: u64 = fields.nth(STARTED)?.parse().ok()?;
+    let ticks: u64 = fields.get(STARTED)?.trim_end().parse().ok()?;
     Some(BootTime(ticks.saturating_mul(NANOSECONDS_PER_TICK)))
-}
-
-fn program(scene: &Scene<'_>, pid: i32) -> String {
-    let exe = fs::read_link(scene.proc.join(format!("{pid}/exe")));
-    exe.map_or_else(|_| "?".to_owned(), |exe| exe.display().to_string())
 }
 
 /// Longer than a service manager takes from making a process to executing its program.
 const YOUNG: Span = Span::seconds(1);
-/// The start time is the 22nd field; this many stand between it and the state.
-const STARTED: usize = 18;
+/// The state is the third field, the number of threads the 20th, the start time the 22nd.
+const THREADS: usize = 17;
+const STARTED: usize = 19;
 /// The kernel tells user space a hundred ticks a second, whatever its own are.
 const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 
@@ -132,8 +125,12 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn stat(name: &str, state: char, ticks: u64) -> String {
-        let zeros = "0 ".repeat(STARTED);
-        format!("7 ({name}) {state} {zeros}{ticks} 1 2 3\n")
+        stat_of(name, state, 1, ticks)
+    }
+
+    fn stat_of(name: &str, state: char, threads: u32, ticks: u64) -> String {
+        let zeros = "0 ".repeat(THREADS - 1);
+        format!("7 ({name}) {state} {zeros}{threads} 0 {ticks} 1 2 3\n")
     }
 
     #[test]
@@ -168,25 +165,31 @@ mod tests {
             tgid: 12,
             ..Carrier::default()
         };
-        let found = unlabelled(&Scene {
+        let found = nobodies(&Scene {
             cgroups: &cgroups,
             proc: &proc,
             zones: &zones,
             carriers: &[carrier],
             now: BootTime(10 * SECOND),
         });
-        let listed = |pid: i32| Unlabelled {
-            pid,
-            began: BootTime(SECOND),
-            program: format!("/bin/{pid}"),
-        };
-        let expected = BTreeMap::from([(1, vec![listed(10), listed(11)]), (9, vec![listed(13)])]);
-        assert_eq!(found, expected);
+        let brief = |one: &Nobody| (one.zone, one.pid, one.is_settled);
+        let mut listed: Vec<_> = found.iter().map(brief).collect();
+        listed.sort_unstable();
+        // One has ended; one has only just begun.
+        assert_eq!(
+            listed,
+            [(1, 10, true), (1, 11, true), (9, 13, true), (9, 15, false)]
+        );
+        let thirteen = found.iter().find(|one| one.pid == 13).unwrap();
+        assert!(thirteen.cgroup.ends_with("g.slice/elsewhere"));
+        assert_eq!(program(&proc, thirteen).program, "/bin/13");
     }
 
     #[test]
     fn a_line_that_says_nothing_is_nobody() {
         assert_eq!(began(&stat("x", 'R', 7)), Some(BootTime(70_000_000)));
+        let first_ended = stat_of("x", 'Z', 2, 7);
+        assert_eq!(began(&first_ended), Some(BootTime(70_000_000)));
         for text in ["", "7 (x) S", "7 (x", &stat("x", 'X', 7)] {
             assert_eq!(began(text), None, "{text}");
         }

@@ -175,6 +175,17 @@ impl Effect {
         self.grants() || matches!(self, Self::AcknowledgeSignals(_))
     }
 
+    /// Whether this stops what was never judged.
+    pub const fn is_of_unlabelled(&self) -> bool {
+        matches!(
+            self,
+            Self::Hold {
+                running: Running::Unlabelled,
+                ..
+            }
+        )
+    }
+
     /// Whether this takes something away: it must happen, if not now then later.
     pub const fn revokes(&self) -> bool {
         match self {

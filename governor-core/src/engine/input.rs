@@ -3,7 +3,10 @@
 //! Every variant is plain data; whatever it was read from, parsed bytes and clock readings come in
 //! with it. Nothing here is a callback.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use governor_common::Signal;
 
@@ -92,8 +95,14 @@ pub enum Input {
         taken: Result<Taken, String>,
         uid: u32,
     },
-    /// What runs in zones of the policy in force, and carries no label.
-    UnlabelledFound(Vec<Unlabelled>),
+    /// Somebody runs in these zones of the policy in force, and carries no label. `news`: what was not told of
+    /// them before.
+    UnlabelledFound {
+        zones: BTreeSet<String>,
+        news: Vec<Unlabelled>,
+    },
+    /// What they run, or ran.
+    UnlabelledMeasured(Vec<Unlabelled>),
     /// An operator holds running copies; what may be started is not touched.
     Hold {
         target: Target,

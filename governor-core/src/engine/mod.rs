@@ -363,7 +363,8 @@ impl Engine {
             | Input::GlassAsked { .. }
             | Input::GlassSigned { .. }
             | Input::GlassMended { .. }
-            | Input::UnlabelledFound(_)
+            | Input::UnlabelledFound { .. }
+            | Input::UnlabelledMeasured(_)
             | Input::Reattest => next.risks.forget_stops(),
         }
         let answer = match input {
@@ -447,8 +448,15 @@ impl Engine {
                 next.ledger_broken(now, broken, &mut effects);
                 Ok(String::new())
             }
-            Input::UnlabelledFound(found) => {
-                next.unlabelled_found(found, &mut effects);
+            Input::UnlabelledFound { zones, news } => {
+                next.unlabelled_found(&zones, news, &mut effects);
+                Ok(String::new())
+            }
+            Input::UnlabelledMeasured(found) => {
+                let kinds: Vec<Kind> = found.into_iter().map(Kind::Unlabelled).collect();
+                if !kinds.is_empty() {
+                    effects.push(Effect::Append(kinds));
+                }
                 Ok(String::new())
             }
             Input::Disarm { reason, uid } => {
@@ -565,6 +573,10 @@ impl Engine {
                 effects.push(Effect::DropLease);
                 effects.push(self.raise(Class::Attested));
                 effects.push(self.raise(Class::Policy));
+            }
+            if effect.is_of_unlabelled() {
+                // They are looked for again, and what they do says nothing about the host.
+                return;
             }
             if let Some(first) = self.risks.failed(&effect) {
                 // What one workload brought about says nothing about the host.

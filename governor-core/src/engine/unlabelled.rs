@@ -1,9 +1,10 @@
 //! What runs in zones without a label.
 //!
 //! Promises: it is stopped where policy says so and the zone denies what is not listed at this moment;
-//! anywhere else it is written down and goes on. Stops come before the record of them.
+//! anywhere else it is written down and goes on. Stops come before the record of them. One that fails is not
+//! owed and speaks against nobody: whoever is still there is found again, and judged by what holds then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Effect, Engine, Grip, Running};
 use crate::{
@@ -35,24 +36,29 @@ impl Engine {
 
     pub(super) fn unlabelled_found(
         &self,
-        found: Vec<lineage::Unlabelled>,
+        zones: &BTreeSet<String>,
+        news: Vec<lineage::Unlabelled>,
         effects: &mut Vec<Effect>,
     ) {
         let ends = self.ends_unlabelled();
-        let mut kinds = Vec::new();
-        for mut one in found {
-            if let Some(grip) = ends.get(one.zone.as_str())
-                && let Some(zone) = self.ids.zone(&one.zone)
-            {
-                effects.push(Effect::Hold {
-                    zone,
-                    running: Running::Unlabelled,
-                    grip: *grip,
-                });
-                one.grip = grip.name().to_owned();
-            }
-            kinds.push(Kind::Unlabelled(one));
+        for (name, grip) in ends.iter().filter(|(name, _)| zones.contains(**name)) {
+            let Some(zone) = self.ids.zone(name) else {
+                continue;
+            };
+            effects.push(Effect::Hold {
+                zone,
+                running: Running::Unlabelled,
+                grip: *grip,
+            });
         }
+        let told = news.into_iter().map(|one| {
+            let grip = ends.get(one.zone.as_str()).map(|grip| grip.name());
+            Kind::Unlabelled(lineage::Unlabelled {
+                grip: grip.unwrap_or_default().to_owned(),
+                ..one
+            })
+        });
+        let kinds: Vec<Kind> = told.collect();
         if !kinds.is_empty() {
             effects.push(Effect::Append(kinds));
         }

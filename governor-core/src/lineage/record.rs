@@ -427,7 +427,8 @@ pub struct Unlabelled {
     /// SHA-256 of what they run, each once, of those that could be read; at most 64.
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub digests: Vec<Vec<u8>>,
-    /// What was done to it before this record, as policy says: `pause` or `kill`. Empty: it goes on.
+    /// What policy says that is done to it, ordered before this record: `pause` or `kill`. Empty: nothing, or it
+    /// was said before.
     #[prost(string, tag = "4")]
     pub grip: String,
 }

@@ -92,7 +92,8 @@ impl Daemon {
         }
         let mut drained = std::mem::take(&mut self.hands.found);
         // A daemon that cannot see is no better than none: the lease runs out.
-        drained.add(self.hands.gate.drain(DRAIN).context("reading the rings")?);
+        let gate = &mut self.hands.gate;
+        drained.add(gate.drain(DRAIN, DRAIN).context("reading the rings")?);
         let now = clock::now()?;
         let lost = self.losses.more(&drained);
         if let Some(late) = self.losses.look(Instant::now()) {

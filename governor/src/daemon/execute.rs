@@ -4,7 +4,7 @@
 //! is granted in that step, and what takes away is still done; every failure is reported back with
 //! the effect it belongs to. It decides nothing.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use governor_common::{
@@ -47,6 +47,8 @@ pub(crate) struct Hands {
     pub(crate) unnamed: Option<Vec<(String, u32)>>,
     /// What was found in the rings while somebody waited for the disk.
     pub(super) found: Drained,
+    /// cgroups in which somebody without a label is all the time.
+    pub(super) crowded: BTreeSet<PathBuf>,
     /// Records that could not be written since the last one that was.
     pub(super) unwritten: Failing,
     #[cfg(feature = "fault-points")]

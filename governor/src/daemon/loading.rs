@@ -227,19 +227,19 @@ impl Daemon {
         let uid = Some(caller.uid);
         let applied = self.apply(Input::PolicyOffered { policy, users, uid })?;
         self.hands.offered = None;
-        Ok(settled(applied).map(|change| {
-            self.hands.store.forget_others(digest);
-            tracing::info!(%caller, "{change}");
-            if let Ok(now) = clock::now() {
-                self.tell_unlabelled(now);
-            }
-            self.have_files_measured();
-            self.find_sockets();
-            proto::ReloadReply {
-                policy: status::policy(self),
-                changes: vec![change],
-                warnings,
-            }
+        let change = match settled(applied) {
+            Ok(change) => change,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        self.hands.store.forget_others(digest);
+        tracing::info!(%caller, "{change}");
+        self.tell_unlabelled(clock::now()?)?;
+        self.have_files_measured();
+        self.find_sockets();
+        Ok(Ok(proto::ReloadReply {
+            policy: status::policy(self),
+            changes: vec![change],
+            warnings,
         }))
     }
 

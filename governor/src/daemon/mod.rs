@@ -202,7 +202,7 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
                 daemon.resume_if_owed()?;
                 daemon.have_files_measured();
                 daemon.find_sockets();
-                daemon.stop_unlabelled(clock::now()?);
+                daemon.stop_unlabelled(clock::now()?)?;
                 // Fed by a loop that went round, not by a timer of its own.
                 progress::made();
             }

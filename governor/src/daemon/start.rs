@@ -136,6 +136,7 @@ pub(super) fn start(
             zones: Vec::new(),
             unnamed: None,
             found: Drained::default(),
+            crowded: BTreeSet::new(),
             unwritten: Failing::default(),
             #[cfg(feature = "fault-points")]
             fault: crate::fault::Fault::default(),
@@ -186,7 +187,7 @@ pub(super) fn start(
     // Once there is a policy again, which may bound what is lost.
     daemon.apply(Input::LeftOut(told.left_out))?;
     daemon.drain()?;
-    daemon.tell_unlabelled(now);
+    daemon.tell_unlabelled(now)?;
     // The maps of this layout know everything now; programs of an older one may go.
     daemon
         .hands

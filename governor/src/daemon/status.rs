@@ -36,7 +36,7 @@ pub(crate) fn reply(daemon: &Daemon, now: ClockReading) -> proto::StatusReply {
         trust: Some(trust),
         enforcement: Some(enforcement(daemon)),
         zones: zones(daemon, now),
-        unlabelled: unlabelled(daemon, now),
+        unlabelled: unlabelled(daemon),
         policy: policy(daemon),
         epochs: Some(proto::Epochs {
             attested: state.epoch_attested,
@@ -236,15 +236,15 @@ fn enforcement(daemon: &Daemon) -> proto::Enforcement {
 }
 
 /// What runs in zones without a label. A list that cannot be had says nothing of anybody.
-fn unlabelled(daemon: &Daemon, now: ClockReading) -> Vec<proto::Unlabelled> {
-    let found = daemon.unlabelled(now).unwrap_or_default();
+fn unlabelled(daemon: &Daemon) -> Vec<proto::Unlabelled> {
+    let found = daemon.unlabelled().unwrap_or_default();
     let listed = found.into_iter().map(|(zone, all)| proto::Unlabelled {
         zone,
         processes: u32::try_from(all.len()).unwrap_or(u32::MAX),
         found: all
             .into_iter()
             .take(SHOWN)
-            .map(|Unlabelled { pid, program, .. }| proto::unlabelled::Found { pid, program })
+            .map(|Unlabelled { pid, program }| proto::unlabelled::Found { pid, program })
             .collect(),
     });
     listed.collect()

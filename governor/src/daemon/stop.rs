@@ -154,13 +154,23 @@ impl Hands {
     }
 
     /// Who is in a zone without a label, by the list of those who carry one.
-    fn nobodies(&self, carriers: &[Carrier]) -> Result<Vec<Nobody>> {
-        Ok(inventory::nobodies(&inventory::Scene {
+    pub(super) fn nobodies(&self, carriers: &[Carrier]) -> Result<Vec<Nobody>> {
+        let in_force = self.table.as_ref().map(|table| {
+            let paths = table.zone_paths.iter();
+            let named = paths.map(|(path, zone)| (*zone, path.trim_start_matches('/').to_owned()));
+            named.collect::<Vec<_>>()
+        });
+        let mut found = inventory::nobodies(&inventory::Scene {
             cgroups: Path::new(cgroups::ROOT),
             proc: Path::new("/proc"),
-            zones: &self.zones,
+            // What a policy named before is nobody's zone any more.
+            zones: in_force.as_ref().unwrap_or(&self.zones),
             carriers,
             now: clock::now()?.boot,
-        }))
+        });
+        for one in &mut found {
+            one.is_settled |= self.crowded.contains(&one.cgroup);
+        }
+        Ok(found)
     }
 }

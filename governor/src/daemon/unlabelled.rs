@@ -1,12 +1,17 @@
 //! What runs in zones without a label, by the zones' names.
 //!
 //! Promises: it is told when a policy is put in force. Where policy stops it, it is also looked for every few
-//! seconds, and whoever is new is told; what becomes of it is the engine's to say.
+//! seconds, and whoever is new is told; what becomes of it is the engine's to say. It is stopped before what it
+//! runs is read, which may take for ever. Whoever was held and is not any more goes on: an operator wants it to.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
-    path::Path,
+    fs::{File, OpenOptions},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
@@ -17,119 +22,176 @@ use governor_core::{
     lineage,
     time::{BootTime, ClockReading, Span},
 };
+use nix::fcntl::OFlag;
 
 use super::{Daemon, loading::FromHost};
 use crate::{
     bundle::measure_open,
-    cgroups,
-    inventory::{self, Scene, Unlabelled},
+    inventory::{self, Nobody, Unlabelled},
+    stopping::{self, Action, OnCgroup},
 };
+
+/// A process, and no other that ever has its number.
+type Id = (i32, BootTime);
 
 /// Looking for what is to be stopped for having no label.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
-    /// Looks whose finds are being measured.
-    under_way: usize,
     last: Option<BootTime>,
-    /// Who was found where it is stopped: number and beginning.
-    known: BTreeSet<(i32, BootTime)>,
+    /// Of whom it was told.
+    told: BTreeSet<Id>,
+    /// Who was held. One of them that is held no more goes on because an operator wants it to.
+    held: BTreeSet<Id>,
+    /// In how many looks in a row somebody was in a cgroup.
+    crowds: BTreeMap<PathBuf, u32>,
+    /// How many threads read what they run.
+    reading: usize,
 }
 
-type Found = BTreeMap<String, Vec<Unlabelled>>;
+/// What runs, by zone: how many processes, and handles on their programs.
+type Programs = BTreeMap<String, (usize, Vec<File>)>;
 
 impl Daemon {
-    /// Nobody's zone has no name.
-    pub(super) fn unlabelled(&self, now: ClockReading) -> Result<Found> {
-        let carriers = self.hands.gate.carriers();
-        let found = inventory::unlabelled(&Scene {
-            cgroups: Path::new(cgroups::ROOT),
-            proc: Path::new("/proc"),
-            zones: &self.hands.zones,
-            carriers: &carriers.context("listing what carries a label")?,
-            now: now.boot,
-        });
-        let mut named = Found::new();
-        for (zone, all) in found {
-            named.entry(self.name_of(zone)).or_default().extend(all);
+    /// Those that are settled, by zone. Nobody's zone has no name.
+    pub(super) fn unlabelled(&self) -> Result<BTreeMap<String, Vec<Unlabelled>>> {
+        let mut named: BTreeMap<String, Vec<Unlabelled>> = BTreeMap::new();
+        for one in self.nobodies()? {
+            let found = inventory::program(Path::new("/proc"), &one);
+            named.entry(self.name_of(one.zone)).or_default().push(found);
         }
         Ok(named)
     }
 
-    /// It was there before its zone was governed, so nobody judged it; it may execute and send nothing
-    /// that is not listed.
-    pub(super) fn tell_unlabelled(&mut self, now: ClockReading) {
-        let Some(found) = self.look(now) else {
-            return;
-        };
-        self.looks.known = self.to_be_stopped(&found);
-        self.measure(found);
+    fn nobodies(&self) -> Result<Vec<Nobody>> {
+        let carriers = self.hands.gate.carriers();
+        let carriers = carriers.context("listing what carries a label")?;
+        let mut found = self.hands.nobodies(&carriers)?;
+        found.retain(|one| one.is_settled);
+        Ok(found)
     }
 
-    /// Whoever was moved into a zone since, or was left alone while its zone was observed.
-    pub(super) fn stop_unlabelled(&mut self, now: ClockReading) {
-        let is_early = |last: BootTime| now.boot < last.after(EVERY);
-        let ends = self.engine.ends_unlabelled();
-        if ends.is_empty() || self.looks.under_way > 0 || self.looks.last.is_some_and(is_early) {
-            return;
-        }
-        let Some(mut found) = self.look(now) else {
-            return;
+    /// A policy is in force. What was there before its zone was governed was judged by nobody; it may execute and
+    /// send nothing that is not listed.
+    pub(super) fn tell_unlabelled(&mut self, now: ClockReading) -> Result<()> {
+        self.looks = Looks {
+            last: Some(now.boot),
+            reading: self.looks.reading,
+            ..Looks::default()
         };
-        let meant = self.to_be_stopped(&found);
-        let news = !meant.is_subset(&self.looks.known);
-        // Whoever was held and let go on by an operator stays known, and goes on.
-        self.looks.known = meant;
-        if news {
-            let ends = self.engine.ends_unlabelled();
-            found.retain(|zone, _| ends.contains_key(zone.as_str()));
-            self.measure(found);
+        let found = self.unlabelled().inspect_err(say).unwrap_or_default();
+        let mut programs = Programs::new();
+        for (zone, all) in found {
+            let (count, first) = (all.len(), all.first());
+            tracing::warn!(zone, count, ?first, "runs without a label");
+            let files = all.iter().filter_map(|one| handle(one.pid)).take(LISTED);
+            programs.insert(zone, (count, files.collect()));
         }
+        self.stop_nobodies()?;
+        self.measure(programs);
+        Ok(())
+    }
+
+    /// Whoever was moved into a zone since, or was left alone while it was observed.
+    pub(super) fn stop_unlabelled(&mut self, now: ClockReading) -> Result<()> {
+        let is_early = |last: BootTime| now.boot < last.after(EVERY);
+        if self.engine.ends_unlabelled().is_empty() || self.looks.last.is_some_and(is_early) {
+            return Ok(());
+        }
+        self.looks.last = Some(now.boot);
+        if self.find_crowds().inspect_err(say).is_err() {
+            return Ok(());
+        }
+        let programs = self.stop_nobodies()?;
+        self.measure(programs);
+        Ok(())
+    }
+
+    /// A cgroup in which there is somebody each time holds no service that is only about to start, though each
+    /// of them may be young.
+    fn find_crowds(&mut self) -> Result<()> {
+        let carriers = self.hands.gate.carriers();
+        let carriers = carriers.context("listing what carries a label")?;
+        let found = self.hands.nobodies(&carriers)?;
+        let here: BTreeSet<PathBuf> = found.into_iter().map(|one| one.cgroup).collect();
+        let before = std::mem::take(&mut self.looks.crowds);
+        let more = |cgroup: PathBuf| {
+            let times = before.get(&cgroup).copied().unwrap_or_default();
+            (cgroup, times.saturating_add(1))
+        };
+        self.looks.crowds = here.into_iter().map(more).collect();
+        let crowds = self.looks.crowds.iter();
+        let crowded = crowds.filter(|(_, times)| **times >= CROWDED);
+        self.hands.crowded = crowded.map(|(cgroup, _)| cgroup.clone()).collect();
+        Ok(())
+    }
+
+    /// Has them stopped where policy says so, and what is new of them written down; their programs.
+    fn stop_nobodies(&mut self) -> Result<Programs> {
+        let mut programs = Programs::new();
+        let (mut zones, mut told) = (BTreeSet::new(), BTreeSet::new());
+        for one in self.nobodies().inspect_err(say).unwrap_or_default() {
+            let (zone, id) = (self.name_of(one.zone), (one.pid, one.began));
+            if !self.is_to_be_stopped(&zone, &one) {
+                continue;
+            }
+            zones.insert(zone.clone());
+            if !self.looks.told.contains(&id) {
+                told.insert(id);
+                let (count, files) = programs.entry(zone).or_default();
+                *count += 1;
+                files.extend((files.len() < LISTED).then(|| handle(one.pid)).flatten());
+            }
+        }
+        if zones.is_empty() {
+            return Ok(programs);
+        }
+        let news = programs
+            .iter()
+            .map(|(zone, (count, _))| record(zone.clone(), *count, BTreeSet::new()));
+        let news = news.collect();
+        self.apply(Input::UnlabelledFound { zones, news })?;
+        self.looks.told.extend(told);
+        for one in self.nobodies().unwrap_or_default() {
+            if stopping::is_held(&OnCgroup, &one.cgroup, Action::Pause) {
+                self.looks.held.insert((one.pid, one.began));
+            }
+        }
+        Ok(programs)
+    }
+
+    fn is_to_be_stopped(&self, zone: &str, one: &Nobody) -> bool {
+        let ends = self.engine.ends_unlabelled();
+        let Some(action) = ends.get(zone).map(|grip| Action::by_hand(*grip)) else {
+            return false;
+        };
+        let goes_on = action != Action::Kill && self.looks.held.contains(&(one.pid, one.began));
+        !goes_on && !stopping::is_held(&OnCgroup, &one.cgroup, action)
+    }
+
+    /// Reading what they run may take for ever, and nobody waits for it.
+    fn measure(&mut self, programs: Programs) {
+        if programs.is_empty() {
+            return;
+        }
+        if self.looks.reading >= READING {
+            tracing::warn!("what runs without a label is not measured: others are still read");
+            return;
+        }
+        self.looks.reading += 1;
+        let looked = self.looked.clone();
+        tokio::task::spawn_blocking(move || {
+            let records = programs
+                .into_iter()
+                .map(|(zone, (count, files))| record(zone, count, digests(&files)));
+            // Nobody listening: the daemon ends.
+            drop(looked.blocking_send(FromHost::Unlabelled(records.collect())));
+        });
     }
 
     /// What was measured came back.
     pub(super) fn unlabelled_measured(&mut self, found: Vec<lineage::Unlabelled>) -> Result<()> {
-        self.looks.under_way = self.looks.under_way.saturating_sub(1);
-        self.apply(Input::UnlabelledFound(found)).map(drop)
-    }
-
-    fn to_be_stopped(&self, found: &Found) -> BTreeSet<(i32, BootTime)> {
-        let ends = self.engine.ends_unlabelled();
-        let meant = found
-            .iter()
-            .filter(|(zone, _)| ends.contains_key(zone.as_str()));
-        meant
-            .flat_map(|(_, all)| all)
-            .map(|one| (one.pid, one.began))
-            .collect()
-    }
-
-    fn look(&mut self, now: ClockReading) -> Option<Found> {
-        self.looks.last = Some(now.boot);
-        match self.unlabelled(now) {
-            Ok(found) => Some(found),
-            Err(error) => {
-                tracing::warn!("looking for what runs without a label: {error:#}");
-                None
-            }
-        }
-    }
-
-    /// Reading what they run takes a while, and is not done on the loop.
-    fn measure(&mut self, found: Found) {
-        if found.is_empty() {
-            return;
-        }
-        for (zone, all) in &found {
-            let (count, first) = (all.len(), all.first());
-            tracing::warn!(zone, count, ?first, "runs without a label");
-        }
-        self.looks.under_way += 1;
-        let looked = self.looked.clone();
-        tokio::task::spawn_blocking(move || {
-            let records = found.into_iter().map(|(zone, all)| record(zone, &all));
-            // Nobody listening: the daemon ends.
-            drop(looked.blocking_send(FromHost::Unlabelled(records.collect())));
-        });
+        self.looks.reading = self.looks.reading.saturating_sub(1);
+        self.apply(Input::UnlabelledMeasured(found)).map(drop)
     }
 
     fn name_of(&self, zone: u32) -> String {
@@ -142,29 +204,56 @@ impl Daemon {
     }
 }
 
-/// Whoever ended meanwhile runs nothing. It is somebody else's file: not read for ever.
-fn record(zone: String, all: &[Unlabelled]) -> lineage::Unlabelled {
-    let measured = |one: &Unlabelled| {
-        let mut file = File::open(format!("/proc/{}/exe", one.pid)).ok()?;
-        let length = file.metadata().ok()?.len();
-        (length <= LARGEST).then(|| measure_open(&mut file).ok()?)?
+/// It is looked for again.
+fn say(error: &anyhow::Error) {
+    tracing::warn!("looking for what runs without a label: {error:#}");
+}
+
+/// A handle on its program that asks no file system anything, and is good when it has ended.
+fn handle(pid: i32) -> Option<File> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let path = format!("/proc/{pid}/exe");
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(path);
+    opened.ok()
+}
+
+/// Of each file once. It is somebody else's: not read for ever.
+fn digests(handles: &[File]) -> BTreeSet<Digest> {
+    let mut seen = BTreeSet::new();
+    let measured = |handle: &File| {
+        let found = handle.metadata().ok()?;
+        if found.len() > LARGEST || !seen.insert((found.dev(), found.ino())) {
+            return None;
+        }
+        let again = format!("/proc/self/fd/{}", handle.as_raw_fd());
+        measure_open(&mut File::open(again).ok()?).ok()?
     };
-    let digests: BTreeSet<Digest> = all.iter().take(LISTED).filter_map(measured).collect();
+    handles.iter().filter_map(measured).collect()
+}
+
+fn record(zone: String, processes: usize, digests: BTreeSet<Digest>) -> lineage::Unlabelled {
     lineage::Unlabelled {
         zone,
-        processes: u32::try_from(all.len()).unwrap_or(u32::MAX),
+        processes: u32::try_from(processes).unwrap_or(u32::MAX),
         digests: digests.iter().map(|one| one.bytes().to_vec()).collect(),
-        // What is done to it is decided later.
+        // What is done to it is not decided here.
         grip: String::new(),
     }
 }
 
 /// How often it is looked for where policy stops it.
 const EVERY: Span = Span::seconds(5);
-/// More are counted.
+/// In this many looks in a row somebody is in a cgroup that does not only start a service.
+const CROWDED: u32 = 3;
+/// Programs of a zone that are measured; more are counted.
 const LISTED: usize = 64;
 /// Bytes of a program.
 const LARGEST: u64 = 1 << 30;
+/// Threads that read programs.
+const READING: usize = 2;
 
 #[cfg(test)]
 mod tests {
@@ -172,13 +261,13 @@ mod tests {
 
     #[test]
     fn what_several_run_is_recorded_once() {
-        let own = |pid: u32| Unlabelled {
-            pid: pid.cast_signed(),
-            began: BootTime(0),
-            program: String::new(),
-        };
-        let pid = std::process::id();
-        let record = record("agents".into(), &[own(pid), own(pid), own(u32::MAX >> 1)]);
+        let own = std::process::id().cast_signed();
+        let handles: Vec<File> = [own, own, i32::MAX]
+            .into_iter()
+            .filter_map(handle)
+            .collect();
+        assert_eq!(handles.len(), 2, "nobody has that number");
+        let record = record("agents".into(), 3, digests(&handles));
         let exe = std::env::current_exe().unwrap();
         let digest = Digest::of(&std::fs::read(exe).unwrap());
         assert_eq!(record.digests, [digest.bytes().to_vec()]);

@@ -69,6 +69,11 @@ impl Drained {
         (self.lost_denials, self.lost_events) = (lost_denials, lost_events);
     }
 
+    /// Nothing was taken for it.
+    pub const fn is_empty(&self) -> bool {
+        self.taken() == 0 && self.events.is_empty()
+    }
+
     /// How many denials were taken for it.
     pub const fn taken(&self) -> u64 {
         (self.denials.len() as u64).saturating_add(self.unreadable_denials)
@@ -76,16 +81,16 @@ impl Drained {
 }
 
 impl Gate {
-    /// Takes at most `max` events from each ring. Never waits.
-    pub fn drain(&mut self, max: usize) -> Result<Drained, GateError> {
+    /// Takes at most so many denials and other events from their rings. Never waits.
+    pub fn drain(&mut self, denials: usize, events: usize) -> Result<Drained, GateError> {
         let (state, told, so_far) = (&mut self.maps.state, &mut self.told, &mut self.taken_so_far);
-        let (denials, unreadable_denials) = take(&mut self.maps.denials, max, || {
+        let (denials, unreadable_denials) = take(&mut self.maps.denials, denials, || {
             // Before it leaves the ring: whoever ends here leaves it to be told.
             told.taken += 1;
             *so_far += 1;
             store(state, Word::DenialsTaken, told.taken)
         })?;
-        let (events, unreadable_events) = take(&mut self.maps.events, max, || Ok(()))?;
+        let (events, unreadable_events) = take(&mut self.maps.events, events, || Ok(()))?;
         Ok(Drained {
             denials,
             events,

@@ -55,6 +55,7 @@ use self::{
 };
 pub(crate) use self::{
     mark::OnCgroup,
+    nobody::is_held,
     sockets::{Network, prepare},
     straggler::HELD_PREFIX,
     thaw::{Thawed, bar, thaw},
@@ -276,8 +277,7 @@ impl<'a> Stopping<'a> {
         let Sorted {
             inside, mut strays, ..
         } = self.sort(&carriers, &zones);
-        self.find_nobodies(&carriers, &mut strays);
-        let mut found = false;
+        let mut found = self.find_nobodies(&carriers, &mut strays);
         for here in &inside {
             let new = self.seen.all(here.id, &here.tasks);
             found |= new;

@@ -1,35 +1,53 @@
 //! Who carries no label and is meant for that.
 //!
 //! Promises: a process without a label is stopped only by an order that says so, in the zone that is the
-//! deepest it is in, and one by one: whoever shares its cgroup and has a label goes on. What has only just
+//! deepest it is in, and whoever shares its cgroup and has a label goes on. What has only just
 //! begun is meant if somebody in its cgroup was: a service manager makes processes for a program there, and
-//! who is to be stopped may make others. What is held already is left alone.
+//! who is to be stopped may make others. What is held already, as strictly, is left alone. A cgroup without
+//! others in it in which nobody has a label is killed whole, so that nobody gets away by forking; anything
+//! else is reached one by one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
 use governor_common::Carrier;
 use governor_core::engine::Running;
 
 use super::{
-    Order, Stopping,
+    Action, Order, Stopping,
     finding::{Strays, Task, is_spared},
+    mark::Marks,
     process::Process,
     tree,
 };
 use crate::inventory::Nobody;
 
+/// Whether somebody in this cgroup is held as strictly as that, or more. A mark that cannot be read holds nobody.
+pub(crate) fn is_held(marks: &dyn Marks, cgroup: &Path, action: Action) -> bool {
+    let wanted = action.mark();
+    wanted.is_some_and(|wanted| {
+        let mark = marks.get(cgroup).ok().flatten();
+        tree::is_frozen(cgroup) && mark.is_some_and(|mark| mark >= wanted)
+    })
+}
+
 impl Stopping<'_> {
-    /// Adds them to those who left their zones.
-    pub(super) fn find_nobodies(&mut self, carriers: &[Carrier], strays: &mut Strays) {
+    /// Kills whole cgroups of them, and adds the others to those who left their zones; whether somebody new was
+    /// killed.
+    pub(super) fn find_nobodies(&mut self, carriers: &[Carrier], strays: &mut Strays) -> bool {
         self.nobodies.clear();
         let mut orders = self.orders.iter();
         if !orders.any(|order| order.running == Running::Unlabelled) {
-            return;
+            return false;
         }
         let found = match (self.scene.nobodies)(carriers) {
             Ok(found) => found,
             Err(error) => {
                 let why = format!("listing what runs without a label: {error:#}");
                 self.failed.push((None, why));
-                return;
+                return false;
             }
         };
         for one in found.iter().filter(|one| one.is_settled) {
@@ -37,21 +55,55 @@ impl Stopping<'_> {
                 self.shared.insert(one.cgroup.clone());
             }
         }
+        let mut meant: BTreeMap<PathBuf, Vec<Nobody>> = BTreeMap::new();
         for one in found {
-            let Some((at, order)) = self.meant_without(&one) else {
+            if self.shared.contains(&one.cgroup) {
+                meant.entry(one.cgroup.clone()).or_default().push(one);
+            }
+        }
+        let labelled: BTreeSet<u64> = carriers.iter().map(|one| one.cgroup).collect();
+        let mut new = false;
+        for (cgroup, all) in meant {
+            // Gone by now: then nobody is in it.
+            let Ok(place) = tree::id(&cgroup) else {
                 continue;
             };
-            if is_spared(one.pid) || !self.shared.contains(&one.cgroup) || self.is_held(&one, order)
-            {
+            let may_be_killed =
+                !labelled.contains(&place) && all.iter().all(|one| !is_spared(one.pid));
+            if may_be_killed && self.kill_whole(&cgroup, &all) {
+                self.doomed.cgroups.insert(place);
+                for one in &all {
+                    new |= self.seen.one(place, Task::first(one.pid, one.began.0));
+                }
+                self.reached.insert(cgroup, Action::Kill);
                 continue;
             }
-            // Gone by now: then nobody is in it.
-            if let Ok(place) = tree::id(&one.cgroup) {
+            for one in all.into_iter().filter(|one| !is_spared(one.pid)) {
+                let Some((at, order)) = self.meant_without(&one) else {
+                    continue;
+                };
+                if is_held(self.scene.marks, &cgroup, order.action) {
+                    continue;
+                }
                 let task = Task::first(one.pid, one.began.0);
                 strays.entry(one.pid).or_default().push((place, task));
                 self.nobodies.insert(one.pid, (at, one.cgroup));
             }
         }
+        new
+    }
+
+    /// Whether it could be: all of them are to be killed, and nobody else is in it or below.
+    fn kill_whole(&self, cgroup: &Path, all: &[Nobody]) -> bool {
+        let mut orders = all.iter().map(|one| self.meant_without(one));
+        let only_these = orders.all(|order| {
+            order.is_some_and(|(_, order)| order.action == Action::Kill && order.root != cgroup)
+        });
+        let (cgroups, unread) = tree::below(cgroup);
+        only_these
+            && unread.is_none()
+            && cgroups.len() == 1
+            && tree::write(&cgroup.join("cgroup.kill"), "1").is_ok()
     }
 
     /// The strictest order that means it.
@@ -60,13 +112,6 @@ impl Stopping<'_> {
         let meant = orders
             .filter(|(_, order)| order.running == Running::Unlabelled && order.zone == one.zone);
         meant.max_by_key(|(_, order)| order.action)
-    }
-
-    /// Frozen as the order would have it. A mark that cannot be read holds nobody.
-    fn is_held(&self, one: &Nobody, order: &Order) -> bool {
-        order.action.mark().is_some()
-            && tree::is_frozen(&one.cgroup)
-            && matches!(self.scene.marks.get(&one.cgroup), Ok(Some(_)))
     }
 
     /// The order for a process that was asked for its label and has none: it is still the one that was found
@@ -91,7 +136,12 @@ mod tests {
     use governor_core::time::BootTime;
 
     use super::{
-        super::{Action, Scene, mark::fake::InMemory, sockets::fake::Silent, stop},
+        super::{
+            Scene,
+            mark::{Mark, fake::InMemory},
+            sockets::fake::Silent,
+            stop,
+        },
         *,
     };
 
@@ -188,6 +238,55 @@ mod tests {
             drop(child.kill());
             child.wait().unwrap();
         }
+    }
+
+    #[test]
+    fn a_leaf_where_nobody_has_a_label_is_killed_whole() {
+        let root = tempfile::tempdir().unwrap();
+        let leaf = root.path().join("leaf");
+        fs::create_dir_all(&leaf).unwrap();
+        fs::write(leaf.join("cgroup.kill"), "").unwrap();
+        fs::write(leaf.join("cgroup.events"), "populated 0\n").unwrap();
+        let mut child = sleeper();
+        // No process is asked: the kernel has it in hand, whoever forks meanwhile.
+        let found = [nobody(&child, ZONE, &leaf, true)];
+        let (killed, failed) = run(root.path(), &found, order(root.path(), Action::Kill));
+        assert_eq!((killed, failed), (1, vec![]));
+        assert_eq!(fs::read_to_string(leaf.join("cgroup.kill")).unwrap(), "1");
+        // The zone itself is not, nor is what has others below it.
+        for (dir, root) in [
+            (&leaf, leaf.as_path()),
+            (&root.path().to_owned(), root.path()),
+        ] {
+            fs::write(dir.join("cgroup.kill"), "").unwrap();
+            let found = [nobody(&child, ZONE, dir, true)];
+            run(root, &found, order(root, Action::Kill));
+            assert_eq!(fs::read_to_string(dir.join("cgroup.kill")).unwrap(), "");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn only_what_is_held_as_strictly_is_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let leaf = root.path().join("leaf");
+        fs::create_dir_all(&leaf).unwrap();
+        let marks = InMemory::default();
+        let frozen = |word: &str| fs::write(leaf.join("cgroup.freeze"), word).unwrap();
+        frozen("1");
+        assert!(!is_held(&marks, &leaf, Action::Pause), "by somebody else");
+        marks.raise(&leaf, Mark::Frozen).unwrap();
+        assert!(is_held(&marks, &leaf, Action::Freeze));
+        assert!(
+            !is_held(&marks, &leaf, Action::Pause),
+            "trust that returns ends it"
+        );
+        marks.raise(&leaf, Mark::Paused).unwrap();
+        assert!(is_held(&marks, &leaf, Action::Pause));
+        assert!(!is_held(&marks, &leaf, Action::Kill));
+        frozen("0");
+        assert!(!is_held(&marks, &leaf, Action::Pause), "it goes on");
     }
 
     #[test]

@@ -247,24 +247,6 @@ fn what_was_revoked_with_everything_is_barred_when_an_operator_starts_anew() {
 }
 
 #[test]
-fn what_runs_without_a_label_is_written_down_and_nothing_else() {
-    let host = Host::new();
-    let found = crate::lineage::Unlabelled {
-        grip: String::new(),
-        zone: "agents".into(),
-        processes: 2,
-        digests: vec![vec![1; 32]],
-    };
-    let feed = |found| {
-        host.engine
-            .handle(clock(host.now), Input::UnlabelledFound(found))
-    };
-    let effects = feed(vec![found.clone()]).effects;
-    assert_eq!(effects, [Effect::Append(vec![Kind::Unlabelled(found)])]);
-    assert!(feed(Vec::new()).effects.is_empty());
-}
-
-#[test]
 fn every_action_of_a_policy_has_its_grip() {
     assert_eq!(Grip::of(OnRevoke::Deny), None);
     assert_eq!(Grip::of(OnRevoke::Freeze), Some(Grip::Pause));

@@ -30,10 +30,11 @@ fn under(line: &str) -> Host {
 
 /// What is done, and what is written down after it.
 fn done(host: &Host, zones: &[&str]) -> (Vec<(u32, Grip)>, Vec<String>) {
-    let all = zones.iter().map(|zone| found(zone)).collect();
-    let step = host
-        .engine
-        .handle(clock(host.now), Input::UnlabelledFound(all));
+    let input = Input::UnlabelledFound {
+        zones: zones.iter().map(|zone| (*zone).to_owned()).collect(),
+        news: zones.iter().map(|zone| found(zone)).collect(),
+    };
+    let step = host.engine.handle(clock(host.now), input);
     let (mut stops, mut written) = (Vec::new(), Vec::new());
     for effect in step.effects {
         if let Effect::Hold {
@@ -98,6 +99,52 @@ fn it_goes_on_while_its_zone_is_observed_or_the_glass_is_broken() {
     assert_eq!(done(&host, &["agents"]).0, []);
     host.mend().unwrap();
     assert_eq!(done(&host, &["agents"]).0, [(1, Grip::Kill)]);
+}
+
+#[test]
+fn who_was_told_before_is_stopped_again_and_not_told() {
+    let host = under("unlabelled = \"kill\"");
+    let again = Input::UnlabelledFound {
+        zones: BTreeSet::from(["agents".to_owned(), "tools".to_owned()]),
+        news: Vec::new(),
+    };
+    let step = host.engine.handle(clock(host.now), again);
+    assert!(matches!(step.effects[..], [Effect::Hold { zone: 1, .. }]));
+}
+
+#[test]
+fn a_stop_that_fails_is_not_owed_and_speaks_against_nobody() {
+    let mut host = under("unlabelled = \"kill\"");
+    let before = host.engine.trust().clone();
+    let effect = Effect::Hold {
+        zone: 1,
+        running: Running::Unlabelled,
+        grip: Grip::Kill,
+    };
+    host.feed(Input::EffectFailed {
+        effect: Box::new(effect.clone()),
+        error: "it forks".into(),
+    })
+    .unwrap();
+    assert_eq!(*host.engine.trust(), before);
+    let step = host.engine.handle(clock(host.now), Input::Tick);
+    assert!(!step.effects.contains(&effect), "{:?}", step.effects);
+}
+
+#[test]
+fn what_was_measured_is_written_down_and_nothing_else() {
+    let host = under("unlabelled = \"kill\"");
+    let one = Unlabelled {
+        digests: vec![vec![1; 32]],
+        ..found("agents")
+    };
+    let feed = |found| {
+        let measured = Input::UnlabelledMeasured(found);
+        host.engine.handle(clock(host.now), measured).effects
+    };
+    let written = Effect::Append(vec![Kind::Unlabelled(one.clone())]);
+    assert_eq!(feed(vec![one]), [written]);
+    assert!(feed(Vec::new()).is_empty());
 }
 
 #[test]

@@ -75,9 +75,45 @@ pub(super) fn stopped(guest: &mut Guest) -> Result<()> {
     .context("who is moved in later is found")?;
     goes_on(guest)?;
     gate::expect(guest, &["hello"], 0, "a copy that is started now")?;
+    hides(guest, LEADERLESS).context("one whose first thread has ended")?;
+    hides(guest, AGELESS).context("one that forks all the time")?;
+    goes_on(guest)?;
     kit.load(guest, &with("leave"))?;
     end(guest, vec![job])
 }
+
+/// Moves itself into a leaf of the zone, and must be gone from there.
+fn hides(guest: &mut Guest, program: &str) -> Result<()> {
+    let leaf = format!("{ZONE}/hides");
+    guest.put("/root/hides.py", 0o644, program.as_bytes())?;
+    guest
+        .sh(&format!(
+            "mkdir -p {leaf}; python3 /root/hides.py {leaf} >/dev/null 2>&1 & \
+             for i in $(seq 100); do grep -q 'populated 1' {leaf}/cgroup.events && exit 0; sleep 0.1; done; exit 1"
+        ))?
+        .ok()
+        .context("moving it in")?;
+    wait_until(
+        guest,
+        &format!("grep -q 'populated 0' {leaf}/cgroup.events"),
+    )?;
+    guest.run(&["rmdir", &leaf])?.ok().map(drop)
+}
+
+const LEADERLESS: &str = "
+import ctypes, sys, threading, time
+threading.Thread(target=time.sleep, args=(600,)).start()
+open(sys.argv[1] + '/cgroup.procs', 'w').write('0')
+ctypes.CDLL(None).pthread_exit(None)
+";
+const AGELESS: &str = "
+import os, sys, time
+open(sys.argv[1] + '/cgroup.procs', 'w').write('0')
+while True:
+    if os.fork():
+        os._exit(0)
+    time.sleep(0.2)
+";
 
 fn by_hand_of_zone(guest: &mut Guest, verb: &str) -> Result<Output> {
     guest.run(&["governor", verb, "--zone", "agents", "--reason", "drill"])
