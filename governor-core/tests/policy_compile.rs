@@ -319,6 +319,9 @@ fn stopping_what_has_no_label_is_asked_for_in_so_many_words() {
         assert_eq!(zone.unlabelled, said, "{text}");
         assert_eq!(policy.warnings(), []);
     }
+    let list = edited("observe_up_to = \"30m\"", "unlabelled = \"quarantine\"");
+    let list = list.expect_err("refused").to_string();
+    assert!(list.contains("unknown value `quarantine`"), "{list}");
 }
 
 #[test]

@@ -5,10 +5,7 @@ mod common;
 
 use common::{edited, example_text, with_text};
 use governor_core::{
-    policy::{
-        Memory, Mode, OnRevoke, POLICY, Requires, RiskEvent, Severity, Starter, Survival,
-        Unlabelled,
-    },
+    policy::{Memory, Mode, OnRevoke, POLICY, Requires, RiskEvent, Severity, Starter, Survival},
     time::Span,
 };
 
@@ -78,7 +75,6 @@ fn a_key_left_out_is_the_strictest_reading() {
     assert_eq!((zone.memory, zone.families), (Memory::WriteXorExecute, 0));
     assert_eq!((zone.on_revoke, zone.observe_up_to), (OnRevoke::Kill, None));
     assert!(!zone.thaw);
-    assert_eq!(zone.unlabelled, Unlabelled::Leave);
     let workload = policy.workload("w").expect("a workload");
     assert!(workload.digests().is_empty() && workload.egress.is_empty());
     assert!(workload.started_by.is_empty() && workload.users.is_empty());
@@ -425,11 +421,6 @@ fn values_are_checked_with_their_place() {
             "observe_up_to = \"30m\"",
             "thaw = \"yes\"",
             "`thaw` in [zone.agents] must be a boolean, not a string",
-        ),
-        (
-            "observe_up_to = \"30m\"",
-            "unlabelled = \"quarantine\"",
-            "unknown value `quarantine`",
         ),
         ("serial = 7", "serial = 7\nserial = 8", "duplicate key"),
     ] {
