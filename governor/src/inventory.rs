@@ -30,6 +30,8 @@ pub(crate) struct Nobody {
     pub(crate) cgroup: PathBuf,
     /// When it began: with the number, it is no other.
     pub(crate) began: BootTime,
+    /// Its first thread has ended, and others have not.
+    pub(crate) is_leaderless: bool,
     /// It is not about to execute what a service manager made it for.
     pub(crate) is_settled: bool,
 }
@@ -69,8 +71,9 @@ pub(crate) fn nobodies(scene: &Scene<'_>) -> Vec<Nobody> {
                 if labelled.contains(&pid.cast_unsigned()) {
                     continue;
                 }
-                found.extend(began_at(scene, pid).map(|began| Nobody {
+                found.extend(began_at(scene, pid).map(|(began, is_leaderless)| Nobody {
                     pid,
+                    is_leaderless,
                     zone,
                     cgroup: cgroup.clone(),
                     began,
@@ -91,14 +94,14 @@ fn deepest(scene: &Scene<'_>, cgroup: &Path) -> Option<u32> {
     Some(above.max_by_key(|(_, zone)| zone.len())?.0)
 }
 
-/// None: it has ended.
-fn began_at(scene: &Scene<'_>, pid: i32) -> Option<BootTime> {
+/// When it began, and whether its first thread has ended. None: all of it has.
+fn began_at(scene: &Scene<'_>, pid: i32) -> Option<(BootTime, bool)> {
     let stat = fs::read_to_string(scene.proc.join(format!("{pid}/stat")));
     began(&stat.unwrap_or_default())
 }
 
 /// From `PID (NAME) STATE …`, whose name may hold anything. None: it has ended, or is no such line.
-fn began(stat: &str) -> Option<BootTime> {
+fn began(stat: &str) -> Option<(BootTime, bool)> {
     let (_, after) = stat.rsplit_once(") ")?;
     let fields: Vec<&str> = after.split(' ').collect();
     let (state, threads) = (*fields.first()?, *fields.get(THREADS)?);
@@ -107,7 +110,8 @@ fn began(stat: &str) -> Option<BootTime> {
         return None;
     }
     let ticks: u64 = fields.get(STARTED)?.trim_end().parse().ok()?;
-    Some(BootTime(ticks.saturating_mul(NANOSECONDS_PER_TICK)))
+    let began = BootTime(ticks.saturating_mul(NANOSECONDS_PER_TICK));
+    Some((began, state == "Z"))
 }
 
 /// Longer than a service manager takes from making a process to executing its program.
@@ -187,9 +191,12 @@ mod tests {
 
     #[test]
     fn a_line_that_says_nothing_is_nobody() {
-        assert_eq!(began(&stat("x", 'R', 7)), Some(BootTime(70_000_000)));
+        assert_eq!(
+            began(&stat("x", 'R', 7)),
+            Some((BootTime(70_000_000), false))
+        );
         let first_ended = stat_of("x", 'Z', 2, 7);
-        assert_eq!(began(&first_ended), Some(BootTime(70_000_000)));
+        assert_eq!(began(&first_ended), Some((BootTime(70_000_000), true)));
         for text in ["", "7 (x) S", "7 (x", &stat("x", 'X', 7)] {
             assert_eq!(began(text), None, "{text}");
         }

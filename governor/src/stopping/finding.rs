@@ -24,6 +24,10 @@ pub(super) struct Task {
 }
 
 impl Task {
+    pub(super) const fn is_first(&self) -> bool {
+        self.process.cast_unsigned() == self.thread
+    }
+
     /// The first thread of a process that began then.
     pub(super) const fn first(process: i32, started: u64) -> Self {
         Self {

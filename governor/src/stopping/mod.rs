@@ -16,6 +16,7 @@ mod diag;
 mod finding;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod leaderless;
 mod mark;
 mod networks;
 mod nobody;
@@ -310,7 +311,9 @@ impl<'a> Stopping<'a> {
             Some(mark) => self.freeze(cgroup, mark).map(whole),
             None => match tree::write(&cgroup.join("cgroup.kill"), "1") {
                 Err(error) if is(&error, Errno::OPNOTSUPP) => self.kill_threaded(here),
-                result => result.map(whole),
+                result => result
+                    .and_then(|()| self.kill_leaderless(&here.tasks))
+                    .map(whole),
             },
         };
         match result {
@@ -331,18 +334,8 @@ impl<'a> Stopping<'a> {
                 result => return result.map(|()| domain.to_owned()),
             }
         }
-        let mut failed = None;
-        let pids: BTreeSet<i32> = here.tasks.iter().map(|task| task.process).collect();
-        for pid in pids {
-            let killed = Process::open(pid).and_then(|process| match process {
-                Some(process) if self.is_still_meant(&process) => process.kill(),
-                Some(_) | None => Ok(()),
-            });
-            if let Err(error) = killed {
-                failed = Some(error);
-            }
-        }
-        failed.map_or(Ok(here.cgroup.to_owned()), Err)
+        let pids = here.tasks.iter().map(|task| task.process).collect();
+        self.kill_each(pids).map(|()| here.cgroup.to_owned())
     }
 
     /// Who has the number now may be another. One whose label cannot be read is not let off.

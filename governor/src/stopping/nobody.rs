@@ -63,7 +63,7 @@ impl Stopping<'_> {
         }
         let labelled: BTreeSet<u64> = carriers.iter().map(|one| one.cgroup).collect();
         let mut new = false;
-        for (cgroup, all) in meant {
+        for (cgroup, mut all) in meant {
             // Gone by now: then nobody is in it.
             let Ok(place) = tree::id(&cgroup) else {
                 continue;
@@ -75,8 +75,9 @@ impl Stopping<'_> {
                 for one in &all {
                     new |= self.seen.one(place, Task::first(one.pid, one.began.0));
                 }
-                self.reached.insert(cgroup, Action::Kill);
-                continue;
+                self.reached.insert(cgroup.clone(), Action::Kill);
+                // See `leaderless`.
+                all.retain(|one| one.is_leaderless);
             }
             for one in all.into_iter().filter(|one| !is_spared(one.pid)) {
                 let Some((at, order)) = self.meant_without(&one) else {
@@ -166,6 +167,7 @@ mod tests {
             zone,
             cgroup: cgroup.to_owned(),
             began: BootTime(7),
+            is_leaderless: false,
             is_settled,
         }
     }

@@ -54,6 +54,7 @@ fn act(args: &[&str]) -> ExitCode {
         ["many-connected", to] => address(to).and_then(|to| messages(to, [false, false], false)),
         ["serve", at] => address(at).and_then(serve),
         ["hold"] => hold(),
+        ["leaderless"] => leaderless(),
         ["spin"] => spin(),
         ["crowd", count] => crowd(count),
         ["stay", to] => address(to).and_then(stay),
@@ -325,6 +326,14 @@ fn hold() -> io::Result<()> {
     loop {
         std::thread::park();
     }
+}
+
+/// The first thread ends, and another holds on.
+fn leaderless() -> io::Result<()> {
+    std::thread::spawn(hold);
+    // SAFETY: ends this thread only, which holds nothing that another waits for.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    Err(io::Error::other("the first thread goes on"))
 }
 
 /// Computes, with a child and a thread that do the same, and never asks the kernel for anything.

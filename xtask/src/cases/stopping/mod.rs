@@ -33,6 +33,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: reaching::computing,
         },
         Case {
+            name: "who_has_lost_its_first_thread_is_stopped",
+            run: reaching::leaderless,
+        },
+        Case {
             name: "who_was_moved_out_is_found",
             run: reaching::moved,
         },

@@ -21,6 +21,20 @@ pub(super) fn computing(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+pub(super) fn leaderless(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    let job = start(guest, "leaderless", &["leaderless"], "holding")?;
+    let pid = main_pid(guest, "leaderless")?;
+    wait_until(guest, &format!("grep -q '^State:.Z' /proc/{pid}/status"))?;
+    by_hand(guest, "pause")?.ok()?;
+    ensure!(is_frozen(guest, &cgroup("leaderless"))?, "it goes on");
+    by_hand(guest, "resume")?.ok()?;
+    let killed = by_hand(guest, "kill")?.ok()?.text();
+    ensure!(killed.contains("1 killed"), "{killed}");
+    ensure!(guest.wait(job, BOUND)?.code != 0, "it was not killed");
+    Ok(())
+}
+
 pub(super) fn moved(guest: &mut Guest) -> Result<()> {
     load(guest, &Spec::default())?;
     let job = start(guest, "spin", &["spin"], "spinning")?;
