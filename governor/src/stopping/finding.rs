@@ -247,13 +247,15 @@ impl Stopping<'_> {
                 Err(_) => (Line::Unread, Label::default()),
             };
             let number = u32::try_from(pid).unwrap_or_default();
+            let network = networks::of(self.scene.proc, number, number).unwrap_or_default();
             carriers.push(Carrier {
                 line: line as u32,
                 tgid: number,
-                pid: number,
+                // A first thread that has ended is in no namespace: whoever is left is another.
+                pid: if network == 0 { 0 } else { number },
                 // Nowhere, if that cannot be said: then it is taken for one that left its zone.
                 cgroup: self.cgroup_of(&process).unwrap_or_default(),
-                network: networks::of(self.scene.proc, number, number).unwrap_or_default(),
+                network,
                 label,
                 ..Carrier::default()
             });
