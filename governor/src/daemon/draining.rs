@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use governor_common::{Event, Plain as _};
 use governor_core::engine::Input;
 
-use super::{Daemon, clock};
+use super::{Daemon, clock, execute::Hands};
 use crate::gate::{Drained, Told};
 
 /// Events taken out of a ring at a time, so that a storm does not keep commands waiting.
@@ -34,8 +34,6 @@ pub(super) struct Losses {
     events: u64,
     /// Of those, what could not be read.
     unreadable: u64,
-    /// When the rings were looked at last.
-    looked: Option<Instant>,
 }
 
 impl Losses {
@@ -47,14 +45,7 @@ impl Losses {
             left: told.taken,
             events: 0,
             unreadable: 0,
-            looked: None,
         }
-    }
-
-    /// The rings are looked at now. For how long they were not, if that is too long.
-    fn look(&mut self, now: Instant) -> Option<Duration> {
-        let before = self.looked.replace(now)?;
-        Some(now.duration_since(before)).filter(|since| *since >= LATE)
     }
 
     /// How many denials more are missing.
@@ -84,6 +75,35 @@ impl Losses {
     }
 }
 
+/// When the rings were taken last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LastTaken(Option<Instant>);
+
+impl LastTaken {
+    /// They are taken now. For how long they were not, if that is too long.
+    fn again(&mut self, now: Instant) -> Option<Duration> {
+        let before = self.0.replace(now)?;
+        Some(now.duration_since(before)).filter(|since| *since >= LATE)
+    }
+}
+
+impl Hands {
+    /// Takes at most so many denials and other events, on the loop or while it waits.
+    pub(super) fn take_rings(&mut self, denials: usize, events: usize) -> Result<Drained> {
+        let found = self.gate.drain(denials, events);
+        let found = found.context("reading the rings")?;
+        if let Some(late) = self.taken.again(Instant::now()) {
+            tracing::warn!(
+                "the rings were left alone for {} ms: they held {} denials, {} are lost since the boot",
+                late.as_millis(),
+                found.denials.len(),
+                found.lost_denials
+            );
+        }
+        Ok(found)
+    }
+}
+
 impl Daemon {
     pub(super) fn drain(&mut self) -> Result<()> {
         if self.hands.ledger.is_swamped() {
@@ -92,14 +112,9 @@ impl Daemon {
         }
         let mut drained = std::mem::take(&mut self.hands.found);
         // A daemon that cannot see is no better than none: the lease runs out.
-        let gate = &mut self.hands.gate;
-        drained.add(gate.drain(DRAIN, DRAIN).context("reading the rings")?);
+        drained.add(self.hands.take_rings(DRAIN, DRAIN)?);
         let now = clock::now()?;
         let lost = self.losses.more(&drained);
-        if let Some(late) = self.losses.look(Instant::now()) {
-            let (ms, found) = (late.as_millis(), drained.denials.len());
-            tracing::warn!(ms, found, lost, "the rings were left alone for long");
-        }
         if !drained.denials.is_empty() || !drained.events.is_empty() || lost > 0 {
             let bytes = |events: &[Event]| events.iter().map(|e| e.bytes().to_vec()).collect();
             self.apply(Input::Verdicts {
@@ -141,10 +156,10 @@ mod tests {
 
     #[test]
     fn rings_that_were_left_alone_are_told_once() {
-        let (mut losses, at) = (Losses::since(Told::default()), Instant::now());
-        assert_eq!(losses.look(at), None);
-        assert_eq!(losses.look(at + LATE), Some(LATE));
-        assert_eq!(losses.look(at + LATE + LATE / 2), None);
+        let (mut taken, at) = (LastTaken::default(), Instant::now());
+        assert_eq!(taken.again(at), None);
+        assert_eq!(taken.again(at + LATE), Some(LATE));
+        assert_eq!(taken.again(at + LATE + LATE / 2), None);
     }
 
     #[test]

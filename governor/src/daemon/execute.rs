@@ -18,7 +18,7 @@ use governor_core::{
     time::ClockReading,
 };
 
-use super::{failing::Failing, store::Store};
+use super::{draining::LastTaken, failing::Failing, store::Store};
 use crate::{
     gate::{Drained, Gate, Listed},
     ledger::{Beside, Written},
@@ -47,6 +47,7 @@ pub(crate) struct Hands {
     pub(crate) unnamed: Option<Vec<(String, u32)>>,
     /// What was found in the rings while somebody waited for the disk.
     pub(super) found: Drained,
+    pub(super) taken: LastTaken,
     /// cgroups in which somebody without a label is all the time.
     pub(super) crowded: BTreeSet<PathBuf>,
     /// Records that could not be written since the last one that was.

@@ -65,8 +65,8 @@ impl Hands {
             }
             let denials = MOST.0.saturating_sub(self.found.denials.len()).min(DRAIN);
             let events = MOST.1.saturating_sub(self.found.events.len()).min(DRAIN);
-            let found = self.gate.drain(denials, events);
-            self.found.add(found.context("reading the rings")?);
+            let found = self.take_rings(denials, events)?;
+            self.found.add(found);
             if began.elapsed() < PATIENCE {
                 progress::made();
             }
@@ -94,8 +94,11 @@ impl Hands {
 
 fn say_if_late(written: &Written) {
     if written.took >= LATE {
-        let (ms, records) = (written.took.as_millis(), written.kinds.len());
-        tracing::warn!(ms, records, "the ledger's disk took long");
+        tracing::warn!(
+            "the ledger's disk took long: {} ms for {} records",
+            written.took.as_millis(),
+            written.kinds.len()
+        );
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::{
     Daemon, FromTpm, clock,
-    draining::Losses,
+    draining::{LastTaken, Losses},
     events::Recent,
     execute::Hands,
     failing::Failing,
@@ -136,6 +136,7 @@ pub(super) fn start(
             zones: Vec::new(),
             unnamed: None,
             found: Drained::default(),
+            taken: LastTaken::default(),
             crowded: BTreeSet::new(),
             unwritten: Failing::default(),
             #[cfg(feature = "fault-points")]
