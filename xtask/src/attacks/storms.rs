@@ -83,6 +83,14 @@ pub(super) fn rage(guest: &mut Guest, kit: &Kit, tries: u64) -> Result<String> {
 /// Has so many start programs at once, and so many make, change and start files, for so long. Whoever gets an
 /// answer that is not the right one says so, and the kernel's counts agree with theirs.
 pub(super) fn load(guest: &mut Guest, kit: &Kit, load: &Load) -> Result<String> {
+    many(guest, kit, load).or_else(|error| {
+        let log = "journalctl -u governor -o short-monotonic -p notice --no-pager | tail -n 20";
+        let log = guest.sh(log)?.text();
+        Err(error.context(log))
+    })
+}
+
+fn many(guest: &mut Guest, kit: &Kit, load: &Load) -> Result<String> {
     let spec = lasting(guest)?;
     kit.load(guest, &spec)?;
     let of_allowed = counted(guest, LISTED, "allowed")?;
@@ -133,10 +141,7 @@ pub(super) fn load(guest: &mut Guest, kit: &Kit, load: &Load) -> Result<String> 
         "{} starting and {} working on files: {sum:?}, {away} writers turned away, {lost} denials lost",
         load.starters, load.workers
     );
-    if lost != 0 {
-        let log = "journalctl -u governor -o short-monotonic -p warning --no-pager | tail -n 20";
-        anyhow::bail!("{told}:\n{}", guest.sh(log)?.text());
-    }
+    ensure!(lost == 0, "{told}");
     ensure!(
         sum.void == 0 && sum.allowed + sum.denied == sum.tries,
         "{told}"
