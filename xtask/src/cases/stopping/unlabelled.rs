@@ -28,7 +28,10 @@ pub(super) fn stopped(guest: &mut Guest) -> Result<()> {
     let beside = moved_into(guest, &cgroup("labelled"))?;
     let both = [&alone, &beside];
     // Whoever has only just begun may be about to execute what a service manager made it for.
-    wait_until(guest, "governor status | grep -q '2 in zone `agents`'")?;
+    for pid in both {
+        let told = format!("governor status | grep 'in zone' | grep -q ' {pid} /'");
+        wait_until(guest, &told)?;
+    }
 
     kit.load(guest, &with("freeze"))?;
     for pid in both {
