@@ -58,8 +58,7 @@ impl Hands {
     pub(super) fn wait_for_disk(&mut self, mut back: impl FnMut(Written)) -> Result<()> {
         let began = Instant::now();
         while !self.ledger.is_idle() {
-            if let Some(written) = self.ledger.back(ROUND)? {
-                say_if_late(&written);
+            if let Some(written) = self.back(ROUND)? {
                 back(written);
                 continue;
             }
@@ -72,6 +71,19 @@ impl Hands {
             }
         }
         Ok(())
+    }
+
+    /// What came of a batch, if that is known within this time.
+    fn back(&mut self, patience: Duration) -> Result<Option<Written>> {
+        let written = self.ledger.back(patience)?;
+        if let Some(written) = written.as_ref().filter(|written| written.took >= LATE) {
+            tracing::warn!(
+                "the ledger's disk took long: {} ms for {} records",
+                written.took.as_millis(),
+                written.kinds.len()
+            );
+        }
+        Ok(written)
     }
 
     /// What is to be known of a batch that was written beside the loop.
@@ -92,21 +104,10 @@ impl Hands {
     }
 }
 
-fn say_if_late(written: &Written) {
-    if written.took >= LATE {
-        tracing::warn!(
-            "the ledger's disk took long: {} ms for {} records",
-            written.took.as_millis(),
-            written.kinds.len()
-        );
-    }
-}
-
 impl Daemon {
     /// What came of the batches that were written beside the loop, as far as that is known.
     pub(super) fn hear_ledger(&mut self) -> Result<()> {
-        while let Some(written) = self.hands.ledger.back(Duration::ZERO)? {
-            say_if_late(&written);
+        while let Some(written) = self.hands.back(Duration::ZERO)? {
             if let Some(failed) = self.written(written)? {
                 self.apply(failed)?;
             }

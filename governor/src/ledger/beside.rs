@@ -31,10 +31,13 @@ pub(crate) struct Beside {
     home: Option<Ledger>,
     seen: Seen,
     jobs: Sender<(Ledger, Batch)>,
-    done: Receiver<(Ledger, Batch, Result<()>)>,
+    done: Receiver<Done>,
     under_way: Option<UnderWay>,
     waiting: Option<Batch>,
 }
+
+/// The ledger, what was written, and whether it is durable.
+type Done = (Ledger, Batch, Result<()>);
 
 /// What was to be seen of the ledger when it was at home last.
 #[derive(Debug)]
@@ -85,34 +88,38 @@ impl Beside {
                 }
             })
             .context("starting the thread that writes the ledger")?;
-        Ok(Self {
+        Ok(Self::with(ledger, jobs, done))
+    }
+
+    /// One whose thread is at the other ends.
+    fn with(ledger: Ledger, jobs: Sender<(Ledger, Batch)>, done: Receiver<Done>) -> Self {
+        Self {
             seen: Seen::of(&ledger),
             home: Some(ledger),
             jobs,
             done,
             under_way: None,
             waiting: None,
-        })
+        }
     }
 
     /// Has them written, once what was handed over before is. Does not wait.
     pub(crate) fn hand_over(&mut self, now: ClockReading, kinds: &[Kind]) -> Result<()> {
-        if let Some(ledger) = self.home.take() {
-            let batch = Batch {
-                now,
-                kinds: kinds.to_vec(),
-                up_to: None,
-            };
-            return self.send(ledger, batch);
-        }
-        let waiting = self.waiting.get_or_insert_with(|| Batch {
+        let mut batch = self.waiting.take().unwrap_or(Batch {
             now,
             kinds: Vec::new(),
             up_to: None,
         });
-        waiting.now = now;
-        waiting.kinds.extend_from_slice(kinds);
-        Ok(())
+        batch.now = now;
+        batch.kinds.extend_from_slice(kinds);
+        match self.home.take() {
+            // Nothing waits while it is at home.
+            Some(ledger) => self.send(ledger, batch),
+            None => {
+                self.waiting = Some(batch);
+                Ok(())
+            }
+        }
     }
 
     fn send(&mut self, ledger: Ledger, batch: Batch) -> Result<()> {
@@ -241,7 +248,7 @@ mod tests {
     use super::*;
 
     type Jobs = Receiver<(Ledger, Batch)>;
-    type Said = Sender<(Ledger, Batch, Result<()>)>;
+    type Said = Sender<Done>;
 
     fn at(boot: u64) -> ClockReading {
         ClockReading {
@@ -271,15 +278,7 @@ mod tests {
         let (ledger, _) = Ledger::open(dir.path(), [7; 16], None);
         let (jobs, todo) = channel();
         let (said, done) = channel();
-        let beside = Beside {
-            seen: Seen::of(&ledger),
-            home: Some(ledger),
-            jobs,
-            done,
-            under_way: None,
-            waiting: None,
-        };
-        (beside, todo, said, dir)
+        (Beside::with(ledger, jobs, done), todo, said, dir)
     }
 
     fn answer(jobs: &Jobs, said: &Said, result: Result<()>) -> usize {
