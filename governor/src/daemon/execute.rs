@@ -4,7 +4,7 @@
 //! is granted in that step, and what takes away is still done; every failure is reported back with
 //! the effect it belongs to. It decides nothing.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use governor_common::{
@@ -18,7 +18,7 @@ use governor_core::{
     time::ClockReading,
 };
 
-use super::{draining::LastTaken, failing::Failing, store::Store};
+use super::{draining::LastTaken, failing::Failing, store::Store, unlabelled::Crowds};
 use crate::{
     gate::{Drained, Gate, Listed},
     ledger::{Beside, Written},
@@ -49,7 +49,7 @@ pub(crate) struct Hands {
     pub(super) found: Drained,
     pub(super) taken: LastTaken,
     /// cgroups in which somebody without a label is all the time.
-    pub(super) crowded: BTreeSet<PathBuf>,
+    pub(super) crowds: Crowds,
     /// Records that could not be written since the last one that was.
     pub(super) unwritten: Failing,
     #[cfg(feature = "fault-points")]
@@ -298,13 +298,8 @@ impl Hands {
         if let Err(error) = self.gate.drop_egress_except(table.generation) {
             tracing::warn!("dropping old destinations: {error}");
         }
-        let named = table
-            .zone_paths
-            .iter()
-            .map(|(path, zone)| (*zone, path.trim_start_matches('/').to_owned()));
         // What the policy names no more may still have to be stopped.
-        let gone = std::mem::take(&mut self.zones);
-        self.zones = named.collect();
+        let gone = std::mem::replace(&mut self.zones, zones_of(table));
         for (zone, path) in gone {
             if self.zones.iter().all(|(known, _)| *known != zone) {
                 self.zones.push((zone, path));
@@ -340,6 +335,14 @@ impl Hands {
             }
         }
     }
+}
+
+/// cgroup path of each of its zones, by number.
+pub(super) fn zones_of(table: &Table) -> Vec<(u32, String)> {
+    let paths = table.zone_paths.iter();
+    paths
+        .map(|(path, zone)| (*zone, path.trim_start_matches('/').to_owned()))
+        .collect()
 }
 
 /// Zones by path, for the time in which the table before is in force.

@@ -29,7 +29,7 @@ use super::{
     loading::{FromHost, LOOKING},
     offers::Offers,
     store::Store,
-    unlabelled::Looks,
+    unlabelled::{Crowds, Looks},
 };
 use crate::{
     bundle::{self, Empty},
@@ -137,7 +137,7 @@ pub(super) fn start(
             unnamed: None,
             found: Drained::default(),
             taken: LastTaken::default(),
-            crowded: BTreeSet::new(),
+            crowds: Crowds::default(),
             unwritten: Failing::default(),
             #[cfg(feature = "fault-points")]
             fault: crate::fault::Fault::default(),

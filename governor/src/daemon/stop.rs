@@ -21,7 +21,7 @@ use governor_core::{
 
 use super::{
     clock,
-    execute::{Hands, Outcome},
+    execute::{Hands, Outcome, zones_of},
 };
 use crate::{
     cgroups,
@@ -155,11 +155,7 @@ impl Hands {
 
     /// Who is in a zone without a label, by the list of those who carry one.
     pub(super) fn nobodies(&self, carriers: &[Carrier]) -> Result<Vec<Nobody>> {
-        let in_force = self.table.as_ref().map(|table| {
-            let paths = table.zone_paths.iter();
-            let named = paths.map(|(path, zone)| (*zone, path.trim_start_matches('/').to_owned()));
-            named.collect::<Vec<_>>()
-        });
+        let in_force = self.table.as_deref().map(zones_of);
         let mut found = inventory::nobodies(&inventory::Scene {
             cgroups: Path::new(cgroups::ROOT),
             proc: Path::new("/proc"),
@@ -169,8 +165,13 @@ impl Hands {
             now: clock::now()?.boot,
         });
         for one in &mut found {
-            one.is_settled |= self.crowded.contains(&one.cgroup);
+            one.is_settled = self.is_settled(one);
         }
         Ok(found)
+    }
+
+    /// It is not about to execute what a service manager made it for.
+    pub(super) fn is_settled(&self, one: &Nobody) -> bool {
+        one.is_settled || self.crowds.crowded(&one.cgroup)
     }
 }

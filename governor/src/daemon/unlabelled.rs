@@ -42,10 +42,29 @@ pub(super) struct Looks {
     told: BTreeSet<Id>,
     /// Who was held. One of them that is held no more goes on because an operator wants it to.
     held: BTreeSet<Id>,
-    /// In how many looks in a row somebody was in a cgroup.
-    crowds: BTreeMap<PathBuf, u32>,
     /// How many threads read what they run.
     reading: usize,
+}
+
+/// In how many looks in a row somebody was in a cgroup.
+#[derive(Debug, Default)]
+pub(super) struct Crowds(BTreeMap<PathBuf, u32>);
+
+impl Crowds {
+    fn look(&mut self, found: &[Nobody]) {
+        let here: BTreeSet<&PathBuf> = found.iter().map(|one| &one.cgroup).collect();
+        self.0.retain(|cgroup, _| here.contains(cgroup));
+        for cgroup in here {
+            let times = self.0.entry(cgroup.clone()).or_default();
+            *times = times.saturating_add(1);
+        }
+    }
+
+    /// A cgroup in which there is somebody each time holds no service that is only about to start, though each
+    /// of them may be young.
+    pub(super) fn crowded(&self, cgroup: &Path) -> bool {
+        self.0.get(cgroup).is_some_and(|times| *times >= CROWDED)
+    }
 }
 
 /// What runs, by zone: how many processes, and handles on their programs.
@@ -54,20 +73,26 @@ type Programs = BTreeMap<String, (usize, Vec<File>)>;
 impl Daemon {
     /// Those that are settled, by zone. Nobody's zone has no name.
     pub(super) fn unlabelled(&self) -> Result<BTreeMap<String, Vec<Unlabelled>>> {
-        let mut named: BTreeMap<String, Vec<Unlabelled>> = BTreeMap::new();
-        for one in self.nobodies()? {
-            let found = inventory::program(Path::new("/proc"), &one);
-            named.entry(self.name_of(one.zone)).or_default().push(found);
-        }
-        Ok(named)
+        Ok(self.by_zone(&self.nobodies()?))
     }
 
+    fn by_zone(&self, found: &[Nobody]) -> BTreeMap<String, Vec<Unlabelled>> {
+        let mut named: BTreeMap<String, Vec<Unlabelled>> = BTreeMap::new();
+        for one in found.iter().filter(|one| self.hands.is_settled(one)) {
+            let program = inventory::program(Path::new("/proc"), one);
+            named
+                .entry(self.name_of(one.zone))
+                .or_default()
+                .push(program);
+        }
+        named
+    }
+
+    /// All of them, however young.
     fn nobodies(&self) -> Result<Vec<Nobody>> {
         let carriers = self.hands.gate.carriers();
-        let carriers = carriers.context("listing what carries a label")?;
-        let mut found = self.hands.nobodies(&carriers)?;
-        found.retain(|one| one.is_settled);
-        Ok(found)
+        self.hands
+            .nobodies(&carriers.context("listing what carries a label")?)
     }
 
     /// A policy is in force. What was there before its zone was governed was judged by nobody; it may execute and
@@ -78,15 +103,15 @@ impl Daemon {
             reading: self.looks.reading,
             ..Looks::default()
         };
-        let found = self.unlabelled().inspect_err(say).unwrap_or_default();
+        let found = self.nobodies().inspect_err(say).unwrap_or_default();
         let mut programs = Programs::new();
-        for (zone, all) in found {
+        for (zone, all) in self.by_zone(&found) {
             let (count, first) = (all.len(), all.first());
             tracing::warn!(zone, count, ?first, "runs without a label");
             let files = all.iter().filter_map(|one| handle(one.pid)).take(LISTED);
             programs.insert(zone, (count, files.collect()));
         }
-        self.stop_nobodies()?;
+        self.stop_nobodies(&found)?;
         self.measure(programs);
         Ok(())
     }
@@ -94,44 +119,31 @@ impl Daemon {
     /// Whoever was moved into a zone since, or was left alone while it was observed.
     pub(super) fn stop_unlabelled(&mut self, now: ClockReading) -> Result<()> {
         let is_early = |last: BootTime| now.boot < last.after(EVERY);
-        if self.engine.ends_unlabelled().is_empty() || self.looks.last.is_some_and(is_early) {
+        if self.engine.ends_unlabelled().is_empty() {
+            // Nobody looks: what comes later is in no row with what was.
+            self.hands.crowds.0.clear();
+            return Ok(());
+        }
+        if self.looks.last.is_some_and(is_early) {
             return Ok(());
         }
         self.looks.last = Some(now.boot);
-        if self.find_crowds().inspect_err(say).is_err() {
+        let Ok(found) = self.nobodies().inspect_err(say) else {
             return Ok(());
-        }
-        let programs = self.stop_nobodies()?;
+        };
+        self.hands.crowds.look(&found);
+        let programs = self.stop_nobodies(&found)?;
         self.measure(programs);
         Ok(())
     }
 
-    /// A cgroup in which there is somebody each time holds no service that is only about to start, though each
-    /// of them may be young.
-    fn find_crowds(&mut self) -> Result<()> {
-        let carriers = self.hands.gate.carriers();
-        let carriers = carriers.context("listing what carries a label")?;
-        let found = self.hands.nobodies(&carriers)?;
-        let here: BTreeSet<PathBuf> = found.into_iter().map(|one| one.cgroup).collect();
-        let before = std::mem::take(&mut self.looks.crowds);
-        let more = |cgroup: PathBuf| {
-            let times = before.get(&cgroup).copied().unwrap_or_default();
-            (cgroup, times.saturating_add(1))
-        };
-        self.looks.crowds = here.into_iter().map(more).collect();
-        let crowds = self.looks.crowds.iter();
-        let crowded = crowds.filter(|(_, times)| **times >= CROWDED);
-        self.hands.crowded = crowded.map(|(cgroup, _)| cgroup.clone()).collect();
-        Ok(())
-    }
-
     /// Has them stopped where policy says so, and what is new of them written down; their programs.
-    fn stop_nobodies(&mut self) -> Result<Programs> {
+    fn stop_nobodies(&mut self, found: &[Nobody]) -> Result<Programs> {
         let mut programs = Programs::new();
         let (mut zones, mut told) = (BTreeSet::new(), BTreeSet::new());
-        for one in self.nobodies().inspect_err(say).unwrap_or_default() {
+        for one in found.iter().filter(|one| self.hands.is_settled(one)) {
             let (zone, id) = (self.name_of(one.zone), (one.pid, one.began));
-            if !self.is_to_be_stopped(&zone, &one) {
+            if !self.is_to_be_stopped(&zone, one) {
                 continue;
             }
             zones.insert(zone.clone());
@@ -152,7 +164,9 @@ impl Daemon {
         self.apply(Input::UnlabelledFound { zones, news })?;
         self.looks.told.extend(told);
         for one in self.nobodies().unwrap_or_default() {
-            if stopping::is_held(&OnCgroup, &one.cgroup, Action::Pause) {
+            if self.hands.is_settled(&one)
+                && stopping::is_held(&OnCgroup, &one.cgroup, Action::Pause)
+            {
                 self.looks.held.insert((one.pid, one.began));
             }
         }
@@ -258,6 +272,27 @@ const READING: usize = 2;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cgroup_is_crowded_when_somebody_was_there_in_looks_in_a_row() {
+        let nobody = |name: &str| Nobody {
+            pid: 1,
+            zone: 1,
+            cgroup: name.into(),
+            began: BootTime(0),
+            is_leaderless: false,
+            is_settled: false,
+        };
+        let (always, now_and_then) = (nobody("/a"), nobody("/b"));
+        let mut crowds = Crowds::default();
+        for look in 1..=2 * CROWDED {
+            let mut found = vec![always.clone(), always.clone()];
+            found.extend((look % CROWDED != 0).then(|| now_and_then.clone()));
+            crowds.look(&found);
+            assert_eq!(crowds.crowded(&always.cgroup), look >= CROWDED);
+            assert!(!crowds.crowded(&now_and_then.cgroup));
+        }
+    }
 
     #[test]
     fn what_several_run_is_recorded_once() {
