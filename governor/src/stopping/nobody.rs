@@ -138,7 +138,7 @@ mod tests {
 
     use super::{
         super::{
-            Scene,
+            Outcome, Scene,
             mark::{Mark, fake::InMemory},
             sockets::fake::Silent,
             stop,
@@ -181,6 +181,25 @@ mod tests {
         }
     }
 
+    /// Stops whom `nobodies` finds, where every process has this label.
+    fn stopped(
+        root: &Path,
+        label: Option<governor_common::Label>,
+        nobodies: &dyn Fn(&[Carrier]) -> anyhow::Result<Vec<Nobody>>,
+        order: Order,
+    ) -> Outcome {
+        let scene = Scene {
+            cgroups: root,
+            proc: Path::new("/proc"),
+            marks: &InMemory::default(),
+            carriers: &|| Ok(Vec::new()),
+            label_of: &|_| Ok(label),
+            nobodies,
+            goes_on: &|| {},
+        };
+        stop(&scene, &mut Silent, &[order])
+    }
+
     /// Stops until nobody is found who is not ended; what failed.
     fn run(root: &Path, found: &[Nobody], order: Order) -> (usize, Vec<(Option<u32>, String)>) {
         let left = RefCell::new(found.to_vec());
@@ -191,19 +210,7 @@ mod tests {
             });
             Ok(left.borrow().clone())
         };
-        let outcome = stop(
-            &Scene {
-                cgroups: root,
-                proc: Path::new("/proc"),
-                marks: &InMemory::default(),
-                carriers: &|| Ok(Vec::new()),
-                label_of: &|_| Ok(None),
-                nobodies: &nobodies,
-                goes_on: &|| {},
-            },
-            &mut Silent,
-            &[order],
-        );
+        let outcome = stopped(root, None, &nobodies, order);
         (outcome.stopped.killed, outcome.failed)
     }
 
@@ -301,19 +308,8 @@ mod tests {
             zone: ZONE,
             ..governor_common::Label::default()
         };
-        let outcome = stop(
-            &Scene {
-                cgroups: root.path(),
-                proc: Path::new("/proc"),
-                marks: &InMemory::default(),
-                carriers: &|| Ok(Vec::new()),
-                label_of: &|_| Ok(Some(label)),
-                nobodies: &|_| Ok(found.clone()),
-                goes_on: &|| {},
-            },
-            &mut Silent,
-            &[order(root.path(), Action::Kill)],
-        );
+        let order = order(root.path(), Action::Kill);
+        let outcome = stopped(root.path(), Some(label), &|_| Ok(found.clone()), order);
         assert_eq!((outcome.stopped.killed, outcome.failed), (0, vec![]));
         assert!(!has_ended(&mut child));
         child.kill().unwrap();
@@ -323,19 +319,8 @@ mod tests {
     #[test]
     fn a_list_that_cannot_be_had_is_an_error() {
         let root = tempfile::tempdir().unwrap();
-        let outcome = stop(
-            &Scene {
-                cgroups: root.path(),
-                proc: Path::new("/proc"),
-                marks: &InMemory::default(),
-                carriers: &|| Ok(Vec::new()),
-                label_of: &|_| Ok(None),
-                nobodies: &|_| anyhow::bail!("made to fail"),
-                goes_on: &|| {},
-            },
-            &mut Silent,
-            &[order(root.path(), Action::Kill)],
-        );
+        let order = order(root.path(), Action::Kill);
+        let outcome = stopped(root.path(), None, &|_| anyhow::bail!("made to fail"), order);
         assert_eq!(outcome.failed.len(), 1);
     }
 }

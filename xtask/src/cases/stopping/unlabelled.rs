@@ -64,18 +64,11 @@ pub(super) fn stopped(guest: &mut Guest) -> Result<()> {
 
     kit.load(guest, &with("kill"))?;
     for pid in both {
-        wait_until(
-            guest,
-            &format!("! test -d /proc/{pid} || grep -q 'State:.Z' /proc/{pid}/status"),
-        )?;
+        ends(guest, pid)?;
     }
     goes_on(guest)?;
     let later = moved_into(guest, &format!("{ZONE}/moved"))?;
-    wait_until(
-        guest,
-        &format!("! test -d /proc/{later} || grep -q 'State:.Z' /proc/{later}/status"),
-    )
-    .context("who is moved in later is found")?;
+    ends(guest, &later).context("who is moved in later is found")?;
     goes_on(guest)?;
     gate::expect(guest, &["hello"], 0, "a copy that is started now")?;
     hides(guest, LEADERLESS).context("one whose first thread has ended")?;
@@ -83,6 +76,13 @@ pub(super) fn stopped(guest: &mut Guest) -> Result<()> {
     goes_on(guest)?;
     kit.load(guest, &with("leave"))?;
     end(guest, vec![job])
+}
+
+fn ends(guest: &mut Guest, pid: &str) -> Result<()> {
+    wait_until(
+        guest,
+        &format!("! test -d /proc/{pid} || grep -q 'State:.Z' /proc/{pid}/status"),
+    )
 }
 
 /// Moves itself into a leaf of the zone, and must be gone from there.
