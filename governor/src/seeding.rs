@@ -107,8 +107,13 @@ impl Next {
         self.came.notify_one();
     }
 
-    fn take(&self) -> Option<Job> {
-        let mut job = self.job.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The one that comes within this time.
+    fn within(&self, patience: Duration) -> Option<Job> {
+        let job = self.job.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .came
+            .wait_timeout_while(job, patience, |job| job.is_none());
+        let (mut job, _) = waited.unwrap_or_else(PoisonError::into_inner);
         job.take()
     }
 
@@ -228,11 +233,9 @@ fn listed(policy: &Policy) -> Arc<[Listed]> {
     all.into()
 }
 
+/// Not with less priority than the rest of the daemon has: threads share the lock of their memory, and who has to
+/// wait for a processor while he holds it keeps everybody waiting. It takes a part of one, and rests.
 fn keep_up(mut asker: Asker, next: &Next, tell: &Told) {
-    // Whoever runs work comes first.
-    if let Err(error) = rustix::process::setpriority_process(None, LAST) {
-        tracing::warn!(%error, "having files measured with less priority");
-    }
     let mut failing = false;
     loop {
         let mut job = next.wait();
@@ -273,10 +276,12 @@ fn pass(asker: &mut Asker, job: &Job, next: &Next, tell: &Told) -> Pass {
         Ok(asking) => asking,
         Err(error) => return Pass::Failed(error),
     };
+    let mut pace = Pace::default();
     for file in &*job.files {
-        if let Some(newer) = next.take() {
+        if let Some(newer) = next.within(pace.rest()) {
             return Pass::Superseded(newer);
         }
+        let began = Instant::now();
         match look_at(&mut asking, file) {
             Ok(Found::Known) => seeded.known += 1,
             Ok(Found::Other) => seeded.others += 1,
@@ -288,12 +293,31 @@ fn pass(asker: &mut Asker, job: &Job, next: &Next, tell: &Told) -> Pass {
                 seeded.passed_over += 1;
             }
         }
+        pace.worked(began.elapsed());
         seeded.left -= 1;
         if !job.again {
             say(job, tell, |progress| progress.seeded = seeded);
         }
     }
     Pass::Over(seeded)
+}
+
+/// How long it worked since it rested last: whoever runs work is to have the processor as well.
+#[derive(Debug, Default)]
+struct Pace(Duration);
+
+impl Pace {
+    fn worked(&mut self, long: Duration) {
+        self.0 = self.0.saturating_add(long);
+    }
+
+    /// How long to rest now: not for every small file.
+    fn rest(&mut self) -> Duration {
+        if self.0 < SHORTEST_WORK {
+            return Duration::ZERO;
+        }
+        std::mem::take(&mut self.0).saturating_mul(RESTS)
+    }
 }
 
 /// Says how it ended; nothing was looked at if `found` is absent.
@@ -422,8 +446,9 @@ fn is_fit(file: &Metadata) -> bool {
 const LARGEST: u64 = 1 << 30;
 /// Of the files that others than root may write no digest is kept.
 const OTHERS_WRITE: u32 = 0o022;
-/// The weakest priority there is.
-const LAST: i32 = 19;
+/// It rests for this many times as long as it worked, and works for so long before it does.
+const RESTS: u32 = 3;
+const SHORTEST_WORK: Duration = Duration::from_millis(5);
 /// Everything is left alone for this many times as long as it took.
 const PAUSES: u32 = 10;
 const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
@@ -450,6 +475,39 @@ mod tests {
             assert!(due(600, failed, missed, 6000));
         }
         assert!(!due(0, false, false, 3600), "nothing asks for it");
+    }
+
+    #[test]
+    fn it_takes_a_quarter_of_a_processor_and_rests_not_for_nothing() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.rest(), Duration::ZERO);
+        pace.worked(Duration::from_millis(4));
+        assert_eq!(pace.rest(), Duration::ZERO);
+        pace.worked(Duration::from_millis(4));
+        assert_eq!(
+            pace.rest(),
+            Duration::from_millis(24),
+            "of all that it worked"
+        );
+        assert_eq!(pace.rest(), Duration::ZERO, "once");
+    }
+
+    #[test]
+    fn a_job_that_comes_while_it_rests_is_begun_at_once() {
+        let next: Arc<Next> = Arc::default();
+        assert!(next.within(Duration::ZERO).is_none());
+        let put = Arc::clone(&next);
+        let other = thread::spawn(move || {
+            let files = Arc::default();
+            put.put(Job {
+                number: 7,
+                files,
+                again: false,
+            });
+        });
+        let job = next.within(Duration::from_secs(600)).unwrap();
+        assert_eq!(job.number, 7);
+        other.join().unwrap();
     }
 
     #[test]
