@@ -9,15 +9,14 @@
 //! had an open refused all of it is gone over again, and so it is where it could not be begun: not at once, so that
 //! nobody who is refused all the time keeps it busy.
 
+mod fit;
+mod pace;
+
 use std::{
     collections::BTreeSet,
-    fs::{self, File, Metadata, OpenOptions},
-    io,
-    os::{
-        fd::AsRawFd as _,
-        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    },
-    path::{Path, PathBuf},
+    fs, io,
+    os::fd::AsRawFd as _,
+    path::PathBuf,
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -28,6 +27,10 @@ use governor_common::{Event, Reason};
 use governor_core::{digest::Digest, policy::Policy};
 use tokio::sync::watch;
 
+use self::{
+    fit::{Open, open},
+    pace::{Over, Pace},
+};
 use crate::{
     gate::{Answer, Asker, Asking, GateError, How},
     text,
@@ -57,23 +60,6 @@ pub(crate) struct Progress {
     pub(crate) passes: u64,
     /// How the job ended; absent while it goes on.
     over: Option<Over>,
-}
-
-/// The end of a job.
-#[derive(Clone, Copy, Debug)]
-struct Over {
-    at: Instant,
-    took: Duration,
-    failed: bool,
-}
-
-impl Over {
-    /// Whether it is time to look at everything again, if anything asks for that: the longer it takes, the
-    /// longer it is left alone.
-    fn is_due(&self, missed: bool, now: Instant) -> bool {
-        let pause = self.took.saturating_mul(PAUSES).max(SHORTEST_PAUSE);
-        (missed || self.failed) && now.saturating_duration_since(self.at) >= pause
-    }
 }
 
 /// A file as a policy lists it.
@@ -302,24 +288,6 @@ fn pass(asker: &mut Asker, job: &Job, next: &Next, tell: &Told) -> Pass {
     Pass::Over(seeded)
 }
 
-/// How long it worked since it rested last: whoever runs work is to have the processor as well.
-#[derive(Debug, Default)]
-struct Pace(Duration);
-
-impl Pace {
-    fn worked(&mut self, long: Duration) {
-        self.0 = self.0.saturating_add(long);
-    }
-
-    /// How long to rest now: not for every small file.
-    fn rest(&mut self) -> Duration {
-        if self.0 < SHORTEST_WORK {
-            return Duration::ZERO;
-        }
-        std::mem::take(&mut self.0).saturating_mul(RESTS)
-    }
-}
-
 /// Says how it ended; nothing was looked at if `found` is absent.
 fn finish(job: &Job, began: Instant, found: Option<Seeded>, tell: &Told) {
     let took = began.elapsed();
@@ -400,97 +368,9 @@ fn is_of_nothing(file: &Listed) -> bool {
     file.digest == Digest::OF_NOTHING
 }
 
-enum Open {
-    File(File),
-    Unfit,
-}
-
-/// Opens it if it is fit. Looked at before it is opened: opening a device can do something, and what others
-/// may write can be made as large as they like.
-fn open(path: &Path) -> io::Result<Option<Open>> {
-    let place = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH)
-        .open(path);
-    let place = match place {
-        Ok(place) => place,
-        Err(error)
-            if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) =>
-        {
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
-    };
-    if !is_fit(&place.metadata()?) {
-        return Ok(Some(Open::Unfit));
-    }
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOATIME)
-        .open(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
-    Ok(Some(Open::File(file)))
-}
-
-/// Whether a digest of it may be kept, as far as can be told without reading. What is on no device is a process's,
-/// a server's or made up: reading it may do something, or never end.
-fn is_fit(file: &Metadata) -> bool {
-    let is_on_device = rustix::fs::major(file.dev()) != 0;
-    file.is_file()
-        && is_on_device
-        && file.uid() == 0
-        && file.mode() & OTHERS_WRITE == 0
-        && file.len() <= LARGEST
-}
-
-/// A daemon that is told to end may wait for the file that is being read.
-const LARGEST: u64 = 1 << 30;
-/// Of the files that others than root may write no digest is kept.
-const OTHERS_WRITE: u32 = 0o022;
-/// It rests for this many times as long as it worked, and works for so long before it does.
-const RESTS: u32 = 3;
-const SHORTEST_WORK: Duration = Duration::from_millis(5);
-/// Everything is left alone for this many times as long as it took.
-const PAUSES: u32 = 10;
-const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nobody_has_it_done_again_all_the_time() {
-        let at = Instant::now();
-        let due = |took: u64, failed, missed, since: u64| {
-            let took = Duration::from_secs(took);
-            let over = Over { at, took, failed };
-            over.is_due(missed, at + Duration::from_secs(since))
-        };
-        for (failed, missed) in [(true, false), (false, true), (true, true)] {
-            assert!(!due(0, failed, missed, 4));
-            assert!(due(0, failed, missed, 5));
-            // It takes a part of the time at most, and comes back all the same.
-            assert!(!due(3, failed, missed, 29));
-            assert!(due(3, failed, missed, 30));
-            assert!(!due(600, failed, missed, 5999));
-            assert!(due(600, failed, missed, 6000));
-        }
-        assert!(!due(0, false, false, 3600), "nothing asks for it");
-    }
-
-    #[test]
-    fn it_takes_a_quarter_of_a_processor_and_rests_not_for_nothing() {
-        let mut pace = Pace::default();
-        assert_eq!(pace.rest(), Duration::ZERO);
-        pace.worked(Duration::from_millis(4));
-        assert_eq!(pace.rest(), Duration::ZERO);
-        pace.worked(Duration::from_millis(4));
-        assert_eq!(
-            pace.rest(),
-            Duration::from_millis(24),
-            "of all that it worked"
-        );
-        assert_eq!(pace.rest(), Duration::ZERO, "once");
-    }
 
     #[test]
     fn a_job_that_comes_while_it_rests_is_begun_at_once() {
@@ -508,24 +388,5 @@ mod tests {
         let job = next.within(Duration::from_secs(600)).unwrap();
         assert_eq!(job.number, 7);
         other.join().unwrap();
-    }
-
-    #[test]
-    fn what_is_not_there_is_absent_and_what_is_no_file_is_not_opened() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(open(&dir.path().join("none")).unwrap().is_none());
-        let below_a_file = dir.path().join("file");
-        std::fs::write(&below_a_file, "x").unwrap();
-        assert!(open(&below_a_file.join("none")).unwrap().is_none());
-        for path in [
-            dir.path(),
-            Path::new("/dev/null"),
-            Path::new("/proc/cmdline"),
-        ] {
-            assert!(matches!(open(path).unwrap(), Some(Open::Unfit)));
-        }
-        let fifo = dir.path().join("fifo");
-        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(matches!(open(&fifo).unwrap(), Some(Open::Unfit)));
     }
 }
