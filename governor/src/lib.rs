@@ -20,6 +20,7 @@ pub mod fuzzing;
 pub mod gate;
 mod inventory;
 pub mod ledger;
+mod maps;
 pub mod memory;
 mod peers;
 pub mod preload;

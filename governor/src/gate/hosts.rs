@@ -11,7 +11,10 @@ use std::{
 };
 
 use super::GateError;
-use crate::bundle::{self, Empty};
+use crate::{
+    bundle::{self, Empty},
+    maps::{self, Mapped},
+};
 
 const MOUNTS: &str = "/proc/self/mountinfo";
 const MOUNTS_OF_INIT: &str = "/proc/1/mountinfo";
@@ -240,9 +243,7 @@ pub(super) fn number_in(dir: &Path) -> Option<u32> {
 /// Digests of the files this process has mapped executable.
 pub(super) fn mapped_by_us() -> Result<BTreeSet<[u8; 32]>, GateError> {
     let text = read(Path::new("/proc/self/maps"))?;
-    let files: BTreeSet<&str> = executable(&text)
-        .filter_map(|line| line.find('/').and_then(|start| line.get(start..)))
-        .collect();
+    let files: BTreeSet<&str> = executable(&text).map(|mapped| mapped.path).collect();
     let files: Vec<PathBuf> = files.into_iter().map(PathBuf::from).collect();
     digests(&files, "what is mapped")
 }
@@ -252,9 +253,7 @@ pub(super) fn mapped_by_us() -> Result<BTreeSet<[u8; 32]>, GateError> {
 pub(super) fn mapped_by_first() -> Result<BTreeSet<[u8; 32]>, GateError> {
     let text = read(Path::new("/proc/1/maps"))?;
     let mut files: Vec<PathBuf> = executable(&text)
-        .filter(|line| line.contains('/'))
-        .filter_map(range)
-        .map(|(from, to)| PathBuf::from(format!("/proc/1/map_files/{from:x}-{to:x}")))
+        .map(|Mapped { from, to, .. }| format!("/proc/1/map_files/{from:x}-{to:x}").into())
         .collect();
     let program = fs::read_link("/proc/1/exe").map_err(failed(Path::new("/proc/1/exe")))?;
     let last = program.with_file_name("systemd-shutdown");
@@ -262,12 +261,8 @@ pub(super) fn mapped_by_first() -> Result<BTreeSet<[u8; 32]>, GateError> {
     digests(&files, "what the first process is")
 }
 
-/// Lines of `maps` about memory that may be executed.
-fn executable(maps: &str) -> impl Iterator<Item = &str> {
-    maps.lines().filter(|line| {
-        let mut fields = line.split_whitespace();
-        fields.nth(1).is_some_and(|mode| mode.contains('x'))
-    })
+fn executable(maps: &str) -> impl Iterator<Item = Mapped<'_>> {
+    maps::files(maps).filter(|mapped| mapped.is_executable)
 }
 
 fn digests(files: &[PathBuf], what: &str) -> Result<BTreeSet<[u8; 32]>, GateError> {
@@ -275,13 +270,6 @@ fn digests(files: &[PathBuf], what: &str) -> Result<BTreeSet<[u8; 32]>, GateErro
     let measured = bundle::measure(files, Empty::NotListed)
         .map_err(|error| GateError::Invalid(format!("measuring {what}: {error:#}")))?;
     Ok(measured.iter().map(|file| *file.digest.bytes()).collect())
-}
-
-/// The addresses that a line of `maps` begins with; it pads short ones.
-fn range(line: &str) -> Option<(u64, u64)> {
-    let (from, to) = line.split_whitespace().next()?.split_once('-')?;
-    let number = |text| u64::from_str_radix(text, 16).ok();
-    Some((number(from)?, number(to)?))
 }
 
 pub(super) struct Mount {
@@ -410,13 +398,6 @@ mod tests {
             steps.first().map(|s| s.device),
             device_of_mount(Path::new("/")).ok()
         );
-    }
-
-    #[test]
-    fn addresses_are_read_without_their_padding() {
-        let line = "00400000-00401000 r-xp 00000000 fe:01 42   /sbin/init";
-        assert_eq!(range(line), Some((0x40_0000, 0x40_1000)));
-        assert_eq!(range("nothing of the kind"), None);
     }
 
     #[test]
