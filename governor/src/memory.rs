@@ -1,7 +1,15 @@
-//! Giving memory back.
+//! The daemon's own memory: giving back what is free, and keeping what is used.
 //!
 //! Attaching the gate and reading a policy take many megabytes for a moment, and the allocator keeps
-//! what is freed. Nothing here changes what the program does.
+//! what is freed. What the daemon consists of is needed most when the host is short of memory or its disk
+//! does not answer, and is not to be read from there then. Nothing here changes what the program does.
+
+use std::{fs, ptr};
+
+use anyhow::{Context as _, Result};
+use rustix::mm::{MlockFlags, mlock_with};
+
+use crate::{maps, text};
 
 /// Hands memory that is free inside the allocator back to the kernel. For after a start and a reload.
 pub fn give_back() {
@@ -22,4 +30,31 @@ pub fn stay_small() {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
     }
+}
+
+/// Has the kernel keep what was read of the program and its libraries. Nothing is read for it that was not used.
+/// Other memory has no other place: the service's is not swapped out. To be called once all libraries are there.
+pub fn stay_resident() {
+    if let Err(error) = keep_files() {
+        tracing::warn!(
+            "what the daemon consists of may be taken from memory and have to be read again: {error:#}"
+        );
+    }
+}
+
+fn keep_files() -> Result<()> {
+    let maps = fs::read_to_string("/proc/self/maps").context("reading `/proc/self/maps`")?;
+    for mapped in maps::files(&maps) {
+        let length = usize::try_from(mapped.to - mapped.from).context("reading an address")?;
+        let start = usize::try_from(mapped.from).context("reading an address")?;
+        let start = ptr::without_provenance_mut(start);
+        // SAFETY: changes nothing that is in memory, and nothing of what may be done with it.
+        unsafe { mlock_with(start, length, MlockFlags::ONFAULT) }.with_context(|| {
+            format!(
+                "keeping `{}` (is `LimitMEMLOCK=` raised?)",
+                text::strip(mapped.path)
+            )
+        })?;
+    }
+    Ok(())
 }

@@ -117,6 +117,7 @@ pub enum Ended {
 pub fn run(config: Config) -> Result<Ended> {
     crate::memory::stay_small();
     crate::preload::preload(&config.tpm.tcti)?;
+    crate::memory::stay_resident();
     // Two would write one ledger, and each take the other's records for a stranger's.
     let _until_the_end = alone::hold(&config, |pins| Ok(Gate::prepare(pins)?))?;
     // Before there are threads: what marks this process as the daemon is inherited by threads that come
