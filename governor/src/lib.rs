@@ -5,6 +5,7 @@
 //! in one place.
 
 mod anchor;
+mod arguments;
 pub mod attester;
 pub mod bundle;
 pub mod canary;

@@ -7,7 +7,7 @@ use std::{env, process::ExitCode};
 
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use super::{Done, Globals, output};
+use super::{Done, Globals, journal, output};
 use crate::{control::Failure, daemon::Ended};
 
 /// `RestartPreventExitStatus=` of the unit.
@@ -26,12 +26,12 @@ pub(super) fn daemon(globals: &Globals) -> Done {
 fn log() -> Result<(), Failure> {
     let filter = EnvFilter::try_from_env("GOVERNOR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
-    let journal = match env::var_os("JOURNAL_STREAM").map(|_| tracing_journald::layer()) {
+    let journal = match env::var_os("JOURNAL_STREAM").map(|_| journal::layer()) {
         None => None,
         Some(Ok(journal)) => Some(journal),
         Some(Err(error)) => {
             output::complain(&format!(
-                "logging to standard error, there is no journal: {error}"
+                "logging to standard error, the journal takes nothing: {error}"
             ));
             None
         }

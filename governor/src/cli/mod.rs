@@ -14,6 +14,7 @@ mod explain;
 pub(crate) mod fuzzing;
 mod generate;
 mod hold;
+mod journal;
 mod measure;
 mod observe;
 mod output;

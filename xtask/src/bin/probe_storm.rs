@@ -5,7 +5,10 @@ use std::{
     ffi::CString,
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{FileExt as _, PermissionsExt as _},
+    os::unix::{
+        fs::{FileExt as _, PermissionsExt as _},
+        net::UnixDatagram,
+    },
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -17,6 +20,8 @@ fn main() -> ExitCode {
         ["once", leaf, programs @ ..] => enter(leaf).and_then(|()| once(programs)),
         ["watch", leaf, program, file] => enter(leaf).and_then(|()| watch(program, file)),
         ["storm", leaf, program, tries] => enter(leaf).and_then(|()| storm(program, tries)),
+        ["fill", socket] => fill(socket),
+        ["starve", pid, hogs, readers] => starve(pid, hogs, readers),
         [
             "load",
             leaf,
@@ -40,6 +45,58 @@ fn main() -> ExitCode {
             eprintln!("probe_storm {}: {error}", args.join(" "));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Keeps the processors busy, and reads somebody's arguments with the weakest priority there is: whoever holds a
+/// lock of his gets no processor to let go of it. Until it is killed.
+fn starve(pid: &str, hogs: &str, readers: &str) -> io::Result<()> {
+    let number = |text: &str| text.parse::<u32>().map_err(io::Error::other);
+    let (hogs, readers) = (number(hogs)?, number(readers)?);
+    let path = format!("/proc/{pid}/cmdline");
+    for _ in 0..readers {
+        let path = path.clone();
+        std::thread::spawn(move || {
+            // SAFETY: three integers; zero is the calling thread.
+            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+            // A process that ended has none, and that is said at once.
+            while fs::read(&path).is_ok() {}
+        });
+    }
+    for _ in 0..hogs {
+        std::thread::spawn(|| {
+            loop {
+                std::hint::spin_loop();
+            }
+        });
+    }
+    println!("begun");
+    io::stdout().flush()?;
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Sends to a socket that nobody reads, until it takes nothing from anybody. What was sent stays until this is
+/// killed.
+fn fill(socket: &str) -> io::Result<()> {
+    let (mut senders, mut sent) = (Vec::new(), 0);
+    loop {
+        let sender = UnixDatagram::unbound()?;
+        sender.set_nonblocking(true)?;
+        let before = sent;
+        while sender.send_to(b"MESSAGE=", socket).is_ok() {
+            sent += 1;
+        }
+        senders.push(sender);
+        if sent == before {
+            break;
+        }
+    }
+    println!("full of {sent}");
+    io::stdout().flush()?;
+    loop {
+        std::thread::park();
     }
 }
 

@@ -4,6 +4,7 @@ mod input;
 mod lacking;
 mod lasting;
 mod stalled;
+mod starved;
 mod survival;
 
 use super::{Case, Suite};
@@ -21,6 +22,7 @@ pub(crate) const SUITE: Suite = Suite {
     name: "daemon",
     options: BootOptions::new,
     kernels: super::Kernels::EveryBut(&[
+        "a_journal_that_takes_nothing_keeps_nobody_waiting",
         "policies_that_are_not_right_are_refused",
         "without_trusted_keys_nothing_is_accepted",
         "the_control_socket_is_for_root",
@@ -77,6 +79,14 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "a_disk_that_does_not_answer_keeps_nothing_but_records",
             run: stalled::ledger_frozen,
+        },
+        Case {
+            name: "who_holds_its_locks_and_gets_no_processor_keeps_it_from_nothing",
+            run: starved::by_readers,
+        },
+        Case {
+            name: "a_journal_that_takes_nothing_keeps_nobody_waiting",
+            run: starved::by_a_journal,
         },
         Case {
             name: "a_tpm_that_is_missing_is_named",
