@@ -25,16 +25,18 @@ pub(crate) fn forget() {
 
 fn try_to_forget() -> Result<()> {
     let stat = fs::read_to_string("/proc/self/stat").context("reading `/proc/self/stat`")?;
+    let mut map = map(&stat).context("`/proc/self/stat` lacks an address")?;
+    // Last of all: whatever is allocated may move it.
     // SAFETY: moves the end of the heap by nothing, and says where it is.
-    let brk = unsafe { libc::sbrk(0) };
-    let map = map(&stat, brk.addr() as u64).context("`/proc/self/stat` lacks an address")?;
-    // SAFETY: all addresses are those that are in force, for there are no threads that could move the heap's end
-    // meanwhile, but for that of the arguments, which the kernel uses for nothing but showing them.
-    unsafe { configure_virtual_memory_map(&map) }.context("telling the kernel of no arguments")
+    map.brk = unsafe { libc::sbrk(0) }.addr() as u64;
+    // SAFETY: all addresses are those that are in force, for nothing was allocated since the heap's end was read and
+    // no other thread is there, but for that of the arguments, which the kernel uses for nothing but showing them.
+    let told = unsafe { configure_virtual_memory_map(&map) };
+    told.context("telling the kernel of no arguments")
 }
 
-/// Where everything is, by `stat`, with arguments that end where they begin.
-fn map(stat: &str, brk: u64) -> Option<PrctlMmMap> {
+/// Where everything is, by `stat`, with arguments that end where they begin; it does not tell the heap's end.
+fn map(stat: &str) -> Option<PrctlMmMap> {
     // The name may have blanks and brackets.
     let (_, fields) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
@@ -46,7 +48,7 @@ fn map(stat: &str, brk: u64) -> Option<PrctlMmMap> {
         start_data: at(45)?,
         end_data: at(46)?,
         start_brk: at(47)?,
-        brk,
+        brk: 0,
         start_stack: at(28)?,
         arg_start: at(48)?,
         arg_end: at(48)?,
@@ -66,7 +68,7 @@ mod tests {
     fn all_addresses_but_one_are_those_that_are_shown() {
         let fields: Vec<String> = (4..=52).map(|number| (number * 16).to_string()).collect();
         let stat = format!("7 (a) b) S {}\n", fields.join(" "));
-        let map = map(&stat, 5).unwrap();
+        let map = map(&stat).unwrap();
         let all = [
             map.start_code,
             map.end_code,
@@ -81,12 +83,12 @@ mod tests {
         ];
         let fields = [26, 27, 28, 45, 46, 47, 48, 48, 50, 51];
         assert_eq!(all, fields.map(|field| field * 16));
-        assert_eq!((map.brk, map.auxv_size, map.exe_fd), (5, 0, -1));
+        assert_eq!((map.brk, map.auxv_size, map.exe_fd), (0, 0, -1));
     }
 
     #[test]
     fn a_line_that_is_too_short_is_none() {
-        assert!(map("7 (a) S 1 2 3", 5).is_none());
-        assert!(map("", 5).is_none());
+        assert!(map("7 (a) S 1 2 3").is_none());
+        assert!(map("").is_none());
     }
 }
