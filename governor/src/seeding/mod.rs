@@ -225,12 +225,11 @@ fn keep_up(mut asker: Asker, next: &Next, tell: &Told) {
     let mut failing = false;
     loop {
         let mut job = next.wait();
-        let (began, ended) = loop {
-            let began = Instant::now();
+        let ended = loop {
             match pass(&mut asker, &job, next, tell) {
                 Pass::Superseded(newer) => job = newer,
-                Pass::Over(seeded) => break (began, Ok(seeded)),
-                Pass::Failed(error) => break (began, Err(error)),
+                Pass::Over(seeded, worked) => break Ok((seeded, worked)),
+                Pass::Failed(error) => break Err(error),
             }
         };
         // What fails again at each try is said once.
@@ -240,13 +239,14 @@ fn keep_up(mut asker: Asker, next: &Next, tell: &Told) {
             tracing::warn!(%error, "having listed files measured; it is tried again");
         }
         failing = ended.is_err();
-        finish(&job, began, ended.ok(), tell);
+        finish(&job, ended.ok(), tell);
     }
 }
 
 /// How going over all files ended.
 enum Pass {
-    Over(Seeded),
+    /// And how long was worked for it.
+    Over(Seeded, Duration),
     Failed(GateError),
     /// There is another job before the end.
     Superseded(Job),
@@ -256,7 +256,7 @@ enum Pass {
 fn pass(asker: &mut Asker, job: &Job, next: &Next, tell: &Told) -> Pass {
     let mut seeded = nothing_of(&job.files);
     if job.files.is_empty() {
-        return Pass::Over(seeded);
+        return Pass::Over(seeded, Duration::ZERO);
     }
     let mut asking = match asker.begin() {
         Ok(asking) => asking,
@@ -285,12 +285,14 @@ fn pass(asker: &mut Asker, job: &Job, next: &Next, tell: &Told) -> Pass {
             say(job, tell, |progress| progress.seeded = seeded);
         }
     }
-    Pass::Over(seeded)
+    Pass::Over(seeded, pace.all())
 }
 
 /// Says how it ended; nothing was looked at if `found` is absent.
-fn finish(job: &Job, began: Instant, found: Option<Seeded>, tell: &Told) {
-    let took = began.elapsed();
+fn finish(job: &Job, found: Option<(Seeded, Duration)>, tell: &Told) {
+    let (found, took) = found.map_or((None, Duration::ZERO), |(seeded, worked)| {
+        (Some(seeded), worked)
+    });
     let before = tell.borrow().seeded;
     say(job, tell, |progress| {
         if let Some(seeded) = found {

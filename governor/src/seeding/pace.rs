@@ -19,21 +19,31 @@ impl Over {
     }
 }
 
-/// How long it worked since it rested last: whoever runs work is to have the processor as well.
+/// How long it worked: whoever runs work is to have the processor as well.
 #[derive(Debug, Default)]
-pub(super) struct Pace(Duration);
+pub(super) struct Pace {
+    all: Duration,
+    /// Since it rested last.
+    since: Duration,
+}
 
 impl Pace {
     pub(super) fn worked(&mut self, long: Duration) {
-        self.0 = self.0.saturating_add(long);
+        self.all = self.all.saturating_add(long);
+        self.since = self.since.saturating_add(long);
+    }
+
+    /// Without its rests.
+    pub(super) const fn all(&self) -> Duration {
+        self.all
     }
 
     /// How long to rest now: not for every small file.
     pub(super) fn rest(&mut self) -> Duration {
-        if self.0 < SHORTEST_WORK {
+        if self.since < SHORTEST_WORK {
             return Duration::ZERO;
         }
-        std::mem::take(&mut self.0).saturating_mul(RESTS)
+        std::mem::take(&mut self.since).saturating_mul(RESTS)
     }
 }
 
@@ -81,5 +91,6 @@ mod tests {
             "of all that it worked"
         );
         assert_eq!(pace.rest(), Duration::ZERO, "once");
+        assert_eq!(pace.all(), Duration::from_millis(8));
     }
 }
