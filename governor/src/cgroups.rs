@@ -40,10 +40,19 @@ pub fn sweep(zone: &str) {
         let name = child.file_name();
         let name = name.to_string_lossy();
         if name.starts_with(LEAF_PREFIX) || name.starts_with(HELD_PREFIX) {
+            // For what it removes the kernel takes the lock of all cgroups, so it is not asked for nothing.
+            if populated(&child.path()) {
+                continue;
+            }
             // A cgroup that is in use cannot be removed: the kernel decides, not a count of ours.
             drop(fs::remove_dir(child.path()));
         }
     }
+}
+
+fn populated(cgroup: &Path) -> bool {
+    let events = fs::read_to_string(cgroup.join("cgroup.events"));
+    events.is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
 }
 
 /// How leaves of ours are named. Not `run-`: systemd names transient units so, and a cgroup that it
