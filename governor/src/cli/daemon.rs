@@ -33,6 +33,8 @@ fn log() -> Result<(), Failure> {
             output::complain(&format!(
                 "logging to standard error, the journal takes nothing: {error}"
             ));
+            // Which leads to the journal too.
+            let _waits = rustix::io::ioctl_fionbio(std::io::stderr(), true);
             None
         }
     };
