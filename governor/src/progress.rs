@@ -9,6 +9,7 @@ use std::{
     cell::Cell,
     sync::{
         OnceLock,
+        atomic::{AtomicBool, Ordering},
         mpsc::{SyncSender, sync_channel},
     },
     thread,
@@ -37,20 +38,28 @@ pub(crate) fn made() {
 /// A part of a start may take this long, and nothing is heard of it meanwhile. A daemon that runs has no such
 /// time: it would put off the watchdog as well.
 pub(crate) fn takes(long: Duration) {
-    if TELLER.get().is_some() {
+    if IS_READY.load(Ordering::Relaxed) {
         return;
     }
     let long = u32::try_from(long.as_micros()).unwrap_or(u32::MAX);
     tell(Word::Takes(long));
 }
 
-/// From here on a thread tells it, and nobody waits for that. Not before: what the daemon is known by, threads
-/// have that come after it.
+/// From here on a thread tells it, and nobody waits for that. Not before the daemon is known for what it is:
+/// threads that were there already would not be.
+pub(crate) fn beside() -> std::io::Result<()> {
+    let teller = teller(send)?;
+    // Whoever was first is one as well.
+    drop(TELLER.set(teller));
+    Ok(())
+}
+
 pub(crate) fn ready() {
-    send(Word::Ready);
-    match teller(send) {
-        Ok(teller) => drop(TELLER.set(teller)),
-        Err(error) => tracing::warn!(%error, "starting the thread that tells the service manager"),
+    IS_READY.store(true, Ordering::Relaxed);
+    match TELLER.get() {
+        // Not one to be left out. Little waits before it.
+        Some(teller) => drop(teller.send(Word::Ready)),
+        None => send(Word::Ready),
     }
 }
 
@@ -95,6 +104,7 @@ fn send(word: Word) {
     }
 }
 
+static IS_READY: AtomicBool = AtomicBool::new(false);
 static TELLER: OnceLock<SyncSender<Word>> = OnceLock::new();
 /// What may wait to be sent.
 const WAITING: usize = 4;

@@ -137,6 +137,7 @@ pub fn run(config: Config) -> Result<Ended> {
 }
 
 async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
+    progress::beside().context("starting the thread that tells the service manager")?;
     let (commands, mut inbox) = mpsc::channel(64);
     let (tpm, mut from_tpm) = mpsc::channel(16);
     let (looked, mut from_host) = mpsc::channel(4);
