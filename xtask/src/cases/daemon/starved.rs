@@ -58,8 +58,26 @@ pub(super) fn by_a_journal(guest: &mut Guest) -> Result<()> {
     kit.load(guest, &Spec::default())?;
     guest.put_file(&compile::probe("probe_storm")?, PROBE)?;
     let pid = status::of(guest)?.text(&["daemon", "pid"]);
-    let stopped = "systemctl show systemd-journald --value -p MainPID";
-    guest.sh(&format!("kill -STOP $({stopped})"))?.ok()?;
+    let journal = "$(systemctl show systemd-journald --value -p MainPID)";
+    guest.sh(&format!("kill -STOP {journal}"))?.ok()?;
+    let outcome = while_full(guest, &kit, &pid);
+    guest
+        .sh(&format!("kill -CONT {journal}; rm {PROBE}"))?
+        .ok()?;
+    outcome?;
+    // It goes on to say what it does once there is room.
+    let cursor = guest
+        .sh("journalctl -n 1 -o cat --show-cursor | sed -n 's/^-- cursor: //p'")?
+        .ok()?
+        .text();
+    kit.load(guest, &Spec::default())?;
+    wait_until(
+        guest,
+        &format!("journalctl -u governor -o cat --after-cursor='{cursor}' | grep -q 'in force'"),
+    )
+}
+
+fn while_full(guest: &mut Guest, kit: &Kit, pid: &str) -> Result<()> {
     let filler = as_nobody(guest, &[PROBE, "fill", "/run/systemd/journal/socket"])?;
     let outcome = (|| {
         guest.wait_for_output(filler, b"full of ", Duration::from_secs(60))?;
@@ -71,16 +89,7 @@ pub(super) fn by_a_journal(guest: &mut Guest) -> Result<()> {
     })();
     guest.kill(filler, 9)?;
     guest.wait(filler, Duration::from_secs(60))?;
-    guest
-        .sh(&format!("kill -CONT $({stopped}); rm {PROBE}"))?
-        .ok()?;
-    outcome?;
-    // It goes on to say what it does once there is room.
-    kit.load(guest, &Spec::default())?;
-    wait_until(
-        guest,
-        "journalctl -u governor -o cat --no-pager | tail -n 5 | grep -q 'in force'",
-    )
+    outcome
 }
 
 fn as_nobody(guest: &mut Guest, argv: &[&str]) -> Result<JobId> {
