@@ -139,6 +139,7 @@ impl Drop for Canary {
 
 /// The canary's own side: tries when asked, ends when nobody asks any more.
 pub fn run() -> ExitCode {
+    crate::memory::stay_in_small_pages();
     crate::arguments::forget();
     // It would be called after the link that it was started by.
     let _called_so = nix::sys::prctl::set_name(c"governor-canary");

@@ -7,9 +7,15 @@
 use std::{fs, ptr};
 
 use anyhow::{Context as _, Result};
-use rustix::mm::{MlockFlags, mlock_with};
+use rustix::{
+    mm::{MlockFlags, mlock_with},
+    thread::disable_transparent_huge_pages,
+};
 
-use crate::{maps, text};
+use crate::{
+    maps::{self, Mapped},
+    text,
+};
 
 /// Hands memory that is free inside the allocator back to the kernel. For after a start and a reload.
 pub fn give_back() {
@@ -32,6 +38,16 @@ pub fn stay_small() {
     }
 }
 
+/// Has the kernel leave this process's pages as they are. The thread that makes huge ones of them
+/// (`khugepaged`) has the weakest priority there is, and holds the lock of a process's memory while it looks and
+/// while it copies: where others keep the processors busy, everybody waits for it. To be called first: what it was
+/// told of once it looks at again.
+pub fn stay_in_small_pages() {
+    if let Err(error) = disable_transparent_huge_pages(true) {
+        tracing::warn!(%error, "having the kernel make no huge pages of the daemon's memory");
+    }
+}
+
 /// Has the kernel keep what was read of the program and its libraries. Nothing is read for it that was not used.
 /// Other memory has no other place: the service's is not swapped out. To be called once all libraries are there.
 pub fn stay_resident() {
@@ -44,17 +60,22 @@ pub fn stay_resident() {
 
 fn keep_files() -> Result<()> {
     let maps = fs::read_to_string("/proc/self/maps").context("reading `/proc/self/maps`")?;
+    let mut failed = Ok(());
     for mapped in maps::files(&maps) {
-        let length = usize::try_from(mapped.to - mapped.from).context("reading an address")?;
-        let start = usize::try_from(mapped.from).context("reading an address")?;
-        let start = ptr::without_provenance_mut(start);
-        // SAFETY: changes nothing that is in memory, and nothing of what may be done with it.
-        unsafe { mlock_with(start, length, MlockFlags::ONFAULT) }.with_context(|| {
-            format!(
-                "keeping `{}` (is `LimitMEMLOCK=` raised?)",
-                text::strip(mapped.path)
-            )
-        })?;
+        // One that is not kept keeps no other from it.
+        failed = failed.and(keep(&mapped));
     }
-    Ok(())
+    failed
+}
+
+fn keep(mapped: &Mapped<'_>) -> Result<()> {
+    let length = usize::try_from(mapped.to - mapped.from).context("reading an address")?;
+    let start = usize::try_from(mapped.from).context("reading an address")?;
+    let start = ptr::without_provenance_mut(start);
+    // SAFETY: changes nothing that is in memory, and nothing of what may be done with it.
+    let kept = unsafe { mlock_with(start, length, MlockFlags::ONFAULT) };
+    kept.with_context(|| {
+        let path = text::strip(mapped.path);
+        format!("keeping `{path}` (is `LimitMEMLOCK=` raised?)")
+    })
 }

@@ -115,6 +115,7 @@ pub enum Ended {
 
 /// Runs until the service manager says stop. What is pinned stays in force.
 pub fn run(config: Config) -> Result<Ended> {
+    crate::memory::stay_in_small_pages();
     crate::arguments::forget();
     crate::memory::stay_small();
     crate::preload::preload(&config.tpm.tcti)?;

@@ -312,6 +312,19 @@ fn keeps_up(guest: &mut Guest) -> Result<()> {
         after * 10 >= before * 9,
         "of {before} KiB {after} are left where memory is short"
     );
+    let said = guest
+        .sh("awk '/^(VmLck|VmExe|THP_enabled)/ {print $2}' /proc/$(systemctl show -p MainPID --value governor)/status")?
+        .ok()?
+        .text();
+    let numbers: Vec<u64> = said.lines().filter_map(|line| line.parse().ok()).collect();
+    let &[kept, program, huge] = numbers.as_slice() else {
+        anyhow::bail!("reading `{said}`");
+    };
+    ensure!(
+        kept > program,
+        "{kept} KiB are kept of a program of {program} and its libraries"
+    );
+    ensure!(huge == 0, "khugepaged may hold the lock of its memory");
     let priorities = guest
         .sh("awk '{sub(/.*\\) /, \"\"); print $17}' /proc/$(systemctl show -p MainPID --value governor)/task/*/stat | sort -u")?
         .ok()?
