@@ -41,18 +41,13 @@ pub fn sweep(zone: &str) {
         let name = name.to_string_lossy();
         if name.starts_with(LEAF_PREFIX) || name.starts_with(HELD_PREFIX) {
             // For what it removes the kernel takes the lock of all cgroups, so it is not asked for nothing.
-            if populated(&child.path()) {
+            if says(&child.path(), "populated 1") {
                 continue;
             }
             // A cgroup that is in use cannot be removed: the kernel decides, not a count of ours.
             drop(fs::remove_dir(child.path()));
         }
     }
-}
-
-fn populated(cgroup: &Path) -> bool {
-    let events = fs::read_to_string(cgroup.join("cgroup.events"));
-    events.is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
 }
 
 /// How leaves of ours are named. Not `run-`: systemd names transient units so, and a cgroup that it
@@ -67,10 +62,15 @@ pub fn count(zone: &str) -> (u32, u32) {
             continue;
         }
         leaves += 1;
-        let events = fs::read_to_string(cgroup.join("cgroup.events")).unwrap_or_default();
-        frozen += u32::from(events.lines().any(|line| line == "frozen 1"));
+        frozen += u32::from(says(&cgroup, "frozen 1"));
     }
     (leaves, frozen)
+}
+
+/// Whether this is a line of its `cgroup.events`, as far as can be told.
+fn says(cgroup: &Path, line: &str) -> bool {
+    let events = fs::read_to_string(cgroup.join("cgroup.events"));
+    events.is_ok_and(|events| events.lines().any(|said| said == line))
 }
 
 /// A handle on a process that cannot come to mean another.
