@@ -15,15 +15,17 @@ pub(crate) fn files(maps: &str) -> impl Iterator<Item = Mapped<'_>> {
     maps.lines().filter_map(file)
 }
 
-fn file(line: &str) -> Option<Mapped<'_>> {
+/// What a line says, if it is of a file. A name is cut at a line break, which the kernel writes as an escape.
+pub(crate) fn file(line: &str) -> Option<Mapped<'_>> {
     let path = line.get(line.find('/')?..)?;
     let mut fields = line.split_whitespace();
     let (from, to) = fields.next()?.split_once('-')?;
     let number = |text| u64::from_str_radix(text, 16).ok();
+    let mode = fields.next().filter(|mode| mode.len() == 4)?;
     Some(Mapped {
         from: number(from)?,
         to: number(to)?,
-        is_executable: fields.next()?.contains('x'),
+        is_executable: mode.contains('x'),
         path,
     })
 }

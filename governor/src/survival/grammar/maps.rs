@@ -1,11 +1,11 @@
 //! What a process has mapped and where it runs: proc_pid_maps(5), proc_pid_cgroup(5).
 
-/// The file of a line of `maps`, if it is mapped executable. A name is cut at a line break, which the
-/// kernel writes as an escape.
+use crate::maps;
+
+/// The file of a line of `maps`, if it is mapped executable.
 pub(in crate::survival) fn executable(line: &str) -> Option<&str> {
-    let mode = line.split_whitespace().nth(1)?;
-    let path = line.get(line.find('/')?..)?;
-    (mode.len() == 4 && mode.contains('x')).then_some(path)
+    let mapped = maps::file(line).filter(|mapped| mapped.is_executable)?;
+    Some(mapped.path)
 }
 
 /// The cgroup of a process, in the hierarchy that has them all.
