@@ -70,11 +70,7 @@ fn starve(pid: &str, hogs: &str, readers: &str) -> io::Result<()> {
             }
         });
     }
-    println!("begun");
-    io::stdout().flush()?;
-    loop {
-        std::thread::park();
-    }
+    stay("begun")
 }
 
 /// Sends to a socket that nobody reads, until it takes nothing from anybody. What was sent stays until this is
@@ -93,7 +89,12 @@ fn fill(socket: &str) -> io::Result<()> {
             break;
         }
     }
-    println!("full of {sent}");
+    stay(&format!("full of {sent}"))
+}
+
+/// Says that all is in place, and waits to be killed.
+fn stay(said: &str) -> io::Result<()> {
+    println!("{said}");
     io::stdout().flush()?;
     loop {
         std::thread::park();

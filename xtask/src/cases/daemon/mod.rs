@@ -248,18 +248,23 @@ pub(crate) fn wait_until(guest: &mut Guest, condition: &str) -> Result<()> {
     guest.sh(&script)?.ok().map(drop)
 }
 
-fn unit(guest: &mut Guest) -> Result<()> {
+/// What the kernel says of the daemon's process, by name.
+fn process(guest: &mut Guest) -> Result<impl Fn(&str) -> String + use<>> {
     let status = guest
         .sh("cat /proc/$(systemctl show -p MainPID --value governor)/status")?
         .ok()?;
     let text = status.text();
-    let field = |name: &str| {
+    Ok(move |name: &str| {
         text.lines()
             .find_map(|line| line.strip_prefix(name))
             .map(str::trim)
             .unwrap_or_default()
             .to_owned()
-    };
+    })
+}
+
+fn unit(guest: &mut Guest) -> Result<()> {
+    let field = process(guest)?;
     ensure!(
         field("Seccomp:") == "2",
         "no system call filter: {}",
@@ -312,19 +317,17 @@ fn keeps_up(guest: &mut Guest) -> Result<()> {
         after * 10 >= before * 9,
         "of {before} KiB {after} are left where memory is short"
     );
-    let said = guest
-        .sh("awk '/^(VmLck|VmExe|THP_enabled)/ {print $2}' /proc/$(systemctl show -p MainPID --value governor)/status")?
-        .ok()?
-        .text();
-    let numbers: Vec<u64> = said.lines().filter_map(|line| line.parse().ok()).collect();
-    let &[kept, program, huge] = numbers.as_slice() else {
-        anyhow::bail!("reading `{said}`");
-    };
+    let field = process(guest)?;
+    let (kept, program) = (kib(&field("VmLck:"))?, kib(&field("VmExe:"))?);
     ensure!(
         kept > program,
         "{kept} KiB are kept of a program of {program} and its libraries"
     );
-    ensure!(huge == 0, "khugepaged may hold the lock of its memory");
+    let huge = field("THP_enabled:");
+    ensure!(
+        huge == "0",
+        "khugepaged may hold the lock of its memory: {huge}"
+    );
     let priorities = guest
         .sh("awk '{sub(/.*\\) /, \"\"); print $17}' /proc/$(systemctl show -p MainPID --value governor)/task/*/stat | sort -u")?
         .ok()?
@@ -337,10 +340,11 @@ fn keeps_up(guest: &mut Guest) -> Result<()> {
 }
 
 fn resident(guest: &mut Guest) -> Result<u64> {
-    let resident = guest
-        .sh("awk '/^VmRSS/ {print $2}' /proc/$(systemctl show -p MainPID --value governor)/status")?
-        .ok()?
-        .text();
-    let kib = resident.parse();
-    kib.with_context(|| format!("reading `{resident}`"))
+    kib(&process(guest)?("VmRSS:"))
+}
+
+fn kib(said: &str) -> Result<u64> {
+    let number = said.strip_suffix(" kB").map(str::parse);
+    let number = number.with_context(|| format!("reading `{said}`"))?;
+    number.with_context(|| format!("reading `{said}`"))
 }

@@ -1,7 +1,7 @@
 //! Somebody who may do nothing, and keeps whoever he can from the processor.
 
 use super::*;
-use crate::{compile, guest::JobId, wire};
+use crate::{compile, wire};
 
 const PROBE: &str = "/usr/local/bin/probe_storm";
 const NOBODY: u32 = 65534;
@@ -27,9 +27,8 @@ pub(super) fn by_readers(guest: &mut Guest) -> Result<()> {
     ensure!(arguments.is_empty(), "arguments can be read: {arguments:?}");
 
     let pid = status::of(guest)?.text(&["daemon", "pid"]);
-    let readers = as_nobody(guest, &[PROBE, "starve", &pid, HOGS, READERS])?;
-    let outcome = (|| {
-        guest.wait_for_output(readers, b"begun", Duration::from_secs(60))?;
+    let readers = [PROBE, "starve", &pid, HOGS, READERS];
+    let outcome = while_nobody(guest, &readers, "begun", |guest| {
         for _ in 0..5 {
             let said = status::of(guest).context("asking while somebody reads")?;
             ensure!(
@@ -44,9 +43,7 @@ pub(super) fn by_readers(guest: &mut Guest) -> Result<()> {
         let denied = hello(guest)?;
         ensure!(denied == 203, "it runs although it is revoked: {denied}");
         Ok(())
-    })();
-    guest.kill(readers, 9)?;
-    guest.wait(readers, Duration::from_secs(60))?;
+    });
     guest.sh(&format!("rm {PROBE}"))?.ok()?;
     kit.load(guest, &Spec::default())?;
     outcome
@@ -60,7 +57,14 @@ pub(super) fn by_a_journal(guest: &mut Guest) -> Result<()> {
     let pid = status::of(guest)?.text(&["daemon", "pid"]);
     let journal = "$(systemctl show systemd-journald --value -p MainPID)";
     guest.sh(&format!("kill -STOP {journal}"))?.ok()?;
-    let outcome = while_full(guest, &kit, &pid);
+    let filler = [PROBE, "fill", "/run/systemd/journal/socket"];
+    let outcome = while_nobody(guest, &filler, "full of ", |guest| {
+        kit.load(guest, &Spec::default())
+            .context("loading a policy while the journal is full")?;
+        let now = status::of(guest)?.text(&["daemon", "pid"]);
+        ensure!(now == pid, "the daemon was ended meanwhile");
+        Ok(())
+    });
     guest
         .sh(&format!("kill -CONT {journal}; rm {PROBE}"))?
         .ok()?;
@@ -77,27 +81,26 @@ pub(super) fn by_a_journal(guest: &mut Guest) -> Result<()> {
     )
 }
 
-fn while_full(guest: &mut Guest, kit: &Kit, pid: &str) -> Result<()> {
-    let filler = as_nobody(guest, &[PROBE, "fill", "/run/systemd/journal/socket"])?;
-    let outcome = (|| {
-        guest.wait_for_output(filler, b"full of ", Duration::from_secs(60))?;
-        kit.load(guest, &Spec::default())
-            .context("loading a policy while the journal is full")?;
-        let now = status::of(guest)?.text(&["daemon", "pid"]);
-        ensure!(now == pid, "the daemon was ended meanwhile");
-        Ok(())
-    })();
-    guest.kill(filler, 9)?;
-    guest.wait(filler, Duration::from_secs(60))?;
-    outcome
-}
-
-fn as_nobody(guest: &mut Guest, argv: &[&str]) -> Result<JobId> {
+/// Does something while an ordinary user runs the probe, once it said that all is in place.
+fn while_nobody(
+    guest: &mut Guest,
+    argv: &[&str],
+    begun: &str,
+    work: impl FnOnce(&mut Guest) -> Result<()>,
+) -> Result<()> {
     let spec = wire::Spec {
         argv: argv.iter().map(|&arg| arg.to_owned()).collect(),
         cwd: "/".to_owned(),
         user: Some(NOBODY),
         ..wire::Spec::default()
     };
-    guest.spawn_spec(&spec, &[])
+    let probe = guest.spawn_spec(&spec, &[])?;
+    let patience = Duration::from_secs(60);
+    let outcome = match guest.wait_for_output(probe, begun.as_bytes(), patience) {
+        Ok(()) => work(guest),
+        Err(error) => Err(error),
+    };
+    guest.kill(probe, 9)?;
+    guest.wait(probe, patience)?;
+    outcome
 }
