@@ -22,6 +22,7 @@ egress = [{ to = "10.77.0.0/16", ports = ["53"], protocol = "udp" }]
     };
 }
 
+mod helpers;
 mod running;
 mod surviving;
 
@@ -48,6 +49,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "nothing_runs_that_is_not_listed",
             run: running::only_what_is_listed,
+        },
+        Case {
+            name: "what_the_kernel_starts_is_judged",
+            run: helpers::judged,
         },
         Case {
             name: "a_workload_of_the_host_is_governed",
