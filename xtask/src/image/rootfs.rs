@@ -163,6 +163,7 @@ const PACKAGES: &[&str] = &[
     "e2fsprogs",
     "btrfs-progs",
     "xfsprogs",
+    "dmsetup",
     "fsverity",
 ];
 

@@ -2,6 +2,7 @@
 
 mod around;
 mod before;
+mod devices;
 mod gate;
 mod mounts;
 mod process;
@@ -119,23 +120,27 @@ pub(crate) const SUITE: Suite = Suite {
         },
         Case {
             name: "devices_below_mounted_file_systems_are_not_written",
-            run: around::devices,
+            run: devices::mounted,
         },
         Case {
             name: "nor_is_any_device_of_a_btrfs",
-            run: around::btrfs,
+            run: devices::btrfs,
         },
         Case {
             name: "nor_are_those_that_are_mounted_elsewhere_only",
-            run: around::elsewhere,
+            run: devices::elsewhere,
         },
         Case {
             name: "nor_is_what_swap_lies_on",
-            run: around::swapped,
+            run: devices::swapped,
         },
         Case {
             name: "nor_is_the_disk_of_a_partition",
-            run: around::part_of_a_disk,
+            run: devices::part_of_a_disk,
+        },
+        Case {
+            name: "nor_is_what_another_device_lies_on",
+            run: devices::below_another,
         },
         Case {
             name: "a_governed_root_is_refused_and_alarms_nobody",
@@ -159,7 +164,7 @@ fn prepare(guest: &mut Guest) -> Result<()> {
     zone::prepare(guest)?;
     // Once armed it takes no module that is not listed.
     guest
-        .run(&["modprobe", "-a", "loop", "btrfs", "xfs"])?
+        .run(&["modprobe", "-a", "loop", "btrfs", "xfs", "dm_mod", "raid1"])?
         .ok()?;
     guest.put_file(&compile::probe("probe_root")?, ROOT)?;
     guest.run(&["chmod", "755", ROOT])?.ok().map(drop)
