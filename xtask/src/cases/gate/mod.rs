@@ -310,7 +310,7 @@ fn locked_down(guest: &mut Guest) -> Result<()> {
     // could not make.
     guest
         .sh(
-            "modprobe -a fuse overlay binfmt_misc loop quota_v1 btrfs xfs sha512_generic && \
+            "modprobe -a fuse overlay binfmt_misc loop nbd quota_v1 btrfs xfs sha512_generic && \
              modprobe brd rd_nr=4 rd_size=131072",
         )?
         .ok()?;

@@ -6,6 +6,7 @@ use super::{
     tried::counted,
     *,
 };
+use crate::guest::JobId;
 
 /// Where the program lies that maps files, as a program of the workload.
 pub(super) const MAPPER: &str = "/opt/agent/mapper";
@@ -14,10 +15,12 @@ pub(super) const MAPPER: &str = "/opt/agent/mapper";
 pub(super) fn below(guest: &mut Guest) -> Result<()> {
     load(guest, &Spec::default())?;
     guest.run(&["truncate", "-s", "64M", "/root/disk"])?.ok()?;
-    // The first two differ by nothing but their device.
+    let served = serve(guest)?;
+    // The first three differ by nothing but their device.
     for (disk, is_kept) in [
         ("mkfs.ext4 -q /dev/ram0 64M && mount /dev/ram0", true),
         ("mkfs.ext4 -q /root/disk && mount -o loop /root/disk", false),
+        ("mkfs.ext4 -q /dev/nbd0 >&2 && mount /dev/nbd0", false),
         ("mkfs.btrfs -q -f /dev/ram1 && mount /dev/ram1", false),
         (&format!("{MAKE_XFS} /dev/ram2 && mount /dev/ram2"), true),
     ] {
@@ -34,7 +37,25 @@ pub(super) fn below(guest: &mut Guest) -> Result<()> {
             Ok(())
         })?;
     }
-    guest.run(&["rm", "/root/disk"])?.ok().map(drop)
+    guest.kill(served, 15)?;
+    guest.wait(served, BOUND)?;
+    guest
+        .run(&["rm", "/root/disk", "/root/served", SERVER])?
+        .ok()
+        .map(drop)
+}
+
+/// A network block device: `/dev/nbd0`, which some program is the other end of.
+fn serve(guest: &mut Guest) -> Result<JobId> {
+    guest.put_file(&compile::probe("probe_nbd")?, SERVER)?;
+    guest
+        .sh(&format!(
+            "chmod 755 {SERVER} && truncate -s 64M /root/served"
+        ))?
+        .ok()?;
+    let job = guest.spawn(&[SERVER, "/root/served", "/dev/nbd0"])?;
+    guest.wait_for_output(job, b"serving", BOUND)?;
+    Ok(job)
 }
 
 /// A file gets the content of another without a byte being written: its blocks are shared, or exchanged.
@@ -258,5 +279,6 @@ const UNLISTED: &str = "/opt/agent/unlisted.so";
 const RACED: &str = "/opt/agent/raced.so";
 /// How often it is to be mapped, and refused.
 const RACES: &str = "20";
+const SERVER: &str = "/root/probe_nbd";
 const DISK: &str = "/mnt/disk";
 const ON_DISK: &str = "/mnt/disk/agent";
