@@ -9,6 +9,7 @@ use std::{
         fs::{FileExt as _, PermissionsExt as _},
         net::UnixDatagram,
     },
+    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -21,7 +22,14 @@ fn main() -> ExitCode {
         ["watch", leaf, program, file] => enter(leaf).and_then(|()| watch(program, file)),
         ["storm", leaf, program, tries] => enter(leaf).and_then(|()| storm(program, tries)),
         ["fill", socket] => fill(socket),
-        ["starve", pid, hogs, readers] => starve(pid, hogs, readers),
+        ["starve", path, hogs, readers] => {
+            let path = PathBuf::from(path);
+            starve(hogs, readers, move || fs::read(&path).is_ok())
+        }
+        ["starve-tracing", process, hogs, tracers] => match process.parse() {
+            Ok(process) => starve(hogs, tracers, move || is_traced(process)),
+            Err(error) => Err(io::Error::other(error)),
+        },
         [
             "load",
             leaf,
@@ -48,19 +56,21 @@ fn main() -> ExitCode {
     }
 }
 
-/// Keeps the processors busy, and reads somebody's arguments with the weakest priority there is: whoever holds a
-/// lock of his gets no processor to let go of it. Until it is killed.
-fn starve(pid: &str, hogs: &str, readers: &str) -> io::Result<()> {
+/// Keeps the processors busy, and does something with the weakest priority there is, for which the kernel takes a
+/// lock that others need: whoever holds it gets no processor to let go of it. Until it is killed.
+fn starve(
+    hogs: &str,
+    many: &str,
+    again: impl Fn() -> bool + Clone + Send + 'static,
+) -> io::Result<()> {
     let number = |text: &str| text.parse::<u32>().map_err(io::Error::other);
-    let (hogs, readers) = (number(hogs)?, number(readers)?);
-    let path = format!("/proc/{pid}/cmdline");
-    for _ in 0..readers {
-        let path = path.clone();
+    let (hogs, many) = (number(hogs)?, number(many)?);
+    for _ in 0..many {
+        let again = again.clone();
         std::thread::spawn(move || {
             // SAFETY: three integers; zero is the calling thread.
             unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
-            // A process that ended has none, and that is said at once.
-            while fs::read(&path).is_ok() {}
+            while again() {}
         });
     }
     for _ in 0..hogs {
@@ -71,6 +81,13 @@ fn starve(pid: &str, hogs: &str, readers: &str) -> io::Result<()> {
         });
     }
     stay("begun")
+}
+
+/// Tries to trace somebody, which is refused; whether there is still such a process.
+fn is_traced(process: i32) -> bool {
+    // SAFETY: integers only; what is refused changes nothing.
+    let outcome = unsafe { libc::ptrace(libc::PTRACE_ATTACH, process, 0, 0) };
+    outcome == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
 }
 
 /// Sends to a socket that nobody reads, until it takes nothing from anybody. What was sent stays until this is

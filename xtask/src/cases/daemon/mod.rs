@@ -85,6 +85,14 @@ pub(crate) const SUITE: Suite = Suite {
             run: starved::by_readers,
         },
         Case {
+            name: "who_holds_the_lock_of_all_cgroups_saves_nobody",
+            run: starved::by_members,
+        },
+        Case {
+            name: "who_tries_to_trace_the_canary_keeps_it_from_nothing",
+            run: starved::by_tracers,
+        },
+        Case {
             name: "a_journal_that_takes_nothing_keeps_nobody_waiting",
             run: starved::by_a_journal,
         },
