@@ -7,7 +7,6 @@ use super::{
     storms::{self, Load},
 };
 use crate::{
-    cases::daemon,
     compile,
     guest::{Guest, JobId},
     kit::{self, AGENTS_SLICE, Kit, Spec},
@@ -192,10 +191,13 @@ impl Scene {
             .sh("systemctl reset-failed; systemctl is-active --quiet governor || systemctl start governor")?
             .ok()
             .context("bringing the daemon back")?;
-        daemon::wait_until(guest, "governor status --json | grep -q '\"trust\"'")
+        guest
+            .wait_until("governor status --json | grep -q '\"trust\"'")
             .context("waiting for the daemon to answer")?;
         kit::unlock(guest)?;
-        daemon::wait_until(guest, "governor attest now").context("waiting for trust")?;
+        guest
+            .wait_until("governor attest now")
+            .context("waiting for trust")?;
         let seen = judge::look(guest)?;
         ensure!(
             matches!(&seen, Seen { listed, trust, .. } if listed == "allowed" && trust == "trusted"),

@@ -7,7 +7,6 @@
 
 use super::scene::{LISTED, STORM, UNLISTED, leaf};
 use crate::{
-    cases::daemon,
     guest::{Guest, JobId},
     kit::{Kit, Spec},
     status,
@@ -282,9 +281,7 @@ fn kill_daemon(guest: &mut Guest) -> Result<()> {
     guest
         .run(&["systemctl", "kill", "-s", "KILL", "governor"])?
         .ok()?;
-    daemon::wait_until(
-        guest,
-        &format!(
+    guest.wait_until(&format!(
             "now=$(systemctl show governor --value -p MainPID); test $now != {pid} && test $now != 0 \
              && systemctl is-active --quiet governor"
         ),

@@ -111,7 +111,9 @@ fn lose_everything(guest: &mut Guest) -> Result<()> {
         "mkdir -p {cgroup}; sh -c 'echo $$ > {cgroup}/cgroup.procs; for i in $(seq 16); do {UNKNOWN}; \
          done'; rmdir {cgroup}; governor status --json | grep -q ledger-unwritable"
     );
-    super::daemon::wait_until(guest, &tried).context("waiting until no record fits")
+    guest
+        .wait_until(&tried)
+        .context("waiting until no record fits")
 }
 
 fn works_and_is_written_down_later(guest: &mut Guest) -> Result<()> {
@@ -155,7 +157,9 @@ fn works_and_is_written_down_later(guest: &mut Guest) -> Result<()> {
     guest
         .run(&["rm", "/var/lib/governor/ledger/filler"])?
         .ok()?;
-    super::daemon::wait_until(guest, &written).context("waiting for the record")?;
+    guest
+        .wait_until(&written)
+        .context("waiting for the record")?;
     ensure!(
         status::of(guest)?.text(&["break_glass", "owed"]) == "false",
         "something is still owed"
@@ -468,6 +472,7 @@ pub(super) fn lasting(guest: &mut Guest, slice: &str) -> Result<()> {
 
 /// It is stopped.
 pub(super) fn gone(guest: &mut Guest) -> Result<()> {
-    super::daemon::wait_until(guest, "! systemctl is-active lasting")
+    guest
+        .wait_until("! systemctl is-active lasting")
         .context("waiting for what ran only for break-glass to be stopped")
 }

@@ -162,6 +162,16 @@ impl Guest {
         self.run(&["sh", "-c", script])
     }
 
+    /// Waits for something that has no event to wait on, looking five times a second, for a minute.
+    pub(crate) fn wait_until(&mut self, condition: &str) -> Result<()> {
+        self.sh(&format!(
+            "for i in $(seq 300); do if ( {condition} ) >/dev/null 2>&1; then exit 0; fi; sleep 0.2; done; exit 1"
+        ))?
+        .ok()
+        .with_context(|| format!("waiting until `{condition}`"))
+        .map(drop)
+    }
+
     /// Runs a command as another user, by number.
     pub(crate) fn run_as(&mut self, user: u32, argv: &[&str]) -> Result<Output> {
         let spec = Spec {

@@ -274,8 +274,7 @@ impl Round for RegisterDiffers {
             .sh("tpm2_pcrextend 14:sha256=$(printf other | sha256sum | cut -d' ' -f1)")?
             .ok()
             .context("extending a register")?;
-        daemon::wait_until(
-            guest,
+        guest.wait_until(
             "! systemctl is-active --quiet governor || \
              governor status --json | grep -q pcr-differs",
         )
@@ -293,7 +292,8 @@ impl Round for RegisterDiffers {
             expect(guest, VICTIM, false, "before anybody looked again")?;
         }
         // The daemon asks for a quote by itself.
-        daemon::wait_until(guest, "! systemctl is-active --quiet crash-held")
+        guest
+            .wait_until("! systemctl is-active --quiet crash-held")
             .context("waiting for running copies to be stopped")?;
         expect(guest, VICTIM, false, "after the next quote")
     }
@@ -336,11 +336,9 @@ impl Round for Renew {
 
     fn down(&mut self, guest: &mut Guest, _point: usize) -> Result<()> {
         expect(guest, AGENT, true, "on the lease that runs")?;
-        daemon::wait_until(
-            guest,
-            &format!("{PROBE} {AGENTS_SLICE} {AGENT} | grep denied"),
-        )
-        .context("waiting for the lease to run out with nobody there")
+        guest
+            .wait_until(&format!("{PROBE} {AGENTS_SLICE} {AGENT} | grep denied"))
+            .context("waiting for the lease to run out with nobody there")
     }
 
     fn adopted(&mut self, _guest: &mut Guest, _point: usize) -> Result<()> {
@@ -381,8 +379,7 @@ impl Round for Observe {
 
     fn decide(&mut self, guest: &mut Guest, _kit: &Kit) -> Result<()> {
         if self.ends {
-            return daemon::wait_until(
-                guest,
+            return guest.wait_until(
                 "! systemctl is-active --quiet governor || \
                  ! governor status --json | grep -q observe-for",
             );

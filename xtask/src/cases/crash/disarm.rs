@@ -120,5 +120,7 @@ fn one(guest: &mut Guest, cut: Cut, programs: usize) -> Result<()> {
 /// The kernel lets go of a program whose last pin went when it comes to it.
 fn nothing_judges(guest: &mut Guest) -> Result<()> {
     let allowed = format!("test \"$({PROBE} {AGENTS_SLICE} {UNLISTED})\" = allowed");
-    daemon::wait_until(guest, &allowed).context("waiting for the last program to go")
+    guest
+        .wait_until(&allowed)
+        .context("waiting for the last program to go")
 }

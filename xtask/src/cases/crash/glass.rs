@@ -115,8 +115,7 @@ impl Round for Ends {
                 let end = ["governor", "break-glass", "--end", "--reason", "over"];
                 guest.run(&end).map(drop)
             }
-            End::InTime => daemon::wait_until(
-                guest,
+            End::InTime => guest.wait_until(
                 "! systemctl is-active --quiet governor || \
                  ! governor status --json | grep -q '\"left_ms\": *[1-9]'",
             ),
@@ -140,8 +139,7 @@ impl Round for Ends {
         gone(guest)?;
         expect(guest, UNLISTED, false, "after its end")?;
         // The kernel forgets it once it is dealt with and written down.
-        daemon::wait_until(
-            guest,
+        guest.wait_until(
             "governor status --json | grep -q '\"owed\": *false' && \
              ! governor status --json | grep -q '\"left_ms\": *[1-9]'",
         )?;

@@ -69,9 +69,7 @@ pub(super) fn untouched(counts: Counts, least: u64) -> Result<()> {
 
 /// Waits for another process than this one to be the daemon.
 fn replaced(guest: &mut Guest, pid: &str) -> Result<()> {
-    daemon::wait_until(
-        guest,
-        &format!(
+    guest.wait_until(&format!(
             "now=$(systemctl show governor --value -p MainPID); test $now != {pid} && test $now != 0 \
              && systemctl is-active --quiet governor"
         ),
@@ -107,11 +105,9 @@ pub(super) fn stopped(guest: &mut Guest) -> Result<()> {
         .ok()?;
     expect(guest, UNLISTED, false, "while the daemon is stopped")?;
     expect(guest, AGENT, true, "on the lease that runs")?;
-    daemon::wait_until(
-        guest,
-        &format!("{PROBE} {AGENTS_SLICE} {AGENT} | grep denied"),
-    )
-    .context("waiting for the lease to run out")?;
+    guest
+        .wait_until(&format!("{PROBE} {AGENTS_SLICE} {AGENT} | grep denied"))
+        .context("waiting for the lease to run out")?;
     ensure!(
         main_pid(guest)? == pid,
         "it was replaced before its lease was out"

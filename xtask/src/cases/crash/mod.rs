@@ -19,7 +19,7 @@ mod unwritable;
 mod upgrade;
 mod walk;
 
-use super::{Case, Suite, break_glass, daemon, gate as zone};
+use super::{Case, Suite, break_glass, gate as zone};
 use crate::{
     guest::{BootOptions, Guest},
     install,

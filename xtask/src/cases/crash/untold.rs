@@ -71,7 +71,9 @@ fn one(guest: &mut Guest, kit: &Kit, plan: &str, program: &str) -> Result<Told> 
         .context("denials while the daemon is stopped")?
         .text();
     ensure!(ran == "0", "of what is denied, {ran} ran");
-    daemon::wait_until(guest, ENDED).with_context(|| format!("`{plan}` did not end it"))?;
+    guest
+        .wait_until(ENDED)
+        .with_context(|| format!("`{plan}` did not end it"))?;
     guest
         .sh(&format!("rm -f {PLAN}; systemctl restart governor"))?
         .ok()

@@ -47,15 +47,14 @@ fn with_nothing_to_write(guest: &mut Guest, kit: &Kit) -> Result<()> {
         .run(&["chattr", "-R", "-i", STATE])?
         .ok()
         .context("letting it be written again")?;
-    daemon::wait_until(guest, &format!("grep -aq '{reason}' {STATE}/ledger/ledger"))
+    guest
+        .wait_until(&format!("grep -aq '{reason}' {STATE}/ledger/ledger"))
         .context("waiting for the record that is owed")?;
     mend(guest)?;
     expect(guest, UNLISTED, false, "after its end")?;
-    daemon::wait_until(
-        guest,
-        "governor status --json | grep -q '\"serial\": *[1-9]'",
-    )
-    .context("waiting for the kept policy")?;
+    guest
+        .wait_until("governor status --json | grep -q '\"serial\": *[1-9]'")
+        .context("waiting for the kept policy")?;
     kit.trusted(guest)?;
     expect(guest, AGENT, true, "once records are taken")
 }

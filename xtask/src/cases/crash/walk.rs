@@ -119,7 +119,8 @@ pub(super) fn is_cut(guest: &mut Guest) -> Result<bool> {
     if status::of(guest).is_ok() {
         return Ok(false);
     }
-    daemon::wait_until(guest, ENDED)
+    guest
+        .wait_until(ENDED)
         .context("nobody answers, and for systemd the daemon is there")?;
     Ok(true)
 }

@@ -199,7 +199,7 @@ user = ["root"]
     let read = "journalctl -u governor -o cat | grep -c 'reading a policy that is offered'";
     let before = guest.sh(read)?.text();
     let offering = guest.spawn(&RELOAD)?;
-    wait_until(guest, &format!("test $({read}) -gt {before}"))?;
+    guest.wait_until(&format!("test $({read}) -gt {before}"))?;
     guest
         .run(&["governor", "revoke", "--all", "--reason", "test"])?
         .ok()?;

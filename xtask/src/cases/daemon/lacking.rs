@@ -48,7 +48,8 @@ pub(super) fn full_disk(guest: &mut Guest) -> Result<()> {
             refused.text()
         );
         // A short record may still find room, and clears it until the next one finds none.
-        wait_until(guest, "governor status --json | grep -q ledger-unwritable")
+        guest
+            .wait_until("governor status --json | grep -q ledger-unwritable")
             .context("waiting for the reason")?;
         for _ in 0..5 {
             let said = status::of(guest)?;
@@ -65,21 +66,24 @@ pub(super) fn full_disk(guest: &mut Guest) -> Result<()> {
             "it says at each try that it cannot write: {}",
             said.text()
         );
-        wait_until(
-            guest,
-            "systemd-run --quiet --wait --pipe --collect --slice=governed-agents.slice \
+        guest
+            .wait_until(
+                "systemd-run --quiet --wait --pipe --collect --slice=governed-agents.slice \
              --uid=agent -- /opt/agent/agent hello; test $? = 203",
-        )
-        .context("waiting for the lease to run out")?;
+            )
+            .context("waiting for the lease to run out")?;
         guest.run(&["systemctl", "restart", "governor"])?.ok()?;
         let none = guest.run(&["governor", "status"])?;
         ensure!(none.code == 3, "{}", none.text());
         guest
             .run(&["rm", "/var/lib/governor/ledger/filler"])?
             .ok()?;
-        wait_until(guest, "governor policy show")
+        guest
+            .wait_until("governor policy show")
             .context("waiting for the kept policy to come back by itself")?;
-        wait_until(guest, "governor attest now").context("waiting for trust to come back")?;
+        guest
+            .wait_until("governor attest now")
+            .context("waiting for trust to come back")?;
         ensure!(hello(guest)? == 0, "work does not go on");
         Ok(())
     })();
@@ -103,7 +107,7 @@ pub(super) fn read_only(guest: &mut Guest) -> Result<()> {
     };
     kit.load(guest, &spec)?;
     guest.sh("echo u > /proc/sysrq-trigger")?.ok()?;
-    let noticed = wait_until(guest, "governor status --json | grep -q ledger-unwritable");
+    let noticed = guest.wait_until("governor status --json | grep -q ledger-unwritable");
     let ro = guest.sh("findmnt -no OPTIONS / | grep -qw ro")?.code;
     guest.run(&["mount", "-o", "remount,rw", "/"])?.ok()?;
     noticed.context("waiting for a record that cannot be written")?;
@@ -113,7 +117,9 @@ pub(super) fn read_only(guest: &mut Guest) -> Result<()> {
         let said = guest.sh(&format!("{OF_THIS_DAEMON} | grep 'undoing it: '"))?;
         said.ok().context("failing to undo the write as well")?;
     }
-    wait_until(guest, "governor attest now").context("waiting for trust to come back")?;
+    guest
+        .wait_until("governor attest now")
+        .context("waiting for trust to come back")?;
     guest
         .sh(&format!(
             "{OF_THIS_DAEMON} | grep 'records are written again, after'"
@@ -375,11 +381,9 @@ fn starts_and_records_nothing(guest: &mut Guest, take: &str, give: &str) -> Resu
     if give.starts_with("chattr") {
         // It tries again by itself.
         guest.sh(give)?.ok()?;
-        wait_until(
-            guest,
-            "governor status --json | grep -q 'is not the one of what it holds'",
-        )
-        .context("waiting for the trial on the disk")?;
+        guest
+            .wait_until("governor status --json | grep -q 'is not the one of what it holds'")
+            .context("waiting for the trial on the disk")?;
         let said = status::of(guest)?.reasons();
         ensure!(said.contains("ledger-unwritable"), "{said}");
     }

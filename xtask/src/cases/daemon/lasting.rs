@@ -15,7 +15,7 @@ pub(super) fn restart(guest: &mut Guest) -> Result<()> {
             .ok()?;
         let denied = in_zone(guest, AGENTS_SLICE, &["/usr/bin/id"])?.code;
         ensure!(denied == 203, "right after SIG{signal}: {denied}");
-        wait_until(guest, "governor status --json > /dev/null; test $? != 4")?;
+        guest.wait_until("governor status --json > /dev/null; test $? != 4")?;
         kit.trusted(guest)?;
         let said = status::of(guest)?;
         ensure!(

@@ -248,14 +248,6 @@ pub(super) fn hello(guest: &mut Guest) -> Result<i32> {
     Ok(in_zone(guest, AGENTS_SLICE, &[AGENT, "hello"])?.code)
 }
 
-/// Waits for something that has no event to wait on, looking twice a second, for a minute.
-pub(crate) fn wait_until(guest: &mut Guest, condition: &str) -> Result<()> {
-    let script = format!(
-        "for i in $(seq 120); do if ( {condition} ) >/dev/null 2>&1; then exit 0; fi; sleep 0.5; done; exit 1"
-    );
-    guest.sh(&script)?.ok().map(drop)
-}
-
 /// What the kernel says of the daemon's process, by name.
 fn process(guest: &mut Guest) -> Result<impl Fn(&str) -> String + use<>> {
     let status = guest

@@ -163,10 +163,9 @@ pub(super) fn by_a_journal(guest: &mut Guest) -> Result<()> {
         .ok()?
         .text();
     kit.load(guest, &Spec::default())?;
-    wait_until(
-        guest,
-        &format!("journalctl -u governor -o cat --after-cursor='{cursor}' | grep -q 'in force'"),
-    )
+    guest.wait_until(&format!(
+        "journalctl -u governor -o cat --after-cursor='{cursor}' | grep -q 'in force'"
+    ))
 }
 
 /// Does something while an ordinary user runs the probe, once it said that all is in place.

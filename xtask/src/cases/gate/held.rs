@@ -1,11 +1,7 @@
 //! What runs stays what was measured: whoever comes to write it is turned away, and what is being written
 //! does not run.
 
-use super::{
-    super::{break_glass, daemon},
-    kept::WRITER,
-    *,
-};
+use super::{super::break_glass, kept::WRITER, *};
 
 /// A copy of a listed library that the workload's own user may write, in two kinds of file systems.
 const COPIES: [&str; 2] = ["/opt/agent/own/lib.so", "/dev/shm/lib.so"];
@@ -86,7 +82,9 @@ pub(super) fn outlasting(guest: &mut Guest) -> Result<()> {
         "sync && echo 3 > /proc/sys/vm/drop_caches && {} write {copy}",
         ways::PROBE
     );
-    daemon::wait_until(guest, &forgotten).context("waiting until the kernel forgets the file")?;
+    guest
+        .wait_until(&forgotten)
+        .context("waiting until the kernel forgets the file")?;
     guest.run(&["rm", copy])?.ok().map(drop)
 }
 

@@ -9,7 +9,6 @@ use super::{
     tried::{Try, counted},
     *,
 };
-use crate::cases::daemon::wait_until;
 use std::time::Instant;
 
 /// Where the program lies that opens files, as a program of the workload.
@@ -186,7 +185,7 @@ pub(super) fn no_race_is_won(guest: &mut Guest) -> Result<()> {
     }
     let raced = raced?;
     // The last of them may still be on its way out.
-    wait_until(guest, &format!("rmdir {LEAF}"))?;
+    guest.wait_until(&format!("rmdir {LEAF}"))?;
     guest.run(&["rm", "-f", RACED])?.ok()?;
     ensure!(raced.code == 0, "{} {}", raced.text(), raced.errors());
     Ok(())

@@ -1,7 +1,7 @@
 //! Who is asked to do what work may not do itself: by Unix sockets, whoever listens there.
 
 use super::{tried::Try, *};
-use crate::{cases::daemon, guest::JobId};
+use crate::guest::JobId;
 
 /// Whoever has root execute what they are asked to, the first process among them, is not reached from a zone; nor
 /// is another zone. Who is in the same zone is.
@@ -92,7 +92,9 @@ pub(super) fn who_is_named_is_reached(guest: &mut Guest) -> Result<()> {
         wait_for_sockets(guest, [4, 1, 4])?;
         for why in NOT_FOUND {
             let said = format!("journalctl -u governor -o cat | grep -qF '{why}'");
-            daemon::wait_until(guest, &said).with_context(|| format!("nobody says `{why}`"))?;
+            guest
+                .wait_until(&said)
+                .with_context(|| format!("nobody says `{why}`"))?;
         }
         for asked in engines() {
             let at = asked[asked.len() - 2];

@@ -128,7 +128,7 @@ pub(super) fn observed_leftovers(guest: &mut Guest) -> Result<()> {
         .context("making a pipe to hold a shell at")?;
     let slice = format!("--slice={AGENTS_SLICE}");
     // A shell, which no set lists, waits until it is told to go on.
-    let script = format!("read go < /run/go; {AGENT} hello; echo \"ended $?\"");
+    let script = format!("echo waiting; read go < /run/go; {AGENT} hello; echo \"ended $?\"");
     let job = guest.spawn(&[
         "systemd-run",
         "--quiet",
@@ -142,16 +142,13 @@ pub(super) fn observed_leftovers(guest: &mut Guest) -> Result<()> {
         &script,
     ])?;
     let policy = kit.signed(&Spec::default())?;
-    guest
-        .sh("for i in $(seq 100); do pgrep -f 'read go' > /dev/null && exit 0; sleep 0.1; done; exit 1")?
-        .ok()
-        .context("waiting for the shell")?;
+    guest.wait_for_output(job, b"waiting", BOUND)?;
     kit.offer(guest, &policy)?.ok()?;
     kit.trusted(guest)?;
     guest.sh("echo go > /run/go")?.ok()?;
     let said = guest.wait(job, BOUND)?;
     ensure!(
-        !said.text().contains("ended 0"),
+        said.text().contains("ended ") && !said.text().contains("ended 0"),
         "what ran while observed started the workload: {}",
         said.text()
     );
@@ -221,7 +218,7 @@ pub(super) fn moved_in(guest: &mut Guest) -> Result<()> {
     kit.load(guest, &Spec::default())?;
     let recorded = "import hashlib, sys; d = hashlib.sha256(open('/usr/bin/sleep', 'rb').read()).digest(); \
                     sys.exit(d not in open('/var/lib/governor/ledger/ledger', 'rb').read())";
-    let recorded = super::super::daemon::wait_until(guest, &format!("python3 -c \"{recorded}\""));
+    let recorded = guest.wait_until(&format!("python3 -c \"{recorded}\""));
     guest
         .sh(&format!(
             "kill {moved}; while ! rmdir {zone}; do sleep 0.1; done"

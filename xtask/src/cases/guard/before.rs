@@ -1,7 +1,7 @@
 //! What root took hold of before the guard was armed: the switch, open to be written, and programs that are
 //! loaded and not yet in their place.
 
-use super::{super::daemon::wait_until, *};
+use super::*;
 
 /// The one who takes hold, and uses it when asked.
 const REACH: &str = "/root/probe_reach";
@@ -72,11 +72,9 @@ fn uses(guest: &mut Guest) -> Result<()> {
         );
     }
     // The canary may have met a gate that was switched off.
-    wait_until(
-        guest,
-        "governor attest now || { governor unlock --reason 'another case'; false; }",
-    )
-    .context("waiting for trust")?;
+    guest
+        .wait_until("governor attest now || { governor unlock --reason 'another case'; false; }")
+        .context("waiting for trust")?;
     armed(guest)?;
     for (what, signal, costs) in [
         ("attach", "program-refused", Costs::Nothing),
@@ -87,7 +85,8 @@ fn uses(guest: &mut Guest) -> Result<()> {
         let recorded = format!("grep -ao {signal} /var/lib/governor/ledger/ledger | wc -l");
         let before = guest.sh(&recorded)?.ok()?.text();
         refused(guest, &format!("{ASK} {what}"), costs)?;
-        wait_until(guest, &format!("test $({recorded}) -gt {before}"))
+        guest
+            .wait_until(&format!("test $({recorded}) -gt {before}"))
             .with_context(|| format!("waiting for the record of `{what}`"))?;
         let said = status::of(guest)?.reasons();
         ensure!(

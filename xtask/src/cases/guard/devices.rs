@@ -1,6 +1,6 @@
 //! Block devices below what is mounted or swapped to, and what those lie on.
 
-use super::{super::daemon::wait_until, *};
+use super::*;
 
 pub(super) fn mounted(guest: &mut Guest) -> Result<()> {
     armed(guest)?;
@@ -34,12 +34,16 @@ pub(super) fn btrfs(guest: &mut Guest) -> Result<()> {
     let writes = |disk: &&str| format!("dd if=/dev/zero of={disk} bs=1 count=0 status=none");
     for disk in &disks {
         // The daemon looks once a second.
-        wait_until(guest, &format!("! {}", writes(disk))).context("waiting for the guard")?;
+        guest
+            .wait_until(&format!("! {}", writes(disk)))
+            .context("waiting for the guard")?;
         refused(guest, &writes(disk), Costs::Nothing)?;
     }
     guest.run(&["umount", "/tmp/btrfs"])?.ok()?;
     for disk in &disks {
-        wait_until(guest, &writes(disk)).context("waiting for it to let go")?;
+        guest
+            .wait_until(&writes(disk))
+            .context("waiting for it to let go")?;
     }
     let disks = disks.join(" ");
     guest
@@ -71,11 +75,15 @@ pub(super) fn elsewhere(guest: &mut Guest) -> Result<()> {
         let seen = guest.sh(&format!("findmnt {disk}"))?;
         ensure!(seen.code != 0, "it is mounted here: {}", seen.text());
         // The daemon looks once a second.
-        wait_until(guest, &format!("! {writes}")).context("waiting for the guard")?;
+        guest
+            .wait_until(&format!("! {writes}"))
+            .context("waiting for the guard")?;
         refused(guest, &writes, Costs::Nothing)?;
         guest.kill(job, 9)?;
         guest.wait(job, zone::BOUND)?;
-        wait_until(guest, &writes).context("waiting for it to let go")?;
+        guest
+            .wait_until(&writes)
+            .context("waiting for it to let go")?;
         let remove = format!("losetup -d {disk} && rm {image}");
         guest.sh(&remove)?.ok()?;
     }
@@ -97,7 +105,9 @@ pub(super) fn swapped(guest: &mut Guest) -> Result<()> {
         .run(&["swapoff", &part])?
         .ok()
         .context("ending it, for which it is opened to be written")?;
-    wait_until(guest, &writes(&disk)).context("waiting for it to let go")?;
+    guest
+        .wait_until(&writes(&disk))
+        .context("waiting for it to let go")?;
     not_any_more(guest, &disk)
 }
 
@@ -108,7 +118,9 @@ pub(super) fn part_of_a_disk(guest: &mut Guest) -> Result<()> {
     in_use(guest, &disk, &mount)?;
     refused(guest, &writes(&part), Costs::Nothing)?;
     guest.sh("umount /run/part && rmdir /run/part")?.ok()?;
-    wait_until(guest, &writes(&disk)).context("waiting for it to let go")?;
+    guest
+        .wait_until(&writes(&disk))
+        .context("waiting for it to let go")?;
     not_any_more(guest, &disk)
 }
 
@@ -145,7 +157,9 @@ pub(super) fn below_another(guest: &mut Guest) -> Result<()> {
         }
         guest.run(&["umount", "/run/layer"])?.ok()?;
         for disk in below {
-            wait_until(guest, &writes(disk)).context("waiting for it to let go")?;
+            guest
+                .wait_until(&writes(disk))
+                .context("waiting for it to let go")?;
         }
         let remove = format!(
             "{set} && {} && losetup -d $1 $2 && rm /root/below?",
@@ -205,7 +219,9 @@ fn partitioned(guest: &mut Guest, make: &str) -> Result<(String, String)> {
         (format!("{make} {part} >&2"), "making something of it"),
     ] {
         let free = format!("udevadm settle && {doing}");
-        wait_until(guest, &free).with_context(|| format!("{what}, which is not in use"))?;
+        guest
+            .wait_until(&free)
+            .with_context(|| format!("{what}, which is not in use"))?;
     }
     Ok((disk, part))
 }
@@ -213,14 +229,18 @@ fn partitioned(guest: &mut Guest, make: &str) -> Result<(String, String)> {
 /// From then on the disk is not written.
 fn in_use(guest: &mut Guest, disk: &str, begin: &str) -> Result<()> {
     let begin = format!("udevadm settle && {begin}");
-    wait_until(guest, &begin).context("beginning to use the partition")?;
+    guest
+        .wait_until(&begin)
+        .context("beginning to use the partition")?;
     refused_by_now(guest, disk)
 }
 
 /// The daemon looks once a second.
 fn refused_by_now(guest: &mut Guest, disk: &str) -> Result<()> {
     let refuses = format!("! {}", writes(disk));
-    wait_until(guest, &refuses).context("waiting for the guard")?;
+    guest
+        .wait_until(&refuses)
+        .context("waiting for the guard")?;
     refused(guest, &writes(disk), Costs::Nothing)
 }
 

@@ -116,7 +116,9 @@ pub(super) fn first_process(guest: &mut Guest) -> Result<()> {
         "now=$(systemctl show governor --value -p MainPID); test $now != {before} && test $now != 0 \
          && systemctl is-active --quiet governor"
     );
-    super::super::daemon::wait_until(guest, &other).context("waiting for another daemon")?;
+    guest
+        .wait_until(&other)
+        .context("waiting for another daemon")?;
     kit.trusted(guest)?;
     loses_its_exceptions_with(guest, LIBRARY)?;
     ensure!(hello(guest)? == 0, "work does not go on");
@@ -215,7 +217,9 @@ pub(super) fn two_daemons(guest: &mut Guest) -> Result<()> {
     // As it was, it ends the one that was left over, and the next start finds nobody.
     guest.run(&["systemctl", "daemon-reexec"])?.ok()?;
     let other = format!("! test -d /proc/{before} && systemctl is-active --quiet governor");
-    super::super::daemon::wait_until(guest, &other).context("waiting for another daemon")?;
+    guest
+        .wait_until(&other)
+        .context("waiting for another daemon")?;
     let refused = format!("another daemon has `/sys/fs/bpf/governor`: process {before}");
     ensure!(
         restarted.code != 0 && journal.text().contains(&refused),

@@ -2,7 +2,6 @@
 //! know. They are children of the kernel's own threads, in no cgroup but the root, and carry no label.
 
 use super::*;
-use crate::cases::daemon::wait_until;
 
 /// How the kernel is told what to start, and brought to do so.
 struct Helper {
@@ -63,7 +62,9 @@ impl Helper {
     fn runs(&self, guest: &mut Guest) -> Result<()> {
         self.started(guest)?;
         // For what crashed the kernel waits until it is executed, and no longer.
-        wait_until(guest, &format!("test -e {MARK}")).context(self.set)?;
+        guest
+            .wait_until(&format!("test -e {MARK}"))
+            .context(self.set)?;
         guest.run(&["rm", MARK])?.ok().map(drop)
     }
 

@@ -20,7 +20,7 @@ pub(super) fn round_trip(guest: &mut Guest) -> Result<()> {
     kit.load(guest, &spec)?;
     // The daemon that starts again knows which is which.
     let thawed = format!("grep -q 'frozen 0' {}/cgroup.events", cgroup("hold"));
-    wait_until(guest, &thawed)?;
+    guest.wait_until(&thawed)?;
     ensure!(
         is_frozen(guest, &cgroup("paused"))?,
         "a restart let it go on"

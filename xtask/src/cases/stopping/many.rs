@@ -76,10 +76,7 @@ pub(super) fn thousand(guest: &mut Guest) -> Result<()> {
         &governor("kill"),
     )?);
     guest.wait(job, BOUND)?;
-    wait_until(
-        guest,
-        &format!("grep -q 'populated 0' {ELSEWHERE}/cgroup.events"),
-    )?;
+    guest.wait_until(&format!("grep -q 'populated 0' {ELSEWHERE}/cgroup.events"))?;
     lines.push(timed(
         guest,
         "governor kill, nobody there",

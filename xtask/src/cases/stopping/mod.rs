@@ -172,25 +172,12 @@ fn end(guest: &mut Guest, jobs: Vec<JobId>) -> Result<()> {
     Ok(())
 }
 
-fn wait_until(guest: &mut Guest, condition: &str) -> Result<()> {
-    guest
-        .sh(&format!(
-            "for i in $(seq 300); do if {condition}; then exit 0; fi; sleep 0.1; done; exit 1"
-        ))?
-        .ok()
-        .with_context(|| format!("waiting until `{condition}`"))?;
-    Ok(())
-}
-
 /// Loads a policy of this case's own, after what an earlier case left behind is gone.
 fn load(guest: &mut Guest, spec: &Spec) -> Result<Rc<Kit>> {
     if guest.sh(&format!("test -d {ZONE}"))?.code == 0 {
         let clear = ["governor", "kill", "--all", "--reason", "a new case"];
         guest.run(&clear)?.ok()?;
-        wait_until(
-            guest,
-            &format!("! grep -qs 'populated 1' {ZONE}/cgroup.events"),
-        )?;
+        guest.wait_until(&format!("! grep -qs 'populated 1' {ZONE}/cgroup.events"))?;
     }
     gate::load(guest, spec)
 }

@@ -25,7 +25,7 @@ pub(super) fn leaderless(guest: &mut Guest) -> Result<()> {
     load(guest, &Spec::default())?;
     let job = start(guest, "leaderless", &["leaderless"], "holding")?;
     let pid = main_pid(guest, "leaderless")?;
-    wait_until(guest, &format!("grep -q '^State:.Z' /proc/{pid}/status"))?;
+    guest.wait_until(&format!("grep -q '^State:.Z' /proc/{pid}/status"))?;
     by_hand(guest, "pause")?.ok()?;
     ensure!(is_frozen(guest, &cgroup("leaderless"))?, "it goes on");
     by_hand(guest, "resume")?.ok()?;
@@ -62,10 +62,7 @@ pub(super) fn moved(guest: &mut Guest) -> Result<()> {
     ensure!(killed.contains("2 killed"), "{killed}");
     guest.wait(job, BOUND)?;
     ensure!(running(guest, "spin")?.is_empty(), "it goes on");
-    wait_until(
-        guest,
-        &format!("! ls -d {ZONE}/governor-held-* 2> /dev/null"),
-    )
+    guest.wait_until(&format!("! ls -d {ZONE}/governor-held-* 2> /dev/null"))
 }
 
 /// A policy that gives the zone another cgroup leaves what runs in the old one, and a stop finds it.

@@ -17,7 +17,7 @@ pub(super) fn choice(guest: &mut Guest) -> Result<()> {
         kit.load(guest, &spec)?;
         if thaw {
             let thawed = format!("grep -q 'frozen 0' {}/cgroup.events", cgroup("hold"));
-            wait_until(guest, &thawed)?;
+            guest.wait_until(&thawed)?;
             ensure!(
                 is_frozen(guest, &cgroup("paused"))?,
                 "what was paused by hand went on"

@@ -30,14 +30,12 @@ pub(super) fn stopped(guest: &mut Guest) -> Result<()> {
     // Whoever has only just begun may be about to execute what a service manager made it for.
     for pid in both {
         let told = format!("governor status | grep 'in zone' | grep -q ' {pid} /'");
-        wait_until(guest, &told)?;
+        guest.wait_until(&told)?;
     }
 
     kit.load(guest, &with("freeze"))?;
     for pid in both {
-        wait_until(
-            guest,
-            &format!(
+        guest.wait_until(&format!(
                 "grep -q /governor-held-{pid}- /proc/{pid}/cgroup && grep -q 'frozen 1' /sys/fs/cgroup/$(cut -d: -f3 /proc/{pid}/cgroup)/cgroup.events"
             ),
         )?;
@@ -53,13 +51,11 @@ pub(super) fn stopped(guest: &mut Guest) -> Result<()> {
     goes_on(guest)?;
     by_hand_of_zone(guest, "resume")?.ok()?;
     for pid in both {
-        wait_until(
-            guest,
-            &format!(
+        guest
+            .wait_until(&format!(
                 "grep -q 'frozen 0' /sys/fs/cgroup/$(cut -d: -f3 /proc/{pid}/cgroup)/cgroup.events"
-            ),
-        )
-        .context("an operator lets it go on")?;
+            ))
+            .context("an operator lets it go on")?;
     }
 
     kit.load(guest, &with("kill"))?;
@@ -79,10 +75,9 @@ pub(super) fn stopped(guest: &mut Guest) -> Result<()> {
 }
 
 fn ends(guest: &mut Guest, pid: &str) -> Result<()> {
-    wait_until(
-        guest,
-        &format!("! test -d /proc/{pid} || grep -q 'State:.Z' /proc/{pid}/status"),
-    )
+    guest.wait_until(&format!(
+        "! test -d /proc/{pid} || grep -q 'State:.Z' /proc/{pid}/status"
+    ))
 }
 
 /// Moves itself into a leaf of the zone, and must be gone from there.
@@ -91,15 +86,11 @@ fn hides(guest: &mut Guest, program: &str) -> Result<()> {
     guest.put("/root/hides.py", 0o644, program.as_bytes())?;
     guest
         .sh(&format!(
-            "mkdir -p {leaf}; python3 /root/hides.py {leaf} >/dev/null 2>&1 & \
-             for i in $(seq 100); do grep -q 'populated 1' {leaf}/cgroup.events && exit 0; sleep 0.1; done; exit 1"
+            "mkdir -p {leaf}; python3 /root/hides.py {leaf} >/dev/null 2>&1 &"
         ))?
-        .ok()
-        .context("moving it in")?;
-    wait_until(
-        guest,
-        &format!("grep -q 'populated 0' {leaf}/cgroup.events"),
-    )?;
+        .ok()?;
+    guest.wait_until(&format!("grep -q 'populated 1' {leaf}/cgroup.events"))?;
+    guest.wait_until(&format!("grep -q 'populated 0' {leaf}/cgroup.events"))?;
     guest.run(&["rmdir", &leaf])?.ok().map(drop)
 }
 

@@ -34,10 +34,9 @@ pub(super) fn set_back(guest: &mut Guest) -> Result<()> {
     let outcome = (|| {
         locked_over_a_restart(guest, "clock-stepped")?;
         // By the clock that was set it has ten minutes; by the latest that was seen, none.
-        super::super::daemon::wait_until(
-            guest,
-            &format!("test $(( $(date +%s) + 600 )) -gt $(date -d {until} +%s)"),
-        )?;
+        guest.wait_until(&format!(
+            "test $(( $(date +%s) + 600 )) -gt $(date -d {until} +%s)"
+        ))?;
         let over = kit.signed(&Spec {
             until,
             ..Spec::default()
@@ -79,9 +78,7 @@ pub(super) fn sleep(guest: &mut Guest) -> Result<()> {
         )?
         .ok()
         .context("putting the guest to sleep")?;
-    super::super::daemon::wait_until(
-        guest,
-        &format!("test $(governor status --json | sed -n 's/.*\"attested\": \"*\\([0-9]*\\).*/\\1/p') -gt {before}"),
+    guest.wait_until(&format!("test $(governor status --json | sed -n 's/.*\"attested\": \"*\\([0-9]*\\).*/\\1/p') -gt {before}"),
     )
     .context("waiting for the epoch to be raised")?;
     kit.trusted(guest)?;

@@ -97,7 +97,8 @@ fn hello(guest: &mut Guest) -> Result<i32> {
 /// Waits until status names a reason.
 fn reason(guest: &mut Guest, code: &str) -> Result<()> {
     let shown = format!("governor status --json | grep -q '\"code\": \"{code}'");
-    super::daemon::wait_until(guest, &shown)
+    guest
+        .wait_until(&shown)
         .with_context(|| format!("waiting for the reason `{code}`"))
 }
 

@@ -30,7 +30,8 @@ pub(super) fn no_tpm(guest: &mut Guest) -> Result<()> {
         Ok(())
     })();
     guest.reboot()?;
-    super::super::daemon::wait_until(guest, "governor attest now")
+    guest
+        .wait_until("governor attest now")
         .context("waiting for trust to come back")?;
     outcome?;
     ensure!(hello(guest)? == 0, "work does not go on");
@@ -56,7 +57,8 @@ pub(super) fn risk(guest: &mut Guest) -> Result<()> {
         let denied = in_zone(guest, AGENTS_SLICE, &[AGENT, "spawn", "/usr/bin/id"])?;
         ensure!(denied.code != 0, "attempt {attempt} was allowed");
     }
-    super::super::daemon::wait_until(guest, "! systemctl is-active --quiet holding")
+    guest
+        .wait_until("! systemctl is-active --quiet holding")
         .context("waiting for the workload to be stopped")?;
     let said = status::of(guest)?;
     ensure!(
