@@ -162,14 +162,17 @@ impl Guest {
         self.run(&["sh", "-c", script])
     }
 
-    /// Waits for something that has no event to wait on, looking five times a second, for a minute.
+    /// Waits for something that has no event to wait on, looking five times a second.
     pub(crate) fn wait_until(&mut self, condition: &str) -> Result<()> {
-        self.sh(&format!(
-            "for i in $(seq 300); do if ( {condition} ) >/dev/null 2>&1; then exit 0; fi; sleep 0.2; done; exit 1"
-        ))?
-        .ok()
-        .with_context(|| format!("waiting until `{condition}`"))
-        .map(drop)
+        let patience = PATIENCE.as_secs();
+        let script = format!(
+            "now() {{ read up rest < /proc/uptime; echo ${{up%.*}}; }}; end=$(( $(now) + {patience} )); \
+             until ( {condition} ) > /dev/null 2>&1; do test $(now) -lt $end || exit 1; sleep 0.2; done"
+        );
+        self.run_for(&["sh", "-c", &script], PATIENCE + self.options.timeout)?
+            .ok()
+            .with_context(|| format!("waiting until `{condition}`"))
+            .map(drop)
     }
 
     /// Runs a command as another user, by number.
@@ -438,5 +441,7 @@ fn owned(argv: &[&str]) -> Vec<String> {
 
 /// An emulated processor on a busy host is slow; a guest that needs longer than this hangs.
 const BOOT_BOUND: Duration = Duration::from_secs(420);
+/// For what a case waits for that comes by itself.
+const PATIENCE: Duration = Duration::from_secs(90);
 const STOP_BOUND: Duration = Duration::from_secs(180);
 const TRANSFER_BOUND: Duration = Duration::from_secs(300);

@@ -86,10 +86,11 @@ fn hides(guest: &mut Guest, program: &str) -> Result<()> {
     guest.put("/root/hides.py", 0o644, program.as_bytes())?;
     guest
         .sh(&format!(
-            "mkdir -p {leaf}; python3 /root/hides.py {leaf} >/dev/null 2>&1 &"
+            "mkdir -p {leaf}; python3 /root/hides.py {leaf} >/dev/null 2>&1 & \
+             for i in $(seq 600); do grep -q 'populated 1' {leaf}/cgroup.events && exit 0; sleep 0.1; done; exit 1"
         ))?
-        .ok()?;
-    guest.wait_until(&format!("grep -q 'populated 1' {leaf}/cgroup.events"))?;
+        .ok()
+        .context("moving it in, where it is not for long")?;
     guest.wait_until(&format!("grep -q 'populated 0' {leaf}/cgroup.events"))?;
     guest.run(&["rmdir", &leaf])?.ok().map(drop)
 }
