@@ -5,11 +5,7 @@ use std::{
     ffi::CString,
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Read as _, Write as _},
-    os::unix::{
-        fs::{FileExt as _, PermissionsExt as _},
-        net::UnixDatagram,
-    },
-    path::PathBuf,
+    os::unix::fs::{FileExt as _, PermissionsExt as _},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -21,15 +17,6 @@ fn main() -> ExitCode {
         ["once", leaf, programs @ ..] => enter(leaf).and_then(|()| once(programs)),
         ["watch", leaf, program, file] => enter(leaf).and_then(|()| watch(program, file)),
         ["storm", leaf, program, tries] => enter(leaf).and_then(|()| storm(program, tries)),
-        ["fill", socket] => fill(socket),
-        ["starve", path, hogs, readers] => {
-            let path = PathBuf::from(path);
-            starve(hogs, readers, move || fs::read(&path).is_ok())
-        }
-        ["starve-tracing", process, hogs, tracers] => match process.parse() {
-            Ok(process) => starve(hogs, tracers, move || is_traced(process)),
-            Err(error) => Err(io::Error::other(error)),
-        },
         [
             "load",
             leaf,
@@ -53,68 +40,6 @@ fn main() -> ExitCode {
             eprintln!("probe_storm {}: {error}", args.join(" "));
             ExitCode::FAILURE
         }
-    }
-}
-
-/// Keeps the processors busy, and does something with the weakest priority there is, for which the kernel takes a
-/// lock that others need: whoever holds it gets no processor to let go of it. Until it is killed.
-fn starve(
-    hogs: &str,
-    many: &str,
-    again: impl Fn() -> bool + Clone + Send + 'static,
-) -> io::Result<()> {
-    let number = |text: &str| text.parse::<u32>().map_err(io::Error::other);
-    let (hogs, many) = (number(hogs)?, number(many)?);
-    for _ in 0..many {
-        let again = again.clone();
-        std::thread::spawn(move || {
-            // SAFETY: three integers; zero is the calling thread.
-            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
-            while again() {}
-        });
-    }
-    for _ in 0..hogs {
-        std::thread::spawn(|| {
-            loop {
-                std::hint::spin_loop();
-            }
-        });
-    }
-    stay("begun")
-}
-
-/// Tries to trace somebody, which is refused; whether there is still such a process.
-fn is_traced(process: i32) -> bool {
-    // SAFETY: integers only; what is refused changes nothing.
-    let outcome = unsafe { libc::ptrace(libc::PTRACE_ATTACH, process, 0, 0) };
-    outcome == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
-}
-
-/// Sends to a socket that nobody reads, until it takes nothing from anybody. What was sent stays until this is
-/// killed.
-fn fill(socket: &str) -> io::Result<()> {
-    let (mut senders, mut sent) = (Vec::new(), 0);
-    loop {
-        let sender = UnixDatagram::unbound()?;
-        sender.set_nonblocking(true)?;
-        let before = sent;
-        while sender.send_to(b"MESSAGE=", socket).is_ok() {
-            sent += 1;
-        }
-        senders.push(sender);
-        if sent == before {
-            break;
-        }
-    }
-    stay(&format!("full of {sent}"))
-}
-
-/// Says that all is in place, and waits to be killed.
-fn stay(said: &str) -> io::Result<()> {
-    println!("{said}");
-    io::stdout().flush()?;
-    loop {
-        std::thread::park();
     }
 }
 

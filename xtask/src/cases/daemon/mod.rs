@@ -85,7 +85,7 @@ pub(crate) const SUITE: Suite = Suite {
             run: starved::by_readers,
         },
         Case {
-            name: "who_holds_the_lock_of_all_cgroups_saves_nobody",
+            name: "work_is_stopped_whoever_holds_the_lock_of_all_cgroups",
             run: starved::by_members,
         },
         Case {

@@ -1,28 +1,21 @@
 //! Somebody who may do nothing, and keeps whoever he can from the processor.
 
 use super::*;
-use crate::{compile, wire};
+use crate::{compile, image::Kernel, wire};
 
-const PROBE: &str = "/usr/local/bin/probe_storm";
+const PROBE: &str = "/usr/local/bin/probe_starve";
 const NOBODY: u32 = 65534;
 /// Seconds of a silent canary that cost trust, and some more.
 const SILENCE: f64 = 25.0;
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Who keeps the processors busy, and who reads with the weakest priority. Before the daemon's arguments were
-/// forgotten these many kept it from answering at all, and from ending.
+/// Who keeps the processors busy, and who takes a lock with the weakest priority. Before the daemon's arguments were
+/// forgotten these many readers of them kept it from answering at all, and from ending.
 const HOGS: &str = "6";
-const READERS: &str = "20";
+const HOLDERS: &str = "20";
 
 pub(super) fn by_readers(guest: &mut Guest) -> Result<()> {
     let kit = guest.kept::<Kit>()?;
-    let lasting = Spec {
-        lease: "300s",
-        on_revoke: "deny",
-        ..Spec::default()
-    };
-    kit.load(guest, &lasting)?;
-    kit.trusted(guest)?;
-    guest.put_file(&compile::probe("probe_storm")?, PROBE)?;
+    lasting(guest, &kit)?;
     let arguments = guest
         .sh("cd /sys/fs/cgroup/system.slice/governor.service && for process in $(cat cgroup.procs); do cat /proc/$process/cmdline; done")?
         .ok()?
@@ -31,7 +24,7 @@ pub(super) fn by_readers(guest: &mut Guest) -> Result<()> {
 
     let pid = status::of(guest)?.text(&["daemon", "pid"]);
     let arguments = format!("/proc/{pid}/cmdline");
-    let readers = [PROBE, "starve", &arguments, HOGS, READERS];
+    let readers = [PROBE, "reading", &arguments, HOGS, HOLDERS];
     let outcome = while_nobody(guest, &readers, "begun", |guest| {
         for _ in 0..5 {
             is_still(guest, &pid).context("asking while somebody reads")?;
@@ -49,13 +42,14 @@ pub(super) fn by_readers(guest: &mut Guest) -> Result<()> {
     outcome
 }
 
-/// Before Linux 6.8 the kernel takes the lock of all cgroups to tell anybody which one he is in. Later it takes it
-/// for fewer, and this one only reads.
+/// Before Linux 6.8 the kernel takes the lock of all cgroups to tell anybody which one he is in.
 pub(super) fn by_members(guest: &mut Guest) -> Result<()> {
+    if guest.kernel() == Kernel::V6_12.name() {
+        guest.leaves_out("holding the lock of all cgroups", "Linux before 6.8");
+        return Ok(());
+    }
     let kit = guest.kept::<Kit>()?;
-    kit.load(guest, &Spec::default())?;
-    kit.trusted(guest)?;
-    guest.put_file(&compile::probe("probe_storm")?, PROBE)?;
+    lasting(guest, &kit)?;
     let slice = format!("--slice={AGENTS_SLICE}");
     let held = [
         "systemd-run",
@@ -70,38 +64,39 @@ pub(super) fn by_members(guest: &mut Guest) -> Result<()> {
     let job = guest.spawn(&held)?;
     guest.wait_for_output(job, b"holding", PATIENCE)?;
     let pid = status::of(guest)?.text(&["daemon", "pid"]);
-    let readers = [PROBE, "starve", "/proc/self/cgroup", HOGS, READERS];
+    let readers = [PROBE, "reading", "/proc/self/cgroup", HOGS, HOLDERS];
     let outcome = while_nobody(guest, &readers, "begun", |guest| {
-        for what in ["pause", "resume", "kill"] {
-            guest
-                .run(&["governor", what, "--all", "--reason", "test"])?
-                .ok()
-                .with_context(|| format!("{what} while somebody reads"))?;
+        for (what, done) in [
+            ("pause", "frozen"),
+            ("resume", "thawed"),
+            ("kill", "killed"),
+        ] {
+            let argv = ["governor", what, "--all", "--reason", "test", "--json"];
+            let said = guest.run(&argv)?.ok().context(what)?;
+            let said: serde_json::Value = serde_json::from_slice(&said.stdout)?;
+            ensure!(
+                said[done].as_u64() == Some(1),
+                "{what} while somebody reads: {said}"
+            );
         }
-        let ended = guest.wait(job, PATIENCE)?;
-        ensure!(ended.code != 0, "it ended by itself");
         is_still(guest, &pid)
     });
+    if outcome.is_err() {
+        guest.kill(job, 9)?;
+    }
+    guest.wait(job, PATIENCE)?;
     guest.sh(&format!("rm {PROBE}"))?.ok()?;
+    kit.load(guest, &Spec::default())?;
     outcome
 }
 
 /// Who may not trace a process takes the lock all the same that its execution needs.
 pub(super) fn by_tracers(guest: &mut Guest) -> Result<()> {
     let kit = guest.kept::<Kit>()?;
-    let lasting = Spec {
-        lease: "300s",
-        ..Spec::default()
-    };
-    kit.load(guest, &lasting)?;
-    kit.trusted(guest)?;
-    guest.put_file(&compile::probe("probe_storm")?, PROBE)?;
+    lasting(guest, &kit)?;
     let pid = status::of(guest)?.text(&["daemon", "pid"]);
-    let canary = guest
-        .sh(&format!("cat /proc/{pid}/task/*/children"))?
-        .ok()?
-        .text();
-    let tracers = [PROBE, "starve-tracing", &canary, HOGS, READERS];
+    let canary = guest.run(&["pgrep", "-P", &pid])?.ok()?.text();
+    let tracers = [PROBE, "tracing", &canary, HOGS, HOLDERS];
     let outcome = while_nobody(guest, &tracers, "begun", |guest| {
         let begun = uptime(guest)?;
         while uptime(guest)? - begun < SILENCE {
@@ -113,9 +108,7 @@ pub(super) fn by_tracers(guest: &mut Guest) -> Result<()> {
                 said.reasons()
             );
         }
-        let still = guest
-            .sh(&format!("cat /proc/{pid}/task/*/children"))?
-            .text();
+        let still = guest.run(&["pgrep", "-P", &pid])?.ok()?.text();
         ensure!(
             still == canary,
             "the canary was another: {canary}, then {still}"
@@ -125,6 +118,18 @@ pub(super) fn by_tracers(guest: &mut Guest) -> Result<()> {
     guest.sh(&format!("rm {PROBE}"))?.ok()?;
     kit.load(guest, &Spec::default())?;
     outcome
+}
+
+/// Trusted for longer than anything here takes, with the probe in place.
+fn lasting(guest: &mut Guest, kit: &Kit) -> Result<()> {
+    let spec = Spec {
+        lease: "300s",
+        on_revoke: "deny",
+        ..Spec::default()
+    };
+    kit.load(guest, &spec)?;
+    kit.trusted(guest)?;
+    guest.put_file(&compile::probe("probe_starve")?, PROBE)
 }
 
 fn is_still(guest: &mut Guest, pid: &str) -> Result<()> {
@@ -143,7 +148,7 @@ fn uptime(guest: &mut Guest) -> Result<f64> {
 pub(super) fn by_a_journal(guest: &mut Guest) -> Result<()> {
     let kit = guest.kept::<Kit>()?;
     kit.load(guest, &Spec::default())?;
-    guest.put_file(&compile::probe("probe_storm")?, PROBE)?;
+    guest.put_file(&compile::probe("probe_starve")?, PROBE)?;
     let pid = status::of(guest)?.text(&["daemon", "pid"]);
     let journal = "$(systemctl show systemd-journald --value -p MainPID)";
     guest.sh(&format!("kill -STOP {journal}"))?.ok()?;
