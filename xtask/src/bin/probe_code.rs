@@ -25,6 +25,10 @@ fn main() -> ExitCode {
         ["anonymous-implied"] => implied().and_then(|()| anonymous(PROT_READ).map(drop)),
         ["shared-then-code"] => shared().and_then(code),
         ["file-then-code", path] => open(path).and_then(|file| read_then_code(&file)),
+        ["file-then-code-by-key", path] => {
+            open(path).and_then(|file| map(Some(&file), PROT_READ).and_then(by_key))
+        }
+        ["file-moved-then-code", path] => open(path).and_then(|file| moved_then_code(&file)),
         ["file-written-then-code", path] => open(path).and_then(|file| written_then_code(&file)),
         ["file-implied", path] => implied().and_then(|()| {
             let file = open(path)?;
@@ -104,6 +108,19 @@ fn mapped(file: &File) -> io::Result<()> {
 
 fn read_then_code(file: &File) -> io::Result<()> {
     map(Some(file), PROT_READ).and_then(code)
+}
+
+/// The same at another place, where it may be executed as little.
+fn moved_then_code(file: &File) -> io::Result<()> {
+    let at = map(Some(file), PROT_READ)?;
+    let to = anonymous(PROT_READ)?;
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: both pages were mapped for this, and nothing points into either.
+    let at = unsafe { libc::mremap(at, PAGE, PAGE, flags, to) };
+    if at == libc::MAP_FAILED {
+        return Err(io::Error::other("it was not moved"));
+    }
+    code(at)
 }
 
 /// The page is ours alone when it was written, and no file has it any more.

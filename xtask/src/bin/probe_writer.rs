@@ -7,7 +7,7 @@ use std::{
     io::{self, Read as _, Write as _},
     os::{
         fd::{AsRawFd as _, FromRawFd as _},
-        unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _},
+        unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     },
     process::{Command, ExitCode},
     ptr,
@@ -129,6 +129,7 @@ fn take(file: &File, way: &str, other: &str) -> io::Result<()> {
         "copy" => copy(file, &File::open(other)?)?,
         "clone" => clone(file, &File::open(other)?)?,
         "exchange" => exchange(file, &writable(other)?)?,
+        "exchange-on-xfs" => exchange_on_xfs(file, &writable(other)?)?,
         _ => return Err(io::Error::other(format!("what is `{way}`?"))),
     }
     file.set_modified(before.modified()?)
@@ -207,15 +208,47 @@ fn exchange(file: &File, other: &File) -> io::Result<()> {
     }
     // What was read of it before is in memory still.
     for file in [other, file] {
-        file.sync_all()?;
-        // SAFETY: numbers.
-        let error =
-            unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
-        if error != 0 {
-            return Err(io::Error::from_raw_os_error(error));
-        }
+        forget(file)?;
     }
     Ok(())
+}
+
+/// All that they have, at once. The kernel wants to be told when the file was changed last, so that nobody changed
+/// it meanwhile.
+fn exchange_on_xfs(file: &File, other: &File) -> io::Result<()> {
+    // `_IOWR('X', 109, struct xfs_swapext)` of the kernel's fs/xfs/libxfs/xfs_fs.h, and where in it is what.
+    const XFS_IOC_SWAPEXT: libc::c_ulong = 0xc0c0_586d;
+    const LENGTH: usize = 32;
+    const CHANGED: usize = 112;
+    const CHANGED_STATUS: usize = 128;
+    for file in [other, file] {
+        forget(file)?;
+    }
+    let known = file.metadata()?;
+    let mut asked = [0u8; 192];
+    let mut put = |at: usize, value: i64| asked[at..at + 8].copy_from_slice(&value.to_ne_bytes());
+    put(8, file.as_raw_fd().into());
+    put(16, other.as_raw_fd().into());
+    put(LENGTH, known.size().cast_signed());
+    put(CHANGED, known.mtime());
+    put(CHANGED + 8, known.mtime_nsec());
+    put(CHANGED_STATUS, known.ctime());
+    put(CHANGED_STATUS + 8, known.ctime_nsec());
+    // SAFETY: the kernel reads that structure, which outlives the call.
+    match unsafe { libc::ioctl(file.as_raw_fd(), XFS_IOC_SWAPEXT, asked.as_mut_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Has the kernel keep nothing of it in memory.
+fn forget(file: &File) -> io::Result<()> {
+    file.sync_all()?;
+    // SAFETY: numbers.
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
 }
 
 /// Says of it that its digest is SHA-512, and another one at that, where the kernel looks for such a word.

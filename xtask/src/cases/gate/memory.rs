@@ -43,6 +43,8 @@ pub(super) fn of_files(guest: &mut Guest) -> Result<()> {
         ways::load(guest, &spec)?;
         for listed in [
             Try::refused(&[CODE, "file-then-code", AGENT], WRITTEN),
+            Try::refused(&[CODE, "file-then-code-by-key", AGENT], WRITTEN),
+            Try::refused(&[CODE, "file-moved-then-code", AGENT], WRITTEN),
             Try::refused(&[CODE, "file-written-then-code", AGENT], WRITTEN),
             Try::refused(&[CODE, "code-then-written"], WRITTEN),
             Try::refused(&[AGENT, "map-writable", AGENT], WRITTEN),

@@ -6,7 +6,6 @@ use super::{
     tried::counted,
     *,
 };
-use crate::guest::JobId;
 
 /// Where the program lies that maps files, as a program of the workload.
 pub(super) const MAPPER: &str = "/opt/agent/mapper";
@@ -15,48 +14,81 @@ pub(super) const MAPPER: &str = "/opt/agent/mapper";
 pub(super) fn below(guest: &mut Guest) -> Result<()> {
     load(guest, &Spec::default())?;
     guest.run(&["truncate", "-s", "64M", "/root/disk"])?.ok()?;
-    let served = serve(guest)?;
-    // The first three differ by nothing but their device.
+    // The first two differ by nothing but their device.
     for (disk, is_kept) in [
         ("mkfs.ext4 -q /dev/ram0 64M && mount /dev/ram0", true),
         ("mkfs.ext4 -q /root/disk && mount -o loop /root/disk", false),
-        ("mkfs.ext4 -q /dev/nbd0 >&2 && mount /dev/nbd0", false),
         ("mkfs.btrfs -q -f /dev/ram1 && mount /dev/ram1", false),
         (&format!("{MAKE_XFS} /dev/ram2 && mount /dev/ram2"), true),
     ] {
-        on_a_disk(guest, disk, |guest| {
-            started(guest, ON_DISK, true, disk)?;
-            expect(guest, &["map", ON_DISK], 0, disk)?;
-            let (hashed, _) = measured(guest)?;
-            expect(guest, &["map", ON_DISK], 0, disk)?;
-            let (again, _) = measured(guest)?;
-            ensure!(
-                (again == hashed) == is_kept,
-                "`{disk}`: {hashed} files were read, then {again}"
-            );
-            Ok(())
-        })?;
+        on_a_disk(guest, disk, |guest| again(guest, disk, is_kept))?;
     }
-    guest.kill(served, 15)?;
-    guest.wait(served, BOUND)?;
-    guest
-        .run(&["rm", "/root/disk", "/root/served", SERVER])?
-        .ok()
-        .map(drop)
+    guest.run(&["rm", "/root/disk"])?.ok()?;
+    at_another_end(guest)
 }
 
-/// A network block device: `/dev/nbd0`, which some program is the other end of.
-fn serve(guest: &mut Guest) -> Result<JobId> {
+/// The same file is started and mapped, and mapped again.
+fn again(guest: &mut Guest, disk: &str, is_kept: bool) -> Result<()> {
+    started(guest, ON_DISK, true, disk)?;
+    expect(guest, &["map", ON_DISK], 0, disk)?;
+    let (hashed, _) = measured(guest)?;
+    expect(guest, &["map", ON_DISK], 0, disk)?;
+    let (again, _) = measured(guest)?;
+    ensure!(
+        (again == hashed) == is_kept,
+        "`{disk}`: {hashed} files were read, then {again}"
+    );
+    Ok(())
+}
+
+/// A network block device, whose other end writes.
+fn at_another_end(guest: &mut Guest) -> Result<()> {
     guest.put_file(&compile::probe("probe_nbd")?, SERVER)?;
     guest
-        .sh(&format!(
-            "chmod 755 {SERVER} && truncate -s 64M /root/served"
-        ))?
+        .sh(&format!("chmod 755 {SERVER} && truncate -s 64M {SERVED}"))?
         .ok()?;
-    let job = guest.spawn(&[SERVER, "/root/served", "/dev/nbd0"])?;
-    guest.wait_for_output(job, b"serving", BOUND)?;
-    Ok(job)
+    let job = guest.spawn(&[SERVER, SERVED, "/dev/nbd0"])?;
+    let disk = "udevadm settle && mkfs.ext4 -q /dev/nbd0 >&2 && mount /dev/nbd0";
+    let outcome = guest
+        .wait_for_output(job, b"serving", BOUND)
+        .and_then(|()| {
+            on_a_disk(guest, disk, |guest| {
+                again(guest, disk, false)?;
+                guest.put("/root/other-end.py", 0o644, OTHER_END.as_bytes())?;
+                let change = format!("sync && python3 /root/other-end.py {AGENT} {SERVED}");
+                guest
+                    .sh(&change)?
+                    .ok()
+                    .context("writing at the other end")?;
+                guest.sh("echo 1 > /proc/sys/vm/drop_caches")?.ok()?;
+                let before = counted(guest, "not-authorized")?;
+                started(guest, ON_DISK, false, "as it is now")?;
+                expect(guest, &["map", ON_DISK], REFUSED, "as it is now")?;
+                let after = counted(guest, "not-authorized")?;
+                ensure!(after == before + 2, "refused for another reason");
+                Ok(())
+            })
+        });
+    guest.kill(job, 15)?;
+    guest.wait(job, BOUND)?;
+    guest
+        .run(&["rm", SERVED, SERVER, "/root/other-end.py"])?
+        .ok()?;
+    outcome
 }
+
+/// One byte of it, wherever it lies in there.
+const OTHER_END: &str = "
+import sys
+program = open(sys.argv[1], 'rb').read()
+page = len(program) // 8192 * 4096
+with open(sys.argv[2], 'r+b') as served:
+    at = served.read().index(program[page:page + 4096]) + 100
+    served.seek(at)
+    byte = served.read(1)[0]
+    served.seek(at)
+    served.write(bytes([byte ^ 255]))
+";
 
 /// A file gets the content of another without a byte being written: its blocks are shared, or exchanged.
 pub(super) fn taken(guest: &mut Guest) -> Result<()> {
@@ -66,7 +98,7 @@ pub(super) fn taken(guest: &mut Guest) -> Result<()> {
     }
     let disk = format!("{MAKE_XFS} /dev/ram3 && mount /dev/ram3");
     on_a_disk(guest, &disk, |guest| {
-        for way in ["copy", "clone"] {
+        for way in ["copy", "clone", "exchange-on-xfs"] {
             takes(guest, DISK, way)?;
         }
         Ok(())
@@ -280,5 +312,6 @@ const RACED: &str = "/opt/agent/raced.so";
 /// How often it is to be mapped, and refused.
 const RACES: &str = "20";
 const SERVER: &str = "/root/probe_nbd";
+const SERVED: &str = "/root/served";
 const DISK: &str = "/mnt/disk";
 const ON_DISK: &str = "/mnt/disk/agent";

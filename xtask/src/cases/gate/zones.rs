@@ -215,6 +215,9 @@ pub(super) fn moved_in(guest: &mut Guest) -> Result<()> {
         .context("moving a process into a zone")?
         .text();
     let told = guest.run(&["governor", "status"])?.text();
+    // What it executes is judged: a shell that was moved in stays what it is.
+    let moves = format!("echo $$ > {zone}/cgroup.procs && ! /usr/bin/id && {AGENT} hello");
+    let started = guest.run(&["sh", "-c", &moves])?;
     kit.load(guest, &Spec::default())?;
     let recorded = "import hashlib, sys; d = hashlib.sha256(open('/usr/bin/sleep', 'rb').read()).digest(); \
                     sys.exit(d not in open('/var/lib/governor/ledger/ledger', 'rb').read())";
@@ -231,6 +234,12 @@ pub(super) fn moved_in(guest: &mut Guest) -> Result<()> {
         "{told}"
     );
     recorded.context("waiting for the record of what it runs")?;
+    ensure!(
+        started.code == 0 && started.errors().contains("/usr/bin/id: "),
+        "what somebody starts who was moved in: {} {}",
+        started.text(),
+        started.errors()
+    );
     ensure!(!after.contains("no label"), "it is gone: {after}");
     Ok(())
 }
