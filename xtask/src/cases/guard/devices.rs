@@ -5,11 +5,7 @@ use super::*;
 pub(super) fn mounted(guest: &mut Guest) -> Result<()> {
     armed(guest)?;
     let disk = guest.sh("findmnt -n -o SOURCE /")?.text();
-    refused(
-        guest,
-        &format!("dd if=/dev/zero of={disk} bs=1 count=0"),
-        Costs::Nothing,
-    )?;
+    refused(guest, &opens(&disk), Costs::Nothing)?;
     // Reading is nobody's business.
     guest
         .sh(&format!("dd if={disk} of=/dev/null bs=512 count=1"))?
@@ -31,19 +27,12 @@ pub(super) fn btrfs(guest: &mut Guest) -> Result<()> {
         .text();
     let disks: Vec<&str> = made.split_whitespace().collect();
     ensure!(disks.len() == 2, "its devices: `{made}`");
-    let writes = |disk: &&str| format!("dd if=/dev/zero of={disk} bs=1 count=0 status=none");
     for disk in &disks {
-        // The daemon looks once a second.
-        guest
-            .wait_until(&format!("! {}", writes(disk)))
-            .context("waiting for the guard")?;
-        refused(guest, &writes(disk), Costs::Nothing)?;
+        refused_by_now(guest, disk)?;
     }
     guest.run(&["umount", "/tmp/btrfs"])?.ok()?;
     for disk in &disks {
-        guest
-            .wait_until(&writes(disk))
-            .context("waiting for it to let go")?;
+        let_go(guest, disk)?;
     }
     let disks = disks.join(" ");
     guest
@@ -64,9 +53,8 @@ pub(super) fn elsewhere(guest: &mut Guest) -> Result<()> {
             .ok()
             .context("making a file system")?
             .text();
-        let writes = format!("dd if=/dev/zero of={disk} bs=1 count=0 status=none");
         guest
-            .sh(&writes)?
+            .sh(&opens(&disk))?
             .ok()
             .context("writing what is not mounted")?;
         let hold = format!("mount {disk} {point} && echo mounted && exec sleep 1000");
@@ -74,16 +62,10 @@ pub(super) fn elsewhere(guest: &mut Guest) -> Result<()> {
         guest.wait_for_output(job, b"mounted", zone::BOUND)?;
         let seen = guest.sh(&format!("findmnt {disk}"))?;
         ensure!(seen.code != 0, "it is mounted here: {}", seen.text());
-        // The daemon looks once a second.
-        guest
-            .wait_until(&format!("! {writes}"))
-            .context("waiting for the guard")?;
-        refused(guest, &writes, Costs::Nothing)?;
+        refused_by_now(guest, &disk)?;
         guest.kill(job, 9)?;
         guest.wait(job, zone::BOUND)?;
-        guest
-            .wait_until(&writes)
-            .context("waiting for it to let go")?;
+        let_go(guest, &disk)?;
         let remove = format!("losetup -d {disk} && rm {image}");
         guest.sh(&remove)?.ok()?;
     }
@@ -94,7 +76,9 @@ pub(super) fn elsewhere(guest: &mut Guest) -> Result<()> {
 pub(super) fn swapped(guest: &mut Guest) -> Result<()> {
     let (disk, part) = partitioned(guest, "mkswap")?;
     in_use(guest, &disk, &format!("swapon {part}"))?;
-    let itself = guest.sh(&writes(&part))?;
+    // It may be opened: `swapoff` does.
+    let write = format!("dd if=/dev/zero of={part} bs=4096 count=1 oflag=direct status=none");
+    let itself = guest.sh(&write)?;
     ensure!(
         itself.code != 0 && itself.errors().contains("Text file busy"),
         "writing what is swapped to: {} {}",
@@ -105,9 +89,7 @@ pub(super) fn swapped(guest: &mut Guest) -> Result<()> {
         .run(&["swapoff", &part])?
         .ok()
         .context("ending it, for which it is opened to be written")?;
-    guest
-        .wait_until(&writes(&disk))
-        .context("waiting for it to let go")?;
+    let_go(guest, &disk)?;
     not_any_more(guest, &disk)
 }
 
@@ -116,87 +98,63 @@ pub(super) fn part_of_a_disk(guest: &mut Guest) -> Result<()> {
     let (disk, part) = partitioned(guest, "mkfs.ext4 -q")?;
     let mount = format!("mkdir -p /run/part && mount {part} /run/part");
     in_use(guest, &disk, &mount)?;
-    refused(guest, &writes(&part), Costs::Nothing)?;
+    refused(guest, &opens(&part), Costs::Nothing)?;
     guest.sh("umount /run/part && rmdir /run/part")?.ok()?;
-    guest
-        .wait_until(&writes(&disk))
-        .context("waiting for it to let go")?;
+    let_go(guest, &disk)?;
     not_any_more(guest, &disk)
 }
 
-/// What a mounted file system lies on by way of another device: one that maps it, and one of which it is a copy.
-pub(super) fn below_another(guest: &mut Guest) -> Result<()> {
-    for layer in &LAYERS {
-        armed(guest)?;
-        let disks = guest
-            .sh(
-                "for i in 1 2; do truncate -s 64M /root/below$i && losetup -f --show /root/below$i; done",
-            )?
-            .ok()?
-            .text();
-        let disks: Vec<&str> = disks.split_whitespace().collect();
-        let below = disks.get(..layer.lies_on).context("making its disks")?;
-        let set = format!("set -- {}", disks.join(" "));
+/// What a mounted file system lies on by way of other devices: one that maps a copy of two.
+pub(super) fn below_others(guest: &mut Guest) -> Result<()> {
+    armed(guest)?;
+    let made = guest.sh(LAYERS)?.ok().context("making the layers")?.text();
+    let layers: Vec<&str> = made.split_whitespace().collect();
+    let outcome = between(guest, &layers);
+    // Whoever looks at a device has it open for a moment.
+    for remove in [
+        "! mountpoint -q /run/layer || umount /run/layer",
+        "! test -e /dev/mapper/layer || dmsetup remove layer",
+        "udevadm settle && echo clear > /sys/block/md99/md/array_state",
+        "losetup -j /root/below1 | cut -d : -f 1 | xargs -r losetup -d",
+        "losetup -j /root/below2 | cut -d : -f 1 | xargs -r losetup -d",
+    ] {
+        guest.wait_until(remove)?;
+    }
+    guest.sh("rm /root/below?")?.ok()?;
+    outcome
+}
+
+fn between(guest: &mut Guest, layers: &[&str]) -> Result<()> {
+    ensure!(layers.len() == 4, "its layers: {layers:?}");
+    let (top, below) = layers.split_last().context("no layers")?;
+    for device in below {
         guest
-            .sh(&format!("{set} && {}", layer.make))?
+            .sh(&opens(device))?
             .ok()
-            .context(layer.make)?;
-        for disk in below {
-            guest
-                .sh(&writes(disk))?
-                .ok()
-                .context("nothing is mounted")?;
-        }
-        let mount = format!(
-            "mkfs.ext4 -q {0} && mkdir -p /run/layer && mount {0} /run/layer",
-            layer.name
-        );
-        guest.sh(&mount)?.ok().context(layer.name)?;
-        for disk in below {
-            refused_by_now(guest, disk)?;
-        }
-        guest.run(&["umount", "/run/layer"])?.ok()?;
-        for disk in below {
-            guest
-                .wait_until(&writes(disk))
-                .context("waiting for it to let go")?;
-        }
-        let remove = format!(
-            "{set} && {} && losetup -d $1 $2 && rm /root/below?",
-            layer.remove
-        );
-        guest.sh(&remove)?.ok().context(layer.remove)?;
+            .context("writing what is not mounted")?;
+    }
+    let mount = format!("mkfs.ext4 -q {top} && mkdir -p /run/layer && mount {top} /run/layer");
+    guest.sh(&mount)?.ok().context("mounting it")?;
+    for device in below {
+        refused_by_now(guest, device)?;
+    }
+    guest.run(&["umount", "/run/layer"])?.ok()?;
+    for device in below {
+        let_go(guest, device)?;
     }
     Ok(())
 }
 
-/// A device that lies on others, which are `$1` and `$2`.
-struct Layer {
-    name: &'static str,
-    lies_on: usize,
-    make: &'static str,
-    remove: &'static str,
-}
-
-const LAYERS: [Layer; 2] = [
-    Layer {
-        name: "/dev/mapper/layer",
-        lies_on: 1,
-        make: "dmsetup create layer --table \"0 $(blockdev --getsz $1) linear $1 0\" && udevadm settle",
-        remove: "dmsetup remove layer",
-    },
-    // By what its driver offers, as its tool would.
-    Layer {
-        name: "/dev/md99",
-        lies_on: 2,
-        make: "echo md99 > /sys/module/md_mod/parameters/new_array && cd /sys/block/md99/md && \
-               echo raid1 > level && echo 2 > raid_disks && echo 65000 > component_size && \
-               for disk; do cat /sys/class/block/${disk#/dev/}/dev > new_dev; done && slot=0 && \
-               for disk in dev-*; do echo 65000 > $disk/size && echo $slot > $disk/slot && slot=1; done && \
-               echo active > array_state && udevadm settle",
-        remove: "echo clear > /sys/block/md99/md/array_state && udevadm settle",
-    },
-];
+/// Says which they are, from the lowest. The copy by what its driver offers, as its tool would.
+const LAYERS: &str = "set -e; set --; for i in 1 2; do \
+    truncate -s 64M /root/below$i; set -- $@ $(losetup -f --show /root/below$i); done; \
+    echo md99 > /sys/module/md_mod/parameters/new_array; cd /sys/block/md99/md; \
+    echo raid1 > level; echo 2 > raid_disks; echo 65000 > component_size; \
+    for disk; do cat /sys/class/block/${disk#/dev/}/dev > new_dev; done; slot=0; \
+    for disk in dev-*; do echo 65000 > $disk/size; echo $slot > $disk/slot; slot=1; done; \
+    echo active > array_state; udevadm settle; \
+    dmsetup create layer --table \"0 $(blockdev --getsz /dev/md99) linear /dev/md99 0\"; udevadm settle; \
+    echo $@ /dev/md99 /dev/mapper/layer";
 
 /// A disk with one partition, which was made something of; both are written while nobody uses them.
 fn partitioned(guest: &mut Guest, make: &str) -> Result<(String, String)> {
@@ -214,8 +172,8 @@ fn partitioned(guest: &mut Guest, make: &str) -> Result<(String, String)> {
     let part = format!("{disk}p1");
     // Whoever looks at the disk takes the partition away for a moment.
     for (doing, what) in [
-        (writes(&part), "writing the partition"),
-        (writes(&disk), "writing the disk"),
+        (opens(&part), "writing the partition"),
+        (opens(&disk), "writing the disk"),
         (format!("{make} {part} >&2"), "making something of it"),
     ] {
         let free = format!("udevadm settle && {doing}");
@@ -237,11 +195,17 @@ fn in_use(guest: &mut Guest, disk: &str, begin: &str) -> Result<()> {
 
 /// The daemon looks once a second.
 fn refused_by_now(guest: &mut Guest, disk: &str) -> Result<()> {
-    let refuses = format!("! {}", writes(disk));
     guest
-        .wait_until(&refuses)
+        .wait_until(&format!("! {}", opens(disk)))
         .context("waiting for the guard")?;
-    refused(guest, &writes(disk), Costs::Nothing)
+    refused(guest, &opens(disk), Costs::Nothing)
+}
+
+/// Once nobody uses it.
+fn let_go(guest: &mut Guest, disk: &str) -> Result<()> {
+    guest
+        .wait_until(&opens(disk))
+        .context("waiting for it to let go")
 }
 
 fn not_any_more(guest: &mut Guest, disk: &str) -> Result<()> {
@@ -251,10 +215,9 @@ fn not_any_more(guest: &mut Guest, disk: &str) -> Result<()> {
         .map(drop)
 }
 
-fn writes(device: &str) -> String {
-    format!(
-        "dd if=/dev/zero of={device} bs=4096 seek=4000 count=1 oflag=direct conv=nocreat status=none"
-    )
+/// Opens it to write. That is what is refused, so nothing need be written.
+fn opens(device: &str) -> String {
+    format!("dd if=/dev/zero of={device} bs=1 count=0 conv=nocreat,notrunc status=none")
 }
 
 const DISK: &str = "/root/disk-in-parts";

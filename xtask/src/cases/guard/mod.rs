@@ -139,8 +139,8 @@ pub(crate) const SUITE: Suite = Suite {
             run: devices::part_of_a_disk,
         },
         Case {
-            name: "nor_is_what_another_device_lies_on",
-            run: devices::below_another,
+            name: "nor_is_what_other_devices_lie_on",
+            run: devices::below_others,
         },
         Case {
             name: "a_governed_root_is_refused_and_alarms_nobody",
