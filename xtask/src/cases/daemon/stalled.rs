@@ -61,11 +61,7 @@ fn while_frozen(guest: &mut Guest, kit: &Kit) -> Result<()> {
         said.trust(),
         said.reasons()
     );
-    let detail = said.text(&["ledger", "detail"]);
-    ensure!(
-        detail.contains("has not answered for"),
-        "it says `{detail}`"
-    );
+    guest.wait_until("governor status | grep 'its disk has not answered for'")?;
     ensure!(hello(guest)? == 0, "work does not start");
 
     // The caller waits for the record; what is revoked does not.

@@ -30,6 +30,7 @@ use crate::{
 use anyhow::{Context as _, Result, ensure};
 use std::{rc::Rc, time::Duration};
 pub(super) use tried::counted;
+pub(super) use zones::moved_into;
 
 pub(crate) const SUITE: Suite = Suite {
     name: "gate",

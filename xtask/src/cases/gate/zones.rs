@@ -202,18 +202,28 @@ pub(super) fn zones_stay_below_the_root(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+/// Starts a program that is in no zone, and moves it into a cgroup; its number.
+pub(crate) fn moved_into(guest: &mut Guest, cgroup: &str) -> Result<String> {
+    // Moved before it is executed, it would be somebody in a zone who executes what is not listed.
+    let moved = guest
+        .sh(&format!(
+            "mkdir -p {cgroup}; sleep 600 > /dev/null 2>&1 & \
+             until grep -q sleep /proc/$!/comm; do sleep 0.05; done; \
+             echo $! > {cgroup}/cgroup.procs; echo $!"
+        ))?
+        .ok()
+        .context("moving a process into a zone")?;
+    Ok(moved.text())
+}
+
 /// What was moved in carries no label: it is told, and goes on as little as it did before.
 pub(super) fn moved_in(guest: &mut Guest) -> Result<()> {
     let kit = load(guest, &Spec::default())?;
     ensure!(agent(guest, &["hello"])? == 0, "the zone is not there");
     let zone = "/sys/fs/cgroup/governed.slice/governed-agents.slice/moved";
-    let moved = guest
-        .sh(&format!(
-            "mkdir -p {zone}; sleep 600 >/dev/null 2>&1 & sleep 1.1; echo $! > {zone}/cgroup.procs; echo $!"
-        ))?
-        .ok()
-        .context("moving a process into a zone")?
-        .text();
+    let moved = moved_into(guest, zone)?;
+    // Whoever has only just begun may be about to execute what a service manager made it for.
+    guest.wait_until("governor status | grep 'in zone `agents`'")?;
     let told = guest.run(&["governor", "status"])?.text();
     // What it executes is judged: a shell that was moved in stays what it is.
     let moves = format!("echo $$ > {zone}/cgroup.procs && ! /usr/bin/id && {AGENT} hello");

@@ -9,23 +9,12 @@ fn with(unlabelled: &'static str) -> Spec {
     }
 }
 
-/// Starts a program that is in no zone, and moves it into a cgroup; its number.
-fn moved_into(guest: &mut Guest, cgroup: &str) -> Result<String> {
-    let moved = guest
-        .sh(&format!(
-            "mkdir -p {cgroup}; sleep 600 >/dev/null 2>&1 & echo $! > {cgroup}/cgroup.procs; echo $!"
-        ))?
-        .ok()
-        .context("moving a process into a zone")?;
-    Ok(moved.text())
-}
-
 pub(super) fn stopped(guest: &mut Guest) -> Result<()> {
     let kit = load(guest, &with("leave"))?;
     let job = start(guest, "labelled", &["hold"], "holding")?;
     // By itself, and beside work that is authorized.
-    let alone = moved_into(guest, &format!("{ZONE}/moved"))?;
-    let beside = moved_into(guest, &cgroup("labelled"))?;
+    let alone = gate::moved_into(guest, &format!("{ZONE}/moved"))?;
+    let beside = gate::moved_into(guest, &cgroup("labelled"))?;
     let both = [&alone, &beside];
     // Whoever has only just begun may be about to execute what a service manager made it for.
     for pid in both {
@@ -63,7 +52,7 @@ pub(super) fn stopped(guest: &mut Guest) -> Result<()> {
         ends(guest, pid)?;
     }
     goes_on(guest)?;
-    let later = moved_into(guest, &format!("{ZONE}/moved"))?;
+    let later = gate::moved_into(guest, &format!("{ZONE}/moved"))?;
     ends(guest, &later).context("who is moved in later is found")?;
     goes_on(guest)?;
     gate::expect(guest, &["hello"], 0, "a copy that is started now")?;
