@@ -8,6 +8,7 @@
 
 mod asked;
 mod btf;
+mod charged;
 mod down;
 mod edition;
 mod error;

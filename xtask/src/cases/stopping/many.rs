@@ -101,6 +101,32 @@ pub(super) fn thousand(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+/// Labels of work are no memory of the daemon's.
+pub(super) fn uncharged(guest: &mut Guest) -> Result<()> {
+    load(guest, &Spec::default())?;
+    let before = charged(guest)?;
+    let job = start(guest, "crowd", &["crowd", "1000"], "holding")?;
+    let after = charged(guest)?;
+    guest
+        .sh("governor kill --workload planner --reason drill")?
+        .ok()?;
+    guest.wait(job, BOUND)?;
+    ensure!(
+        after < before + 1000 * SMALLEST,
+        "{before} bytes of the kernel's were charged to the daemon, then {after}"
+    );
+    Ok(())
+}
+
+/// What the kernel keeps for the daemon's cgroup.
+fn charged(guest: &mut Guest) -> Result<u64> {
+    let slab = "sed -n 's/^slab //p' /sys/fs/cgroup/system.slice/governor.service/memory.stat";
+    let said = guest.sh(slab)?.ok()?.text();
+    said.parse().with_context(|| format!("reading `{said}`"))
+}
+
+/// Less than the kernel needs for any label.
+const SMALLEST: u64 = 128;
 const PLAIN: &str = "/sys/fs/cgroup/system.slice/plain.service";
 
 fn timed(guest: &mut Guest, what: &str, script: &str) -> Result<String> {

@@ -81,6 +81,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: many::thousand,
         },
         Case {
+            name: "labels_are_not_charged_to_the_daemon",
+            run: many::uncharged,
+        },
+        Case {
             name: "the_kernel_reported_no_fault",
             run: gate::no_fault,
         },
