@@ -70,10 +70,9 @@ pub(super) fn untouched(counts: Counts, least: u64) -> Result<()> {
 /// Waits for another process than this one to be the daemon.
 fn replaced(guest: &mut Guest, pid: &str) -> Result<()> {
     guest.wait_until(&format!(
-            "now=$(systemctl show governor --value -p MainPID); test $now != {pid} && test $now != 0 \
-             && systemctl is-active --quiet governor"
-        ),
-    )
+        "now=$(systemctl show governor --value -p MainPID); test $now != {pid} && test $now != 0 \
+         && systemctl is-active --quiet governor"
+    ))
     .context("waiting for another daemon")
 }
 

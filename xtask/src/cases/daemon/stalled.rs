@@ -66,9 +66,11 @@ fn while_frozen(guest: &mut Guest, kit: &Kit) -> Result<()> {
 
     // The caller waits for the record; what is revoked does not.
     let revoking = guest.spawn(&["governor", "revoke", "--all", "--reason", "test"])?;
-    guest.wait_until(&format!("systemd-run -q --wait --collect --slice={AGENTS_SLICE} --uid={USER} {AGENT} hello; test $? = 203"),
-    )
-    .context("waiting for the revocation")?;
+    guest
+        .wait_until(&format!(
+            "systemd-run -q --wait --collect --slice={AGENTS_SLICE} --uid={USER} {AGENT} hello; test $? = 203"
+        ))
+        .context("waiting for the revocation")?;
     denied(guest, "/root/denied-while-a-record-is-awaited")?;
 
     guest.run(&["fsfreeze", "-u", DIR])?.ok()?;

@@ -25,9 +25,9 @@ pub(super) fn stopped(guest: &mut Guest) -> Result<()> {
     kit.load(guest, &with("freeze"))?;
     for pid in both {
         guest.wait_until(&format!(
-                "grep -q /governor-held-{pid}- /proc/{pid}/cgroup && grep -q 'frozen 1' /sys/fs/cgroup/$(cut -d: -f3 /proc/{pid}/cgroup)/cgroup.events"
-            ),
-        )?;
+            "grep -q /governor-held-{pid}- /proc/{pid}/cgroup && \
+             grep -q 'frozen 1' /sys/fs/cgroup/$(cut -d: -f3 /proc/{pid}/cgroup)/cgroup.events"
+        ))?;
     }
     let goes_on = |guest: &mut Guest| -> Result<()> {
         let frozen = is_frozen(guest, &cgroup("labelled"))?;

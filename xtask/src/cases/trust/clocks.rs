@@ -78,9 +78,11 @@ pub(super) fn sleep(guest: &mut Guest) -> Result<()> {
         )?
         .ok()
         .context("putting the guest to sleep")?;
-    guest.wait_until(&format!("test $(governor status --json | sed -n 's/.*\"attested\": \"*\\([0-9]*\\).*/\\1/p') -gt {before}"),
-    )
-    .context("waiting for the epoch to be raised")?;
+    guest
+        .wait_until(&format!(
+            "test $(governor status --json | sed -n 's/.*\"attested\": \"*\\([0-9]*\\).*/\\1/p') -gt {before}"
+        ))
+        .context("waiting for the epoch to be raised")?;
     kit.trusted(guest)?;
     ensure!(hello(guest)? == 0, "work does not go on after a quote");
     Ok(())
