@@ -15,7 +15,7 @@ use super::{
     Gate, GateError, HookState, HookStatus, OBJECT,
     error::whole,
     load::{HOOKS, Hook, Loaded, POST_OPEN, RECALLED_OPEN},
-    pins::Pins,
+    pins::{self, Pins},
 };
 
 /// Each, the better one first, and what is said of it: only one of them is ever attached.
@@ -100,6 +100,14 @@ impl Gate {
         }
         let path = self.pinned_links.join(name);
         let maps = &self.pinned_maps;
+        // Others would be made in their place, which nothing else that is in force reads.
+        let missing = pins::missing(maps);
+        if !missing.is_empty() {
+            return Err(GateError::Missing {
+                dir: maps.clone(),
+                names: missing.join("`, `"),
+            });
+        }
         let link = pinned(&path, || Ok(Loaded::with_maps(OBJECT, maps)?.attach(hook)))?;
         let failed = |reason| GateError::Hook { name, reason };
         let link = link.map_err(failed)?;

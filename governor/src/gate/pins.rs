@@ -61,6 +61,12 @@ pub(super) struct Pins {
     missing: Vec<&'static str>,
 }
 
+/// The maps that are not pinned in this directory.
+pub(super) fn missing(maps: &Path) -> Vec<&'static str> {
+    let names = MAPS.iter().filter(|name| !maps.join(name).exists());
+    names.copied().collect()
+}
+
 /// How much of a layout was pinned before us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Had {
@@ -78,11 +84,7 @@ impl Pins {
         let maps = root.join(of_layout(ABI));
         Self {
             root: root.to_owned(),
-            missing: MAPS
-                .iter()
-                .filter(|name| !maps.join(name).exists())
-                .copied()
-                .collect(),
+            missing: missing(&maps),
             maps,
             links: root.join(format!("links-{short}")),
             ready: root.join("ready"),
