@@ -64,6 +64,12 @@ enum Verb {
     /// Try to execute what must be refused (what the daemon starts)
     #[command(hide = true)]
     Canary,
+    /// Make the gate's maps where nobody is charged for them (what the daemon starts)
+    #[command(hide = true)]
+    Maps {
+        /// Where they are pinned
+        dir: PathBuf,
+    },
     /// Whether governed work may run, and why not
     Status,
     /// Whether this host can enforce, and what to do if not
@@ -122,6 +128,9 @@ impl Cli {
         let outcome = match verb {
             Verb::Daemon => daemon::daemon(&globals),
             Verb::Canary => Ok(crate::canary::run()),
+            Verb::Maps { dir } => crate::gate::make_maps(&dir)
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(|error| Failure::Failed(format!("{error:#}"))),
             Verb::Status => status::status(&globals),
             Verb::Doctor => doctor::doctor(&globals),
             Verb::Policy(verb) => policy::policy(&globals, verb),

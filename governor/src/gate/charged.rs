@@ -3,36 +3,62 @@
 //! Linux charges the memory of a map, and of whatever is stored in it later, to the cgroup of whoever made the
 //! map (`kernel/bpf/syscall.c`, `bpf_map_save_memcg`). Labels are stored by work, when it forks: charged to the
 //! daemon they would be its memory to be short of, and each fork would charge two cgroups in turn, which before
-//! Linux 6.4 costs more than the label itself.
+//! Linux 6.4 costs more than the label itself. So a process of its own makes the maps, in the root cgroup, where
+//! nothing is charged, pins them and ends. The daemon stays where it is: memory that it touched there would not
+//! be its service's, and could be swapped out.
 //!
-//! Promises: maps are made where nothing is charged, the root of what cgroups there are; the process is back
-//! where it was before anything else is done, or that is an error. Where it cannot be moved there, maps are made
-//! where it is: it is a matter of cost. Refuses nothing.
+//! Promises: the daemon waits for that process, and it ends when the daemon does. What it could not make the daemon
+//! makes itself: this is a matter of cost.
 
-use std::{io, path::Path, process};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
 
-use super::{GateError, hosts};
-use crate::{cgroups::ROOT, stopping::tree};
+use anyhow::{Context as _, Result, ensure};
+use governor_common::names;
+use nix::sys::{prctl, signal::Signal};
 
-/// Does this while the whole process is in the root cgroup.
-pub(super) fn to_nobody<T>(make: impl FnOnce() -> T) -> Result<T, GateError> {
-    let own = hosts::cgroup_of(Path::new("/proc/self/cgroup"))?;
-    if let Err(error) = enter("/") {
-        tracing::info!(%error, "what maps hold is charged to the daemon");
-        return Ok(make());
+use super::{OBJECT, load::Loaded};
+use crate::{cgroups::ROOT, stopping::tree, text};
+
+/// Has the maps made, unless labels have theirs.
+pub(super) fn to_nobody(maps: &Path) {
+    if maps.join(names::LABELS).exists() {
+        return;
     }
-    let made = make();
-    match enter(&own) {
-        Ok(()) => Ok(made),
-        Err(error) => Err(GateError::Invalid(format!(
-            "going back to the cgroup `{own}` once maps were made: {error}; restart the service"
-        ))),
+    if let Err(error) = ask(maps) {
+        tracing::info!("what maps hold is charged to the daemon: {error:#}");
     }
 }
 
-fn enter(cgroup: &str) -> io::Result<()> {
-    let procs = Path::new(ROOT)
-        .join(cgroup.trim_start_matches('/'))
-        .join("cgroup.procs");
-    tree::write(&procs, &process::id().to_string())
+fn ask(maps: &Path) -> Result<()> {
+    let made = Command::new("/proc/self/exe")
+        .arg("maps")
+        .arg(maps)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .env_clear()
+        .output()
+        .context("starting a process that makes them")?;
+    ensure!(
+        made.status.success(),
+        "a process that makes them: {}",
+        text::strip(String::from_utf8_lossy(&made.stderr).trim())
+    );
+    Ok(())
 }
+
+/// The side of that process.
+pub fn make(maps: &Path) -> Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL).context("ending with the daemon")?;
+    let procs = Path::new(ROOT).join("cgroup.procs");
+    tree::write(&procs, ITSELF).with_context(|| format!("writing `{}`", procs.display()))?;
+    // What is pinned stays when this ends.
+    Loaded::with_maps(OBJECT, maps)?;
+    Ok(())
+}
+
+/// As `cgroup.procs` takes it: whoever writes.
+const ITSELF: &str = "0";

@@ -11,7 +11,7 @@ use aya::{
     programs::{CgroupSysctl, Iter, Program, ProgramError, ProgramFd, links::FdLink},
 };
 
-use super::{GateError, btf::Types, charged, error::whole, fields, pins};
+use super::{GateError, btf::Types, error::whole, fields, pins};
 
 /// A hook, its program's name, and what the kernel must say about it.
 #[derive(Debug)]
@@ -188,14 +188,9 @@ impl Loaded {
         for name in pins::MAPS {
             loader.map_pin_path(name, maps.join(name));
         }
-        let are_there = pins::MAPS.iter().all(|name| maps.join(name).exists());
-        let mut load = || loader.load(object);
-        let loaded = if are_there {
-            load()
-        } else {
-            charged::to_nobody(load)?
-        };
-        let programs = loaded.map_err(|error| GateError::Object(Box::new(error)))?;
+        let programs = loader
+            .load(object)
+            .map_err(|error| GateError::Object(Box::new(error)))?;
         Ok(Self {
             programs,
             types,

@@ -52,6 +52,7 @@ use governor_common::{guard::ProtectedKey, names};
 use governor_core::digest::Digest;
 
 pub use asked::{Answer, Asker, Asking, How};
+pub use charged::make as make_maps;
 pub use error::GateError;
 use error::whole;
 pub use guard::{CanaryLabel, Listed};
@@ -414,6 +415,7 @@ impl Attach<'_> {
         match &mut self.loaded {
             Some(loaded) => Ok(loaded),
             none => {
+                charged::to_nobody(&self.pins.maps);
                 let loaded = Loaded::with_maps(OBJECT, &self.pins.maps)?;
                 maps::keep_from_us(&self.pins.maps)?;
                 // Those that an older layout has not are nobody's yet who is guarded.
