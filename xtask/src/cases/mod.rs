@@ -12,6 +12,7 @@ mod guard;
 mod host;
 mod platform;
 mod quickstart;
+mod reading;
 mod stopping;
 mod story;
 mod trust;

@@ -1,7 +1,7 @@
 //! What the daemon is given and must refuse, naming what is wrong.
 
 use super::*;
-use crate::kit::RELOAD;
+use crate::cases::reading;
 
 pub(super) fn bad_policies(guest: &mut Guest) -> Result<()> {
     let kit = loaded(guest)?;
@@ -179,27 +179,7 @@ pub(super) fn control_socket(guest: &mut Guest) -> Result<()> {
 /// A policy that takes long to read is read while everything is revoked: it does not take that back.
 pub(super) fn offered_before(guest: &mut Guest) -> Result<()> {
     let kit = loaded(guest)?;
-    let mut lines = String::new();
-    for number in 1..=MANY {
-        lines.push_str(&format!("{number:064x}  listed\n"));
-    }
-    let spec = Spec {
-        tables: r#"
-[workload.many]
-zone = "agents"
-exec = ["many"]
-started_by = ["operator"]
-user = ["root"]
-"#,
-        sets: vec![("many", lines)],
-        ..Spec::default()
-    };
-    let dir = kit.signed(&spec)?;
-    kit.put(guest, &dir)?;
-    let read = "journalctl -u governor -o cat | grep -c 'reading a policy that is offered'";
-    let before = guest.sh(read)?.text();
-    let offering = guest.spawn(&RELOAD)?;
-    guest.wait_until(&format!("test $({read}) -gt {before}"))?;
+    let offering = reading::begun(guest, &kit)?;
     guest
         .run(&["governor", "revoke", "--all", "--reason", "test"])?
         .ok()?;
@@ -217,6 +197,3 @@ user = ["root"]
     // Offered again it is taken, like any.
     kit.load(guest, &Spec::default())
 }
-
-/// Digests: read for some seconds in a guest that is emulated.
-const MANY: u32 = 150_000;

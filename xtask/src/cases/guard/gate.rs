@@ -1,6 +1,7 @@
 //! The gate's own objects.
 
 use super::*;
+use crate::cases::reading;
 
 /// Only before the gate is armed can the switch be turned at all.
 pub(super) fn canary(guest: &mut Guest) -> Result<()> {
@@ -169,9 +170,19 @@ pub(super) fn settings(guest: &mut Guest) -> Result<()> {
 pub(super) fn disarm(guest: &mut Guest) -> Result<()> {
     armed(guest)?;
     let kit = guest.kept::<crate::kit::Kit>()?;
+    // Its slices are there from here on: the first of them would have the daemon started again.
+    ensure!(hello(guest)? == 0, "work does not start");
+    // A policy that is being read brings nothing back, and keeps nothing from ending.
+    let offering = reading::begun(guest, &kit)?;
     guest
         .run(&["governor", "disarm", "--reason", "the last case"])?
         .ok()?;
+    let offered = guest.wait(offering, zone::BOUND)?;
+    ensure!(
+        offered.code != 0,
+        "a policy is in force where there is no gate: {}",
+        offered.text()
+    );
     // The daemon ends, and stays away.
     let ended = "while systemctl is-active --quiet governor; do :; done; \
                  test ! -e /sys/fs/bpf/governor && systemctl show governor --value -p Result";
