@@ -34,12 +34,16 @@ pub enum Word {
     /// raised after.
     Edition = 18,
     /// How many of the denials that the kernel counted as lost are written down. No verdict reads this
-    /// word and the two after it: they tell the next daemon what this one had no time for.
+    /// word and the four after it: they tell the next daemon what this one had no time for.
     DenialsTold = 19,
     /// Denials that were taken out of their ring since, each counted before it left.
     DenialsTaken = 20,
     /// Verdicts that were counted, not kept one by one, and whose number is not written down.
     LeftOut = 21,
+    /// As [`Word::DenialsTold`], of other events.
+    EventsTold = 22,
+    /// As [`Word::DenialsTaken`], of other events.
+    EventsTaken = 23,
 }
 
 /// In [`Word::DigestEra`]: no kept digest counts, and none is kept.

@@ -118,11 +118,13 @@ pub enum Input {
     },
     /// Quote now instead of when it is due.
     Reattest,
-    /// Verdicts that left the rings, as bytes, and how many denials were lost since the last batch.
+    /// Verdicts that left the rings, as bytes, and what is missing since the last batch: `lost` denials, and
+    /// `missed` of the others.
     Verdicts {
         denied: Vec<Vec<u8>>,
         allowed: Vec<Vec<u8>>,
         lost: u64,
+        missed: u64,
     },
     /// Verdicts that an earlier daemon counted and ended before their number was written down.
     LeftOut(u64),

@@ -525,7 +525,10 @@ impl Engine {
                 denied,
                 allowed,
                 lost,
+                missed,
             } => {
+                // Nobody has them, so nothing but their number is to be told.
+                next.uncounted = next.uncounted.saturating_add(missed);
                 next.verdicts(now, &denied, &allowed, lost, &mut effects);
                 Ok(String::new())
             }

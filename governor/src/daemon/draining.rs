@@ -1,7 +1,7 @@
 //! Taking events out of the rings: into the ledger, and to whoever listens.
 //!
-//! Promises: a denial that left its ring, or had no room in it, is written down or counted as lost, by
-//! this daemon or by the next one.
+//! Promises: a verdict that left its ring, or had no room in it, is written down or counted, by this daemon
+//! or by the next one.
 
 use std::{
     sync::Arc,
@@ -13,7 +13,7 @@ use governor_common::{Event, Plain as _};
 use governor_core::engine::Input;
 
 use super::{Daemon, clock, execute::Hands};
-use crate::gate::{Drained, Told};
+use crate::gate::{Drained, OfRing, Told};
 
 /// Events taken out of a ring at a time, so that a storm does not keep commands waiting.
 pub(super) const DRAIN: usize = 2048;
@@ -24,54 +24,63 @@ const LATE: Duration = Duration::from_secs(2);
 /// What is missing of what the rings were to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Losses {
-    /// Denials that the kernel had counted as lost when it was asked last.
+    pub(super) denials: Loss,
+    pub(super) events: Loss,
+}
+
+/// What is missing of what one of them was to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Loss {
+    /// How many the kernel had counted as lost when it was asked last.
     counted: u64,
-    /// Denials that are missing besides.
+    /// How many are missing besides.
     besides: u64,
     /// Of those, what an earlier daemon took out of the ring and did not write down, until it is told.
     left: u64,
-    /// Other events that are missing.
-    events: u64,
-    /// Of those, what could not be read.
-    unreadable: u64,
 }
 
 impl Losses {
     /// Goes on where an earlier daemon ended.
     pub(super) const fn since(told: Told) -> Self {
         Self {
-            counted: told.lost,
-            besides: 0,
-            left: told.taken,
-            events: 0,
-            unreadable: 0,
+            denials: Loss::since(told.denials),
+            events: Loss::since(told.events),
         }
     }
 
-    /// How many denials more are missing.
-    fn more(&mut self, drained: &Drained) -> u64 {
-        let by_kernel = drained.lost_denials.saturating_sub(self.counted);
-        self.counted = drained.lost_denials;
-        let besides = std::mem::take(&mut self.left).saturating_add(drained.unreadable_denials);
+    /// How many more are missing: denials, and others.
+    fn more(&mut self, drained: &Drained) -> (u64, u64) {
+        let denials = (drained.lost_denials, drained.unreadable_denials);
+        let events = (drained.lost_events, drained.unreadable_events);
+        (self.denials.more(denials), self.events.more(events))
+    }
+}
+
+impl Loss {
+    const fn since(told: OfRing) -> Self {
+        Self {
+            counted: told.lost,
+            besides: 0,
+            left: told.taken,
+        }
+    }
+
+    fn more(&mut self, (lost, unreadable): (u64, u64)) -> u64 {
+        let by_kernel = lost.saturating_sub(self.counted);
+        self.counted = lost;
+        let besides = std::mem::take(&mut self.left).saturating_add(unreadable);
         self.besides = self.besides.saturating_add(besides);
-        self.unreadable = self.unreadable.saturating_add(drained.unreadable_events);
-        self.events = drained.lost_events.saturating_add(self.unreadable);
         by_kernel.saturating_add(besides)
     }
 
-    /// Denials that the kernel had counted as lost when it was asked last.
+    /// How many the kernel had counted as lost when it was asked last.
     pub(super) const fn counted(&self) -> u64 {
         self.counted
     }
 
-    /// Denials that are missing, in total.
-    pub(super) const fn denials(&self) -> u64 {
+    /// How many are missing.
+    pub(super) const fn total(&self) -> u64 {
         self.counted.saturating_add(self.besides)
-    }
-
-    /// Other events that are missing, in total.
-    pub(super) const fn events(&self) -> u64 {
-        self.events
     }
 }
 
@@ -114,13 +123,14 @@ impl Daemon {
         // A daemon that cannot see is no better than none: the lease runs out.
         drained.add(self.hands.take_rings(DRAIN, DRAIN)?);
         let now = clock::now()?;
-        let lost = self.losses.more(&drained);
-        if !drained.denials.is_empty() || !drained.events.is_empty() || lost > 0 {
+        let (lost, missed) = self.losses.more(&drained);
+        if !drained.is_empty() || lost > 0 || missed > 0 {
             let bytes = |events: &[Event]| events.iter().map(|e| e.bytes().to_vec()).collect();
             self.apply(Input::Verdicts {
                 denied: bytes(&drained.denials),
                 allowed: bytes(&drained.events),
                 lost,
+                missed,
             })?;
             self.note_told()?;
         }
@@ -146,14 +156,6 @@ impl Daemon {
 mod tests {
     use super::*;
 
-    fn drained(lost_denials: u64, unreadable_denials: u64) -> Drained {
-        Drained {
-            lost_denials,
-            unreadable_denials,
-            ..Drained::default()
-        }
-    }
-
     #[test]
     fn rings_that_were_left_alone_are_told_once() {
         let (mut taken, at) = (LastTaken::default(), Instant::now());
@@ -162,46 +164,42 @@ mod tests {
         assert_eq!(taken.again(at + LATE + LATE / 2), None);
     }
 
+    const TOLD: OfRing = OfRing { lost: 7, taken: 0 };
+
     #[test]
     fn what_was_lost_between_two_daemons_is_missing_once() {
-        let told = Told {
-            lost: 7,
-            ..Told::default()
-        };
-        let mut losses = Losses::since(told);
-        assert_eq!(losses.more(&drained(1_007, 0)), 1_000);
-        assert_eq!(losses.more(&drained(1_007, 0)), 0);
-        assert_eq!(losses.denials(), 1_007);
+        let mut loss = Loss::since(TOLD);
+        assert_eq!(loss.more((1_007, 0)), 1_000);
+        assert_eq!(loss.more((1_007, 0)), 0);
+        assert_eq!(loss.total(), 1_007);
         // In maps that are new nothing was lost before.
-        let mut losses = Losses::since(Told::default());
-        assert_eq!(losses.more(&drained(3, 0)), 3);
+        let mut loss = Loss::since(OfRing::default());
+        assert_eq!(loss.more((3, 0)), 3);
     }
 
     #[test]
     fn what_an_earlier_daemon_took_with_it_is_missing_once() {
-        let told = Told {
-            lost: 7,
-            taken: 20,
-            left_out: 5,
-        };
-        let mut losses = Losses::since(told);
-        assert_eq!(losses.more(&drained(8, 2)), 1 + 2 + 20);
-        assert_eq!(losses.more(&drained(8, 0)), 0);
-        assert_eq!(losses.more(&drained(9, 1)), 2);
-        assert_eq!(losses.denials(), 9 + 20 + 3);
+        let mut loss = Loss::since(OfRing { taken: 20, ..TOLD });
+        assert_eq!(loss.more((8, 2)), 1 + 2 + 20);
+        assert_eq!(loss.more((8, 0)), 0);
+        assert_eq!(loss.more((9, 1)), 2);
+        assert_eq!(loss.total(), 9 + 20 + 3);
     }
 
     #[test]
-    fn other_events_are_counted_and_no_denials() {
-        let mut losses = Losses::since(Told::default());
-        for expected in [4, 5] {
-            let found = Drained {
-                lost_events: 3,
-                unreadable_events: 1,
-                ..Drained::default()
-            };
-            assert_eq!(losses.more(&found), 0);
-            assert_eq!((losses.denials(), losses.events()), (0, expected));
-        }
+    fn each_ring_is_counted_for_itself() {
+        let mut losses = Losses::since(Told {
+            denials: TOLD,
+            ..Told::default()
+        });
+        let found = Drained {
+            lost_denials: 9,
+            unreadable_denials: 1,
+            lost_events: 30,
+            unreadable_events: 4,
+            ..Drained::default()
+        };
+        assert_eq!(losses.more(&found), (3, 34));
+        assert_eq!((losses.denials.total(), losses.events.total()), (10, 34));
     }
 }

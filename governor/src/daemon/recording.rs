@@ -18,7 +18,11 @@ use super::{
     draining::DRAIN,
     execute::{Hands, Outcome},
 };
-use crate::{gate::UpTo, ledger::Written, progress};
+use crate::{
+    gate::{OfRing, UpTo},
+    ledger::Written,
+    progress,
+};
 
 /// How often the rings are taken while somebody waits for the disk.
 const ROUND: Duration = Duration::from_millis(50);
@@ -139,9 +143,16 @@ impl Daemon {
             return Ok(());
         };
         let gate = &mut self.hands.gate;
+        let (so_far, found) = (gate.taken_so_far(), self.hands.found.taken());
         let up_to = UpTo {
-            lost: self.losses.counted(),
-            taken: gate.taken_so_far().saturating_sub(self.hands.found.taken()),
+            denials: OfRing {
+                lost: self.losses.denials.counted(),
+                taken: so_far.denials.saturating_sub(found.denials),
+            },
+            events: OfRing {
+                lost: self.losses.events.counted(),
+                taken: so_far.events.saturating_sub(found.events),
+            },
             left_out,
         };
         if self.hands.ledger.say_with_the_last(up_to) {

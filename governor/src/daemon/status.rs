@@ -64,8 +64,8 @@ pub(crate) fn reply(daemon: &Daemon, now: ClockReading) -> proto::StatusReply {
             }),
         sockets: daemon.named_sockets(),
         losses: Some(proto::Losses {
-            denials: daemon.losses.denials(),
-            events: daemon.losses.events(),
+            denials: daemon.losses.denials.total(),
+            events: daemon.losses.events.total(),
         }),
         ledger: Some(proto::Ledger {
             records: head.size,

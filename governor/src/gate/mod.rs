@@ -59,7 +59,7 @@ pub use guard::{CanaryLabel, Listed};
 pub use named::Namer;
 pub use opens::detail;
 pub use probe::{Requirement, busy, probe};
-pub use rings::{Drained, Told, UpTo};
+pub use rings::{Drained, OfRing, Told, UpTo};
 pub use state::Measurements;
 pub use table::EgressRule;
 
@@ -107,8 +107,8 @@ pub struct Gate {
     previous: Vec<PathBuf>,
     /// How far what the rings told is written down, as the kernel keeps it.
     told: Told,
-    /// Denials that were taken; those that an earlier daemon left untold are the first.
-    taken_so_far: u64,
+    /// What was taken out of the rings; what an earlier daemon left untold is the first of it.
+    taken_so_far: rings::Taken,
     /// What has files measured that nobody executes.
     asker: Option<Asker>,
     /// Its map and its program, whoever has it by now.
@@ -339,7 +339,7 @@ impl Attach<'_> {
         let told = rings::told(&maps.state)?;
         Ok(Gate {
             told,
-            taken_so_far: told.taken,
+            taken_so_far: rings::Taken::untold(told),
             maps,
             hooks,
             links,

@@ -1,9 +1,9 @@
 //! Draining the rings of events.
 //!
 //! Promises: denials first, in the order the kernel made them; an event of another layout is
-//! dropped and counted as lost, never guessed at. What of the denials no record speaks of yet is kept
-//! in the kernel, so that a daemon which ends leaves their number to the next. Verdicts do not depend
-//! on anything here.
+//! dropped and counted as lost, never guessed at. How much no record speaks of yet is kept in the
+//! kernel, so that a daemon which ends leaves the number to the next. Verdicts do not depend on anything
+//! here.
 
 use aya::maps::{Array, MapData, RingBuf};
 use governor_common::{
@@ -29,26 +29,62 @@ pub struct Drained {
     pub lost_events: u64,
 }
 
+/// How far what one ring told is written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OfRing {
+    /// How many of those that the kernel counted as lost a record speaks of.
+    pub lost: u64,
+    /// Of those that were taken: in [`Told`] how many no record speaks of, in [`UpTo`] how many one does, as
+    /// [`Gate::taken_so_far`] counts them.
+    pub taken: u64,
+}
+
 /// How far what the rings told is written down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Told {
-    /// How many of the denials that the kernel counted as lost a record speaks of.
-    pub lost: u64,
-    /// Denials that were taken out of the ring and no record speaks of.
-    pub taken: u64,
+    pub denials: OfRing,
+    pub events: OfRing,
     /// Verdicts that were counted, not kept one by one, and whose number no record tells.
     pub left_out: u64,
+}
+
+impl Told {
+    /// As the kernel keeps it for the next daemon.
+    const fn words(self) -> [(Word, u64); 5] {
+        [
+            (Word::LeftOut, self.left_out),
+            (Word::DenialsTold, self.denials.lost),
+            (Word::DenialsTaken, self.denials.taken),
+            (Word::EventsTold, self.events.lost),
+            (Word::EventsTaken, self.events.taken),
+        ]
+    }
 }
 
 /// What of the rings a record speaks of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpTo {
-    /// Of the denials that the kernel counted as lost.
-    pub lost: u64,
-    /// Of the denials that were taken, as [`Gate::taken_so_far`] counts them.
-    pub taken: u64,
+    pub denials: OfRing,
+    pub events: OfRing,
     /// Verdicts that were counted, not kept one by one, and whose number no record tells.
     pub left_out: u64,
+}
+
+/// How many left each ring: what an earlier daemon left untold, and what this one took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    pub denials: u64,
+    pub events: u64,
+}
+
+impl Taken {
+    /// What an earlier daemon left.
+    pub(super) const fn untold(told: Told) -> Self {
+        Self {
+            denials: told.denials.taken,
+            events: told.events.taken,
+        }
+    }
 }
 
 impl Drained {
@@ -70,13 +106,16 @@ impl Drained {
     }
 
     /// Nothing was taken for it.
-    pub const fn is_empty(&self) -> bool {
-        self.taken() == 0 && self.events.is_empty()
+    pub fn is_empty(&self) -> bool {
+        self.taken() == Taken::default()
     }
 
-    /// How many denials were taken for it.
-    pub const fn taken(&self) -> u64 {
-        (self.denials.len() as u64).saturating_add(self.unreadable_denials)
+    /// How many were taken for it.
+    pub const fn taken(&self) -> Taken {
+        Taken {
+            denials: (self.denials.len() as u64).saturating_add(self.unreadable_denials),
+            events: (self.events.len() as u64).saturating_add(self.unreadable_events),
+        }
     }
 }
 
@@ -84,13 +123,17 @@ impl Gate {
     /// Takes at most so many denials and other events from their rings. Never waits.
     pub fn drain(&mut self, denials: usize, events: usize) -> Result<Drained, GateError> {
         let (state, told, so_far) = (&mut self.maps.state, &mut self.told, &mut self.taken_so_far);
+        // Before each leaves its ring: whoever ends here leaves it to be told.
         let (denials, unreadable_denials) = take(&mut self.maps.denials, denials, || {
-            // Before it leaves the ring: whoever ends here leaves it to be told.
-            told.taken += 1;
-            *so_far += 1;
-            store(state, Word::DenialsTaken, told.taken)
+            told.denials.taken += 1;
+            so_far.denials += 1;
+            store(state, Word::DenialsTaken, told.denials.taken)
         })?;
-        let (events, unreadable_events) = take(&mut self.maps.events, events, || Ok(()))?;
+        let (events, unreadable_events) = take(&mut self.maps.events, events, || {
+            told.events.taken += 1;
+            so_far.events += 1;
+            store(state, Word::EventsTaken, told.events.taken)
+        })?;
         Ok(Drained {
             denials,
             events,
@@ -106,23 +149,24 @@ impl Gate {
         self.told
     }
 
-    /// Denials that were taken out of the ring: what an earlier daemon left untold, and what this one took.
-    pub const fn taken_so_far(&self) -> u64 {
+    /// What was taken out of the rings.
+    pub const fn taken_so_far(&self) -> Taken {
         self.taken_so_far
     }
 
     /// Notes how far they are. Only once the records are durable.
     pub fn note_told(&mut self, up_to: UpTo) -> Result<(), GateError> {
+        let since = |of: OfRing, so_far: u64| OfRing {
+            lost: of.lost,
+            taken: so_far.saturating_sub(of.taken),
+        };
         let told = Told {
-            lost: up_to.lost,
-            taken: self.taken_so_far.saturating_sub(up_to.taken),
+            denials: since(up_to.denials, self.taken_so_far.denials),
+            events: since(up_to.events, self.taken_so_far.events),
             left_out: up_to.left_out,
         };
-        for (word, before, now) in [
-            (Word::LeftOut, self.told.left_out, told.left_out),
-            (Word::DenialsTold, self.told.lost, told.lost),
-            (Word::DenialsTaken, self.told.taken, told.taken),
-        ] {
+        // A number is stored before that of what it stands for: whoever ends in between has it told twice.
+        for ((word, before), (_, now)) in self.told.words().into_iter().zip(told.words()) {
             if before != now {
                 self.set_word(word, now)?;
             }
@@ -139,8 +183,14 @@ pub(super) fn told(state: &Array<MapData, u64>) -> Result<Told, GateError> {
         value.map_err(GateError::map(names::STATE, "reading a word"))
     };
     Ok(Told {
-        lost: load(Word::DenialsTold)?,
-        taken: load(Word::DenialsTaken)?,
+        denials: OfRing {
+            lost: load(Word::DenialsTold)?,
+            taken: load(Word::DenialsTaken)?,
+        },
+        events: OfRing {
+            lost: load(Word::EventsTold)?,
+            taken: load(Word::EventsTaken)?,
+        },
         left_out: load(Word::LeftOut)?,
     })
 }

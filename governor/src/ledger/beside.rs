@@ -246,6 +246,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::gate::OfRing;
 
     type Jobs = Receiver<(Ledger, Batch)>;
     type Said = Sender<Done>;
@@ -266,8 +267,9 @@ mod tests {
     }
 
     fn up_to(taken: u64) -> UpTo {
+        let denials = OfRing { lost: 0, taken };
         UpTo {
-            taken,
+            denials,
             ..UpTo::default()
         }
     }

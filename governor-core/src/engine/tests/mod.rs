@@ -307,17 +307,22 @@ fn a_revocation_whose_record_failed_is_recorded_later_in_full() {
     assert!(!host.engine.trust().has(&Cause::LedgerUnwritable));
 }
 
+/// Verdicts of which none is missing.
+fn told(denied: Vec<Vec<u8>>, allowed: Vec<Vec<u8>>) -> Input {
+    Input::Verdicts {
+        denied,
+        allowed,
+        lost: 0,
+        missed: 0,
+    }
+}
+
 #[test]
 fn lost_records_are_counted_until_one_is_written() {
     let mut host = Host::new();
     host.load(1, Some(0)).unwrap();
     host.fail = (host.performed..host.performed + 4).collect();
-    host.feed(Input::Verdicts {
-        denied: vec![vec![1], vec![2]],
-        allowed: Vec::new(),
-        lost: 0,
-    })
-    .unwrap();
+    host.feed(told(vec![vec![1], vec![2]], Vec::new())).unwrap();
     for _ in 0..4 {
         host.feed(Input::Tick).unwrap();
     }
@@ -368,12 +373,7 @@ fn what_is_refused_and_what_is_allowed_is_written_down_too() {
     });
     assert!(refused.is_err());
     assert!(matches!(host.disk.records().last(), Some(Kind::Refusal(r)) if r.uid == Some(7)));
-    host.feed(Input::Verdicts {
-        denied: Vec::new(),
-        allowed: vec![vec![1, 2, 3]],
-        lost: 0,
-    })
-    .unwrap();
+    host.feed(told(Vec::new(), vec![vec![1, 2, 3]])).unwrap();
     assert!(
         matches!(host.disk.records().last(), Some(Kind::Verdict(verdict)) if verdict.event == [1, 2, 3])
     );
@@ -385,12 +385,7 @@ fn a_storm_of_denials_does_not_fill_the_ledger() {
     host.load(1, Some(0)).unwrap();
     let before = host.disk.records().len();
     for _ in 0..50 {
-        host.feed(Input::Verdicts {
-            denied: vec![vec![0; 8]; 100],
-            allowed: Vec::new(),
-            lost: 0,
-        })
-        .unwrap();
+        host.feed(told(vec![vec![0; 8]; 100], Vec::new())).unwrap();
     }
     let kept = host.disk.records().len() - before;
     assert!((1..=256).contains(&kept), "{kept} records");

@@ -86,6 +86,7 @@ fn feed(host: &mut Host, denied: Vec<Vec<u8>>, allowed: Vec<Vec<u8>>, lost: u64)
         denied,
         allowed,
         lost,
+        missed: 0,
     };
     let effects = host.engine.handle(clock(host.now), input.clone()).effects;
     host.feed(input).unwrap();
@@ -358,8 +359,18 @@ fn what_an_earlier_daemon_counted_is_written_down() {
     host.load(1, Some(0)).unwrap();
     host.feed(Input::LeftOut(12)).unwrap();
     assert_eq!(host.engine.left_out(), Some(12));
+    // And what had no room in its ring, or was taken by a daemon that ended: nobody can tell more of it.
+    host.feed(Input::Verdicts {
+        denied: Vec::new(),
+        allowed: Vec::new(),
+        lost: 0,
+        missed: 30,
+    })
+    .unwrap();
+    assert_eq!(host.engine.left_out(), Some(42));
     host.feed(Input::Tick).unwrap();
-    assert_eq!(missing(&host, LEFT_OUT), 12);
+    assert_eq!(missing(&host, LEFT_OUT), 42);
+    assert_eq!(missing(&host, LOST_DENIALS), 0);
     assert_eq!(host.engine.left_out(), Some(0));
 }
 

@@ -88,7 +88,7 @@ pub(crate) const SUITE: Suite = Suite {
             run: starting::adopting,
         },
         Case {
-            name: "denials_that_were_taken_and_not_written_down_are_counted",
+            name: "verdicts_that_were_taken_and_not_written_down_are_counted",
             run: untold::counted,
         },
         Case {
