@@ -22,6 +22,9 @@ pub enum GuardWord {
     FirstProcess = 5,
     /// Number of the cgroup that the first process was in when that was first asked. Zero: it was not.
     FirstCgroup = 6,
+    /// Registers, as bits: of each policy under which evidence was asked for, the one to extend for it to fail
+    /// until the host reboots. Only grows. No program reads it.
+    Quoted = 7,
 }
 
 /// How many words the array has.

@@ -140,6 +140,6 @@ pub(crate) const fn name(input: &Input) -> &'static str {
         Input::GlassAsked { .. } => "glass-asked",
         Input::GlassSigned { .. } => "glass-signed",
         Input::GlassMended { .. } => "glass-mended",
-        Input::PcrExtended(_) => "pcr-extended",
+        Input::PcrsExtended(_) => "pcrs-extended",
     }
 }

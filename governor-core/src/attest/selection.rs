@@ -11,6 +11,9 @@ use thiserror::Error;
 /// How many PCRs there are.
 pub const PCR_COUNT: u8 = 24;
 
+/// Registers above this one can be reset while the host runs, or belong to somebody else.
+const LAST_UNTIL_REBOOT: u8 = 15;
+
 /// A non-empty set of PCRs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PcrSelection(BTreeSet<u8>);
@@ -64,13 +67,44 @@ impl PcrSelection {
         self.0.contains(&pcr)
     }
 
+    /// The one of them to extend for evidence of all to fail until the host reboots. Where each can be reset
+    /// before that, or belongs to somebody else, one of those.
+    #[must_use]
+    pub fn lasting(&self) -> Self {
+        let lasting = self.iter().filter(|pcr| *pcr <= LAST_UNTIL_REBOOT).max();
+        let one = lasting.or_else(|| self.iter().max());
+        Self(one.into_iter().collect())
+    }
+
+    /// Whether none of them can be reset while the host runs.
+    pub fn all_last(&self) -> bool {
+        self.iter().all(|pcr| pcr <= LAST_UNTIL_REBOOT)
+    }
+
+    /// These and those.
+    #[must_use]
+    pub fn union(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// Bit `n` for register `n`.
+    pub fn bits(&self) -> u32 {
+        self.iter().fold(0, |bits, pcr| bits | 1 << pcr)
+    }
+
+    /// From such bits; `None`: there is none.
+    pub fn from_bits(bits: u64) -> Result<Option<Self>, SelectionError> {
+        if bits >> PCR_COUNT != 0 {
+            return Err(SelectionError::NotAPcr(format!("{bits:#x}")));
+        }
+        let set: BTreeSet<u8> = (0..PCR_COUNT).filter(|pcr| bits >> pcr & 1 == 1).collect();
+        Ok((!set.is_empty()).then_some(Self(set)))
+    }
+
     /// As `pcrSelect`: bit `n % 8` of octet `n / 8`.
     pub fn octets(&self) -> [u8; 3] {
-        let mut bits = 0_u32;
-        for pcr in self.iter() {
-            bits |= 1 << pcr;
-        }
-        let [first, second, third, _] = bits.to_le_bytes();
+        let [first, second, third, _] = self.bits().to_le_bytes();
         [first, second, third]
     }
 }
@@ -120,5 +154,25 @@ mod tests {
             Err(SelectionError::NotAPcr("24".into()))
         );
         assert_eq!(PcrSelection::new([3, 3]), Err(SelectionError::Twice(3)));
+    }
+
+    #[test]
+    fn one_register_stands_for_all_until_a_reboot() {
+        let lasting = |text: &str| PcrSelection::parse(text).unwrap().lasting().to_string();
+        assert_eq!(lasting("0,7,14,16"), "14");
+        assert_eq!(lasting("15,23"), "15");
+        assert_eq!(lasting("16,23"), "23");
+        assert!(PcrSelection::parse("0,15").unwrap().all_last());
+        assert!(!PcrSelection::parse("0,16").unwrap().all_last());
+    }
+
+    #[test]
+    fn bits_are_the_same_registers() {
+        for bits in [1, 1 << 14 | 1 << 3, (1 << PCR_COUNT) - 1] {
+            let selection = PcrSelection::from_bits(bits).unwrap().unwrap();
+            assert_eq!(u64::from(selection.bits()), bits);
+        }
+        assert_eq!(PcrSelection::from_bits(0), Ok(None));
+        assert!(PcrSelection::from_bits(1 << PCR_COUNT).is_err());
     }
 }

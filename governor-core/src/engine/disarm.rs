@@ -1,27 +1,31 @@
 //! Taking the gate down, which is the only way it goes.
 //!
-//! Promises: a register that the policy quotes and that only a reboot resets is extended first, so the
-//! host cannot be trusted again before it reboots; if that fails, the gate stays. Then everything is
+//! Promises: registers that only a reboot resets are extended first, one of those that the policy quotes and
+//! one for each policy before it that had this gate trusted, so the host cannot be trusted again before it
+//! reboots, whatever policy is in force by then; if that fails, the gate stays. Then everything is
 //! revoked and what runs is stopped as policy says; the record is durable before anything is let go.
 
 use super::{Class, Effect, Engine, Refused};
-use crate::lineage::{Disarmed, Kind};
-
-/// Registers above this one can be reset while the host runs, or belong to somebody else.
-const LAST_UNTIL_REBOOT: u8 = 15;
+use crate::{
+    attest::PcrSelection,
+    lineage::{Disarmed, Kind},
+};
 
 /// An operator wants the gate down, and the TPM was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Disarming {
     reason: String,
     uid: u32,
-    pcr: u8,
+    pcrs: PcrSelection,
 }
 
 impl Engine {
+    /// `quoted`: what the kernel remembers of policies that asked for evidence. There may be none in force by
+    /// now, or one that asks for other registers.
     pub(super) fn disarm(
         &mut self,
         reason: String,
+        quoted: Option<PcrSelection>,
         uid: u32,
         effects: &mut Vec<Effect>,
     ) -> Result<String, Refused> {
@@ -29,39 +33,54 @@ impl Engine {
             let why = "the gate is being taken down already";
             return Err(Refused::Invalid(why.into()));
         }
-        let Some(selection) = self.watched() else {
-            self.take_down(reason, uid, None, effects);
-            return Ok("no policy asks for evidence: there is nothing to extend".into());
+        let registers = match (self.watched().map(PcrSelection::lasting), quoted) {
+            (Some(now), Some(before)) => now.union(before),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => {
+                self.take_down(reason, uid, None, effects);
+                let why =
+                    "no evidence was asked for since the gate was made: there is nothing to extend";
+                return Ok(why.into());
+            }
         };
-        let lasting = selection.iter().filter(|pcr| *pcr <= LAST_UNTIL_REBOOT);
-        let Some(pcr) = lasting.max() else {
+        if !registers.all_last() {
             return Err(Refused::Denied(format!(
-                "the policy quotes only registers that can be reset while the host runs ({selection}), \
-                 so the host could be trusted again without its gate: quote one of 0 to \
-                 {LAST_UNTIL_REBOOT}"
+                "a policy quoted only registers that can be reset while the host runs ({registers}), so the \
+                 host could be trusted again without its gate: have policy quote one of 0 to 15, and reboot"
             )));
-        };
-        effects.push(Effect::ExtendPcr(pcr));
-        self.disarming = Some(Disarming { reason, uid, pcr });
-        Ok(format!("extending PCR {pcr}"))
+        }
+        let said = format!("extending PCR {registers}");
+        effects.push(Effect::ExtendPcrs(registers.clone()));
+        self.disarming = Some(Disarming {
+            reason,
+            uid,
+            pcrs: registers,
+        });
+        Ok(said)
     }
 
     /// The TPM's answer.
-    pub(super) fn pcr_extended(&mut self, done: Result<(), String>, effects: &mut Vec<Effect>) {
-        let Some(Disarming { reason, uid, pcr }) = self.disarming.take() else {
+    pub(super) fn pcrs_extended(&mut self, done: Result<(), String>, effects: &mut Vec<Effect>) {
+        let Some(Disarming { reason, uid, pcrs }) = self.disarming.take() else {
             return;
         };
         match done {
-            Ok(()) => self.take_down(reason, uid, Some(pcr), effects),
+            Ok(()) => self.take_down(reason, uid, Some(&pcrs), effects),
             Err(why) => effects.push(Effect::Append(vec![super::records::refusal(
                 &format!("disarm: {reason}"),
-                &format!("PCR {pcr} could not be extended: {why}"),
+                &format!("PCR {pcrs} could not be extended: {why}"),
                 uid,
             )])),
         }
     }
 
-    fn take_down(&mut self, reason: String, uid: u32, pcr: Option<u8>, effects: &mut Vec<Effect>) {
+    fn take_down(
+        &mut self,
+        reason: String,
+        uid: u32,
+        pcrs: Option<&PcrSelection>,
+        effects: &mut Vec<Effect>,
+    ) {
         effects.push(Effect::DropLease);
         effects.push(self.raise(Class::Attested));
         effects.push(self.raise(Class::Policy));
@@ -72,7 +91,11 @@ impl Engine {
         effects.push(Effect::Append(vec![Kind::Disarmed(Disarmed {
             reason,
             uid: Some(uid),
-            pcr: pcr.map(u32::from),
+            pcrs: pcrs
+                .into_iter()
+                .flat_map(PcrSelection::iter)
+                .map(u32::from)
+                .collect(),
         })]));
         effects.push(Effect::TakeDown);
     }

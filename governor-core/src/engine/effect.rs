@@ -97,8 +97,8 @@ pub enum Effect {
     Bar { zone: u32 },
     /// Let held work go on, as far as it is allowed.
     Thaw(Box<Thaw>),
-    /// Have the TPM extend a register with what says that the gate goes. Answered as an input.
-    ExtendPcr(u8),
+    /// Have the TPM extend registers with what says that the gate goes. Answered as an input.
+    ExtendPcrs(PcrSelection),
     /// Detach every program and remove every pin.
     TakeDown,
     /// Issue a nonce and have the TPM quote.
@@ -135,7 +135,7 @@ impl Effect {
             | Self::Stop { .. }
             | Self::Hold { .. }
             | Self::Bar { .. }
-            | Self::ExtendPcr(_)
+            | Self::ExtendPcrs(_)
             | Self::RequestQuote { .. } => false,
         }
     }
@@ -209,7 +209,7 @@ impl Effect {
             | Self::SetLease { .. }
             | Self::BreakGlass { .. }
             | Self::ForgetBreakGlass
-            | Self::ExtendPcr(_)
+            | Self::ExtendPcrs(_)
             | Self::TakeDown
             | Self::RequestQuote { .. } => false,
         }
@@ -235,7 +235,7 @@ impl Effect {
             | Self::AddTombstone(_)
             | Self::RemoveRows(_)
             | Self::Thaw(_)
-            | Self::ExtendPcr(_)
+            | Self::ExtendPcrs(_)
             | Self::TakeDown
             | Self::RequestQuote { .. } => false,
         }
@@ -263,7 +263,7 @@ impl Effect {
             Self::Hold { .. } => "hold",
             Self::Bar { .. } => "bar",
             Self::Thaw(_) => "thaw",
-            Self::ExtendPcr(_) => "extend-pcr",
+            Self::ExtendPcrs(_) => "extend-pcrs",
             Self::TakeDown => "take-down",
             Self::RequestQuote { .. } => "request-quote",
         }

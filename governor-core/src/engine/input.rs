@@ -11,7 +11,7 @@ use std::{
 use governor_common::Signal;
 
 use crate::{
-    attest::{Challenge, Evidence, Nonce},
+    attest::{Challenge, Evidence, Nonce, PcrSelection},
     digest::Digest,
     lineage::{Broken, Unlabelled},
     policy::{Taken, VerifiedPolicy},
@@ -69,7 +69,12 @@ pub enum Input {
     /// The canary says nothing any more, and why as far as it is known.
     CanarySilent(String),
     /// An operator wants the gate taken down.
-    Disarm { reason: String, uid: u32 },
+    Disarm {
+        reason: String,
+        /// The registers that the kernel remembers as standing for evidence.
+        quoted: Option<PcrSelection>,
+        uid: u32,
+    },
     /// Somebody wants to sign for break-glass; a nonce that was never used.
     GlassAsked {
         request: super::Request,
@@ -84,8 +89,8 @@ pub enum Input {
     },
     /// An operator ends break-glass.
     GlassMended { reason: String, uid: u32 },
-    /// What the TPM made of extending the register that was asked for.
-    PcrExtended(Result<(), String>),
+    /// What the TPM made of extending the registers that were asked for.
+    PcrsExtended(Result<(), String>),
     /// The ledger is gone, or not the one that was written.
     LedgerBroken(Broken),
     /// An operator has looked at what locked the host.

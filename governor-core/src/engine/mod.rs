@@ -359,7 +359,7 @@ impl Engine {
             | Input::LedgerBroken(_)
             | Input::Unlock { .. }
             | Input::Disarm { .. }
-            | Input::PcrExtended(_)
+            | Input::PcrsExtended(_)
             | Input::GlassAsked { .. }
             | Input::GlassSigned { .. }
             | Input::GlassMended { .. }
@@ -459,12 +459,16 @@ impl Engine {
                 }
                 Ok(String::new())
             }
-            Input::Disarm { reason, uid } => {
-                let answer = next.disarm(reason, uid, &mut effects);
+            Input::Disarm {
+                reason,
+                quoted,
+                uid,
+            } => {
+                let answer = next.disarm(reason, quoted, uid, &mut effects);
                 recorded("disarm".into(), answer, uid, &mut effects)
             }
-            Input::PcrExtended(done) => {
-                next.pcr_extended(done, &mut effects);
+            Input::PcrsExtended(done) => {
+                next.pcrs_extended(done, &mut effects);
                 Ok(String::new())
             }
             Input::Unlock { reason, taken, uid } => {
@@ -685,7 +689,7 @@ impl Engine {
                 self.glass_failed(now, &error, effects);
             }
             Effect::ForgetBreakGlass => self.remember_glass(),
-            Effect::ExtendPcr(_) => self.pcr_extended(Err(error), effects),
+            Effect::ExtendPcrs(_) => self.pcrs_extended(Err(error), effects),
             Effect::RequestQuote { .. } => self.quote_failed(now, None, error, effects),
             Effect::Thaw(thaw) => self.thaw_failed(&thaw, &error, effects),
             Effect::DropLease

@@ -331,9 +331,9 @@ pub struct Disarmed {
     pub reason: String,
     #[prost(uint32, optional, tag = "2")]
     pub uid: Option<u32>,
-    /// The register that was extended; none: no policy asked for evidence.
-    #[prost(uint32, optional, tag = "3")]
-    pub pcr: Option<u32>,
+    /// The registers that were extended; none: no evidence was asked for since the gate was made.
+    #[prost(uint32, repeated, tag = "3")]
+    pub pcrs: Vec<u32>,
 }
 
 /// A lock that an operator ended.

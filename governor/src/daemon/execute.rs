@@ -125,7 +125,7 @@ impl Hands {
                 outcome.failed.push((effect, error));
                 continue;
             }
-            if matches!(effect, Effect::RequestQuote { .. } | Effect::ExtendPcr(_)) {
+            if matches!(effect, Effect::RequestQuote { .. } | Effect::ExtendPcrs(_)) {
                 outcome.begun.push(effect);
                 continue;
             }
@@ -267,7 +267,7 @@ impl Hands {
             // Taken out before: they are done together.
             Effect::Stop { .. } | Effect::Hold { .. } | Effect::Bar { .. } => Ok(()),
             // Taken out before: it is not done, it is begun.
-            Effect::RequestQuote { .. } | Effect::ExtendPcr(_) => Ok(()),
+            Effect::RequestQuote { .. } | Effect::ExtendPcrs(_) => Ok(()),
         }
     }
 

@@ -40,7 +40,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use governor_core::{
-    attest::{Challenge, Evidence, Nonce},
+    attest::{Challenge, Evidence, Nonce, PcrSelection},
     digest::Digest,
     engine::{Effect, Engine, Input, Refused, Trust},
     time::BootTime,
@@ -101,7 +101,7 @@ pub struct Daemon {
 enum FromTpm {
     Evidence(Nonce, Result<Box<Evidence>, String>),
     Pcrs(Result<BTreeMap<u8, Digest>, String>),
-    Extended(u8, Result<(), String>),
+    Extended(PcrSelection, Result<(), String>),
 }
 
 /// How the daemon came to its end.
@@ -313,8 +313,8 @@ impl Daemon {
 
     /// Asks the TPM for what takes it a while.
     fn begin(&mut self, effect: Effect) -> Result<Option<Input>> {
-        if let Effect::ExtendPcr(pcr) = effect {
-            return Ok(self.begin_extending(pcr));
+        if let Effect::ExtendPcrs(pcrs) = effect {
+            return Ok(self.begin_extending(pcrs));
         }
         self.begin_quote(effect)
     }
@@ -326,7 +326,11 @@ impl Daemon {
         };
         // Before the nonce exists: the lease counts from here.
         let at = clock::now()?.boot;
-        let begun = self.challenge(*policy);
+        // And this before anything can come of it: who takes the gate down is to make it fail.
+        let noted = self.hands.gate.note_quoted(&selection.lasting());
+        let begun = noted
+            .context("noting which register stands for evidence")
+            .and_then(|()| self.challenge(*policy));
         let (challenge, epoch) = match begun {
             Ok(begun) => begun,
             Err(error) => {
@@ -403,7 +407,7 @@ impl Daemon {
                 self.apply(Input::QuoteFailed { nonce, why })?;
                 (asked, failed)
             }
-            FromTpm::Extended(pcr, done) => return self.extended(pcr, done),
+            FromTpm::Extended(pcrs, done) => return self.extended(&pcrs, done),
             FromTpm::Pcrs(read) => {
                 self.reading_pcrs = false;
                 match read {

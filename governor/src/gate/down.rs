@@ -1,6 +1,7 @@
 //! Taking the gate down.
 //!
-//! Promises: programs go before the maps that they read. So a start that comes after one that was cut short
+//! Promises: registers that are to be extended first are kept where nobody else can write, and are known
+//! whatever policy or ledger there is by then. Programs go before the maps that they read. So a start that comes after one that was cut short
 //! finds every map of what is in force still, with all that was revoked in it, and puts back the programs
 //! that are gone; or it finds no program, and goes on from nothing. It can be told to take the gate down
 //! once more. No note says that the gate is to go: whoever could write one could take it down.
@@ -8,10 +9,31 @@
 use std::path::Path;
 
 use governor_common::guard::GuardWord;
+use governor_core::attest::PcrSelection;
 
 use super::{Gate, GateError, hosts, let_go};
 
 impl Gate {
+    /// Registers that stand for the evidence that policies asked for since the gate was made.
+    pub fn quoted(&self) -> Result<Option<PcrSelection>, GateError> {
+        let bits = self.guard_word(GuardWord::Quoted)?;
+        PcrSelection::from_bits(bits).map_err(|error| {
+            GateError::Invalid(format!(
+                "reading which registers stand for evidence: {error}"
+            ))
+        })
+    }
+
+    /// Remembers, for as long as there is a gate, that these do too.
+    pub fn note_quoted(&mut self, registers: &PcrSelection) -> Result<(), GateError> {
+        let before = self.guard_word(GuardWord::Quoted)?;
+        let bits = before | u64::from(registers.bits());
+        if bits != before {
+            self.set_guard_word(GuardWord::Quoted, bits)?;
+        }
+        Ok(())
+    }
+
     /// Takes the gate down: nothing is enforced afterwards, and nothing guarded. If it fails, programs are
     /// in force still, and nothing is guarded until a policy arms the guard again.
     pub fn take_down(&mut self) -> Result<(), GateError> {

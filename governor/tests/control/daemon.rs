@@ -141,7 +141,7 @@ fn answer(command: Command) {
         }
         Command::Disarm { reply, .. } => drop(reply.send(Ok(proto::DisarmReply {
             said: "done".into(),
-            pcr: Some(14),
+            pcrs: vec![14],
         }))),
         Command::Unlock { reason, reply, .. } => drop(reply.send(Ok(proto::UnlockReply {
             cleared: format!("cleared for `{reason}`"),

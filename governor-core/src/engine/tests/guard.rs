@@ -11,8 +11,14 @@ use crate::lineage::Kind;
 
 fn disarm(host: &Host) -> Step {
     let reason = "moving".to_owned();
-    host.engine
-        .handle(clock(host.now), Input::Disarm { reason, uid: 0 })
+    host.engine.handle(
+        clock(host.now),
+        Input::Disarm {
+            reason,
+            quoted: None,
+            uid: 0,
+        },
+    )
 }
 
 fn offer(host: &mut Host, serial: u64, daemons: &str) -> Result<String, Refused> {
@@ -49,9 +55,10 @@ fn a_policy_never_leaves_the_daemon_out() {
 fn the_gate_goes_only_after_a_register_says_so_and_the_record_is_kept() {
     let mut host = trusted();
     let step = disarm(&host);
-    assert!(matches!(step.effects.as_slice(), [Effect::ExtendPcr(pcr)] if *pcr <= 15));
+    assert!(matches!(step.effects.as_slice(), [Effect::ExtendPcrs(pcrs)] if pcrs.all_last()));
     host.feed(Input::Disarm {
         reason: "moving".into(),
+        quoted: None,
         uid: 0,
     })
     .unwrap();
@@ -59,13 +66,14 @@ fn the_gate_goes_only_after_a_register_says_so_and_the_record_is_kept() {
         clock(host.now),
         Input::Disarm {
             reason: "again".into(),
+            quoted: None,
             uid: 0,
         },
     );
     assert!(again.answer.is_err(), "two at once");
     let step = host
         .engine
-        .handle(clock(host.now), Input::PcrExtended(Ok(())));
+        .handle(clock(host.now), Input::PcrsExtended(Ok(())));
     check_order(&step.effects);
     let position = |which: &dyn Fn(&Effect) -> bool| step.effects.iter().position(which);
     let recorded = position(
@@ -81,17 +89,52 @@ fn the_gate_goes_only_after_a_register_says_so_and_the_record_is_kept() {
 }
 
 #[test]
+fn what_was_quoted_is_extended_whatever_policy_is_in_force() {
+    let select = |pcrs: &[u8]| PcrSelection::new(pcrs.iter().copied()).unwrap();
+    let extended = |host: &Host, quoted: Option<PcrSelection>| {
+        let reason = "moving".to_owned();
+        let input = Input::Disarm {
+            reason,
+            quoted,
+            uid: 0,
+        };
+        let step = host.engine.handle(clock(host.now), input);
+        let pcrs = step.effects.into_iter().find_map(|effect| match effect {
+            Effect::ExtendPcrs(pcrs) => Some(pcrs),
+            _ => None,
+        });
+        (step.answer.is_ok(), pcrs)
+    };
+    let host = trusted();
+    let own = host.engine.watched().unwrap().lasting();
+    assert_eq!(extended(&host, None), (true, Some(own.clone())));
+    let both = own.union(select(&[3]));
+    assert_eq!(extended(&host, Some(select(&[3]))), (true, Some(both)));
+    // No policy at all: somebody took it away, or it does not verify any more.
+    let without = Host::new();
+    assert!(without.engine.watched().is_none());
+    assert_eq!(extended(&without, None), (true, None));
+    let before = Some(select(&[3, 14]));
+    assert_eq!(extended(&without, before.clone()), (true, before));
+    // What can be reset says nothing.
+    for host in [&host, &without] {
+        assert_eq!(extended(host, Some(select(&[3, 16]))), (false, None));
+    }
+}
+
+#[test]
 fn a_register_that_cannot_be_extended_keeps_the_gate() {
     let mut host = trusted();
     host.feed(Input::Disarm {
         reason: "moving".into(),
+        quoted: None,
         uid: 0,
     })
     .unwrap();
     assert!(host.extending.is_some());
     let step = host.engine.handle(
         clock(host.now),
-        Input::PcrExtended(Err("the TPM is gone".into())),
+        Input::PcrsExtended(Err("the TPM is gone".into())),
     );
     assert!(
         matches!(step.effects.as_slice(), [Effect::Append(kinds)] if matches!(kinds.as_slice(), [Kind::Refusal(_)])),
@@ -101,7 +144,7 @@ fn a_register_that_cannot_be_extended_keeps_the_gate() {
     // Nobody asked: nothing happens.
     let step = step
         .next
-        .handle(clock(host.now), Input::PcrExtended(Ok(())));
+        .handle(clock(host.now), Input::PcrsExtended(Ok(())));
     assert!(step.effects.is_empty(), "{:?}", step.effects);
 }
 

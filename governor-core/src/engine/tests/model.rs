@@ -108,7 +108,7 @@ pub(super) struct Host {
     pub(super) fail: BTreeSet<usize>,
     pub(super) performed: usize,
     /// The register that the TPM was asked to extend.
-    pub(super) extending: Option<u8>,
+    pub(super) extending: Option<PcrSelection>,
     /// What was let go on.
     pub(super) thaws: Vec<Thaw>,
 }
@@ -339,7 +339,7 @@ impl Host {
                     self.kernel.table = Some(table);
                 }
                 Effect::Guard(_) => self.kernel.armed = true,
-                Effect::ExtendPcr(pcr) => self.extending = Some(pcr),
+                Effect::ExtendPcrs(pcrs) => self.extending = Some(pcrs),
                 Effect::TakeDown => self.kernel = Kernel::default(),
                 Effect::SetLease {
                     deadline,

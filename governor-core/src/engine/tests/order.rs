@@ -41,7 +41,7 @@ pub(super) fn check_order(effects: &[Effect]) {
             | Effect::MarkRevokedAll(_)
             | Effect::RemoveRows(_)
             | Effect::Bar { .. }
-            | Effect::ExtendPcr(_)
+            | Effect::ExtendPcrs(_)
             | Effect::RequestQuote { .. } => {}
         }
     }

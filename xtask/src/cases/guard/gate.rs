@@ -203,5 +203,38 @@ pub(super) fn disarm(guest: &mut Guest) -> Result<()> {
     guest.reboot()?;
     kit.trusted(guest)?;
     ensure!(hello(guest)? == 0, "a reboot does not end it");
+    without_its_policy(guest)?;
+    guest.reboot()?;
+    kit.trusted(guest)
+}
+
+/// Who takes the policy away first, and puts it back after the gate is gone.
+fn without_its_policy(guest: &mut Guest) -> Result<()> {
+    let state = "/var/lib/governor";
+    guest
+        .sh(&format!(
+            "mv {state}/policy /root/policy-aside && systemctl restart governor"
+        ))?
+        .ok()?;
+    let said = guest
+        .run(&["governor", "disarm", "--reason", "quietly", "--json"])?
+        .ok()?
+        .text();
+    let said: serde_json::Value = serde_json::from_str(&said).context("reading the answer")?;
+    ensure!(
+        said["pcrs"].as_array().is_some_and(|pcrs| !pcrs.is_empty()),
+        "nothing was extended: {said}"
+    );
+    guest
+        .sh(&format!(
+            "while systemctl is-active --quiet governor; do :; done; \
+             rm -rf {state}/policy && mv /root/policy-aside {state}/policy && systemctl start governor"
+        ))?
+        .ok()?;
+    let asked = guest.run(&["governor", "attest", "now"])?.code;
+    ensure!(
+        asked == 3,
+        "a host whose gate was gone for a while was trusted: {asked}"
+    );
     Ok(())
 }
