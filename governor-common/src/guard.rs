@@ -45,6 +45,9 @@ pub enum Mark {
     Spoiled = 0x2d,
     /// The daemon.
     Daemon = 0x5c,
+    /// A process that the daemon made and that has not executed anything yet: it has what the daemon has open,
+    /// and perhaps its memory, but is not the daemon.
+    Offspring = 0x7d,
     /// The first process is about to become something that is not listed.
     Changing = 0x39,
     /// The first process is about to become something that is.

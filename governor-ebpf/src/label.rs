@@ -13,10 +13,10 @@ use aya_ebpf::{
     macros::{btf_map, lsm},
     programs::LsmContext,
 };
-use governor_common::{Facts, Label, Operation, decide};
+use governor_common::{Facts, Label, Operation, decide, guard::Mark};
 
 use crate::{
-    facts,
+    facts, guard,
     maps::{self, ZoneRow},
     offsets, report,
 };
@@ -228,16 +228,24 @@ pub fn task_alloc(ctx: LsmContext) -> i32 {
     }
 }
 
-/// A thread of the daemon is the daemon; a process that it starts is not.
+/// A thread of the daemon is the daemon. A process that it starts is not, but nobody takes from that what the
+/// daemon has open, until it executes something and has none of it any more.
 #[inline(always)]
 fn same_daemon(state: &TaskState, child: *mut task_struct, flags: u64) -> i32 {
-    if state.mark == 0 || flags & CLONE_THREAD == 0 {
+    let mark = if flags & CLONE_THREAD != 0 {
+        state.mark
+    } else if guard::holds_the_gate(state.mark) {
+        Mark::Offspring as u32
+    } else {
+        0
+    };
+    if mark == 0 {
         return 0;
     }
     match of(child) {
         Some(child) => {
             // SAFETY: the child's storage; nothing else knows the child yet.
-            unsafe { (*child).mark = state.mark };
+            unsafe { (*child).mark = mark };
             0
         }
         None => report::fault(),

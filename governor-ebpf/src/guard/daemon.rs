@@ -153,14 +153,21 @@ pub fn task_setrlimit(ctx: LsmContext) -> i32 {
     refuse(Signal::DaemonTouched, Init::May)
 }
 
-/// Whether the task is the daemon, about to be, or its canary. Its storage is not made.
+/// Whether a task with this mark has, or may have, maps and programs of the gate open.
+#[inline(always)]
+pub(crate) const fn holds_the_gate(mark: u32) -> bool {
+    mark == Mark::Daemon as u32 || mark == Mark::Candidate as u32 || mark == Mark::Offspring as u32
+}
+
+/// Whether the task is the daemon, about to be, a process that it is just making, or its canary. Its storage is
+/// not made.
 #[inline(always)]
 fn is_marked(task: *mut task_struct) -> bool {
     match label::existing(task) {
         Some(state) => {
             // SAFETY: the task's storage, which lives while the hook runs.
             let (mark, zone) = unsafe { ((*state).mark, (*state).label.zone) };
-            mark == Mark::Daemon as u32 || mark == Mark::Candidate as u32 || zone == ZONE_CANARY
+            holds_the_gate(mark) || zone == ZONE_CANARY
         }
         None => false,
     }

@@ -26,7 +26,7 @@ use governor_common::{
 };
 
 pub(crate) use cgroup::is_named;
-pub(crate) use daemon::{Maps, admit, committed, mapped};
+pub(crate) use daemon::{Maps, admit, committed, holds_the_gate, mapped};
 pub(crate) use first::{becomes, changes, makes_code, maps_another};
 
 use crate::{

@@ -3,7 +3,7 @@
 
 use std::{
     ffi::CString,
-    fs::{File, OpenOptions, Permissions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, Read as _, Write as _},
     os::{
         fd::{AsRawFd as _, FromRawFd as _},
@@ -33,7 +33,12 @@ fn main() -> ExitCode {
         ["flip", path, one, other] => flip(path, one, other),
         ["turn", path, one, other] => turn(path, one, other),
         ["watch", path] => watch(path),
-        ["amid", path, command, operands @ ..] => amid(path, command, operands),
+        ["amid", path, command, operands @ ..] => amid(path, |_| true, command, operands),
+        ["amid-again", path, command, operands @ ..] => {
+            let is_it = |pid| fs::read_link(format!("/proc/{pid}/exe"));
+            let again = |pid| is_it(pid).is_ok_and(|exe| exe == std::path::Path::new(path));
+            amid(path, again, command, operands)
+        }
         _ => {
             eprintln!("probe_writer: what is `{}`?", args.join(" "));
             return ExitCode::from(2);
@@ -363,8 +368,14 @@ fn watch(path: &str) -> io::Result<()> {
     }
 }
 
-/// Keeps the first one waiting who opens the file to execute it, until a command has come to its end.
-fn amid(path: &str, command: &str, operands: &[&str]) -> io::Result<()> {
+/// Keeps the first one waiting of those who are meant and open the file to execute it, until a command has come to
+/// its end, which finds its number in `WAITING`.
+fn amid(
+    path: &str,
+    meant: impl Fn(i32) -> bool,
+    command: &str,
+    operands: &[&str],
+) -> io::Result<()> {
     let mut group = marked(libc::FAN_CLASS_CONTENT, libc::FAN_OPEN_EXEC_PERM, path)?;
     println!("watching");
     io::stdout().flush()?;
@@ -377,17 +388,31 @@ fn amid(path: &str, command: &str, operands: &[&str]) -> io::Result<()> {
         fd: 0,
         pid: 0,
     };
-    // SAFETY: integers only, and the slice ends before they do.
-    let bytes =
-        unsafe { std::slice::from_raw_parts_mut((&raw mut event).cast(), size_of_val(&event)) };
-    group.read_exact(bytes)?;
-    let done = Command::new(command).args(operands).status();
-    let mut answer = event.fd.to_ne_bytes().to_vec();
-    answer.extend(libc::FAN_ALLOW.to_ne_bytes());
-    group.write_all(&answer)?;
-    match done? {
-        status if status.success() => Ok(()),
-        status => Err(io::Error::other(format!("`{command}` ended with {status}"))),
+    loop {
+        // SAFETY: integers only, and the slice ends before they do.
+        let bytes =
+            unsafe { std::slice::from_raw_parts_mut((&raw mut event).cast(), size_of_val(&event)) };
+        group.read_exact(bytes)?;
+        // SAFETY: the kernel just gave us this descriptor; nobody else owns it.
+        let opened = unsafe { File::from_raw_fd(event.fd) };
+        let is_meant = meant(event.pid);
+        let done = is_meant.then(|| {
+            let waiting = event.pid.to_string();
+            let mut command = Command::new(command);
+            command.args(operands).env("WAITING", waiting).status()
+        });
+        let mut answer = opened.as_raw_fd().to_ne_bytes().to_vec();
+        answer.extend(libc::FAN_ALLOW.to_ne_bytes());
+        group.write_all(&answer)?;
+        match done {
+            None => {}
+            Some(done) => match done? {
+                status if status.success() => return Ok(()),
+                status => {
+                    return Err(io::Error::other(format!("`{command}` ended with {status}")));
+                }
+            },
+        }
     }
 }
 

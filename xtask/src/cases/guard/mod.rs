@@ -79,6 +79,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: process::touched,
         },
         Case {
+            name: "nor_is_what_it_is_just_making",
+            run: process::offspring,
+        },
+        Case {
             name: "a_restarted_daemon_is_itself_and_others_are_not",
             run: process::restarted,
         },
