@@ -263,10 +263,32 @@ fn is_changed_by_inode_only(file: *const c_void) -> bool {
     let superblock: *const c_void = unsafe { load(inode, &offsets::OFF_INODE_SB) };
     // SAFETY: a field of `super_block`.
     let magic: u64 = unsafe { load(superblock, &offsets::OFF_SB_MAGIC) };
-    if magic != EXT && magic != XFS {
+    (magic == EXT || magic == XFS) && is_on_disk(superblock)
+}
+
+/// Whether what is read of the file now is what is read of it next, unless somebody writes it: it is on a disk, or
+/// in memory. Overlays, file systems of other hosts or of user space, and what lies on a file may say something else
+/// each time. Of btrfs nothing says what it lies on.
+#[inline(always)]
+pub(crate) fn is_local(file: *const c_void) -> bool {
+    // SAFETY: every file has an inode.
+    let inode: *const c_void = unsafe { load(file, &offsets::OFF_FILE_INODE) };
+    // SAFETY: every inode has a superblock.
+    let superblock: *const c_void = unsafe { load(inode, &offsets::OFF_INODE_SB) };
+    // SAFETY: a field of `super_block`.
+    let magic: u64 = unsafe { load(superblock, &offsets::OFF_SB_MAGIC) };
+    magic == BTRFS || magic == TMPFS || magic == RAMFS || is_on_disk(superblock)
+}
+
+/// Whether a file system lies on a device that is no file and no other host's.
+#[inline(always)]
+fn is_on_disk(superblock: *const c_void) -> bool {
+    // SAFETY: a pointer field of `super_block`, only compared with zero.
+    let any: u64 = unsafe { load(superblock, &offsets::OFF_SB_BDEV) };
+    if any == 0 {
         return false;
     }
-    // SAFETY: a field of `super_block`; both of these have a device.
+    // SAFETY: a field of `super_block`.
     let device: *const c_void = unsafe { load(superblock, &offsets::OFF_SB_BDEV) };
     // SAFETY: a field of `block_device`.
     let disk: *const c_void = unsafe { load(device, &offsets::OFF_BDEV_DISK) };
@@ -299,6 +321,9 @@ const OTHERS_WRITE: u16 = 0o022;
 // Nor is tmpfs: its pages stay writable for a ring of asynchronous transfers without being counted.
 const EXT: u64 = 0xef53;
 const XFS: u64 = 0x5846_5342;
+const BTRFS: u64 = 0x9123_683e;
+const TMPFS: u64 = 0x0102_1994;
+const RAMFS: u64 = 0x8584_58f6;
 // Numbers of linux/major.h: devices whose content is a file's or a server's.
 const LOOP: u32 = 7;
 const NBD: u32 = 43;

@@ -60,6 +60,8 @@ pub(crate) struct Spec {
     pub(crate) tables: &'static str,
     /// Sets beside the others, by name, with their lines.
     pub(crate) sets: Vec<(&'static str, String)>,
+    /// Lines under `[governor]` beside who the daemon is.
+    pub(crate) governor: &'static str,
     /// Lines beside the daemon's own.
     pub(crate) daemons: String,
     /// Whether the policy lists the daemon, so that the gate guards itself.
@@ -86,6 +88,7 @@ impl Default for Spec {
             until: "2090-01-01T00:00:00Z".into(),
             tables: "",
             sets: Vec::new(),
+            governor: "",
             daemons: String::new(),
             guarded: true,
             thaw: false,
@@ -373,6 +376,7 @@ fn policy(spec: &Spec, serial: u64) -> String {
         until,
         tables,
         sets,
+        governor,
         guarded,
         thaw,
         unlabelled,
@@ -393,7 +397,7 @@ not_after = {until}
 
 [governor]
 exec = [{daemon}]
-
+{governor}
 [attestation]
 verifiers = ["local"]
 threshold = 1

@@ -16,7 +16,7 @@ use super::{Init, is_armed, refuse};
 use crate::{
     kept::Digest,
     label::{self, TaskState},
-    maps, measure,
+    maps,
     offsets::{self, load},
     report, trace,
 };
@@ -42,13 +42,13 @@ pub(crate) fn admit(bprm: *const c_void, state: *mut TaskState, script: bool) ->
     // SAFETY: a field of `linux_binprm`.
     let unsafe_how: u32 = unsafe { load(bprm, &offsets::OFF_BPRM_UNSAFE) };
     // Read, not recalled: whoever becomes the daemon holds everything else.
-    let measured = measure::read(file, &mut digest);
+    let measured = super::is_measured(file, &mut digest);
     // SAFETY: this task's storage.
     let state = unsafe { &mut *state };
     let fit = state.pending_mark != Mark::Spoiled as u32
         && !script
         && unsafe_how & (LSM_UNSAFE_SHARE | LSM_UNSAFE_PTRACE) == 0
-        && measured.is_stable()
+        && measured
         && is_armed()
         && maps::listed(LISTED_DAEMON, &digest.0)
         && is_started_by_init()
@@ -90,7 +90,7 @@ pub(crate) fn mapped(state: *mut TaskState, file: *mut c_void, plain: bool) -> M
     }
     let mut digest = Digest::NONE;
     let listed = plain
-        && measure::read(file, &mut digest).is_stable()
+        && super::is_measured(file, &mut digest)
         && (maps::listed(LISTED_LIBRARY, &digest.0) || maps::listed(LISTED_DAEMON, &digest.0));
     if listed || !is_armed() {
         return Maps::Allowed;

@@ -18,7 +18,7 @@ use super::{is_armed, raise};
 use crate::{
     kept::Digest,
     label::{self, TaskState},
-    maps, measure,
+    maps,
     offsets::{self, load},
 };
 
@@ -106,7 +106,7 @@ pub(crate) fn makes_code() {
 #[inline(always)]
 fn is_known(file: *mut c_void) -> bool {
     let mut digest = Digest::NONE;
-    measure::read(file, &mut digest).is_stable()
+    super::is_measured(file, &mut digest)
         && (maps::listed(LISTED_FIRST, &digest.0) || maps::listed(LISTED_LIBRARY, &digest.0))
 }
 

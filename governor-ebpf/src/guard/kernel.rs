@@ -10,7 +10,7 @@ use governor_common::{
 };
 
 use super::{Init, is_armed, refuse};
-use crate::{kept::Digest, maps, measure, offsets, report, zone};
+use crate::{kept::Digest, maps, offsets, report, zone};
 
 /// A file is read into the kernel.
 #[lsm(hook = "kernel_read_file", sleepable)]
@@ -36,7 +36,7 @@ pub fn kernel_read_file(ctx: LsmContext) -> i32 {
     };
     let file: *mut c_void = ctx.arg(0);
     let mut digest = Digest::NONE;
-    if measure::read(file, &mut digest).is_stable() && maps::listed(kind, &digest.0) {
+    if super::is_measured(file, &mut digest) && maps::listed(kind, &digest.0) {
         return 0;
     }
     unlisted(signal)

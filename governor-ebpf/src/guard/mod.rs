@@ -31,8 +31,9 @@ pub(crate) use first::{becomes, changes, makes_code, maps_another};
 
 use crate::{
     facts,
+    kept::{self, Digest},
     label::{self, Own},
-    maps,
+    maps, measure,
     offsets::{self, load},
     report, zone,
 };
@@ -43,6 +44,13 @@ const CAP_SYS_ADMIN: u32 = 1 << 21;
 #[inline(always)]
 pub(crate) fn is_armed() -> bool {
     maps::guard(GuardWord::Armed) == ARMED
+}
+
+/// Measures what may stand beside the gate. False: it was not, or somebody who mounted it may have it say
+/// something else when it is read next.
+#[inline(always)]
+fn is_measured(file: *mut c_void, digest: &mut Digest) -> bool {
+    measure::read(file, digest).is_stable() && kept::is_local(file)
 }
 
 /// The first process, as the kernel counts, and what it was when the guard was armed.

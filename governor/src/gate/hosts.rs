@@ -19,6 +19,9 @@ use crate::{
 const MOUNTS: &str = "/proc/self/mountinfo";
 const MOUNTS_OF_INIT: &str = "/proc/1/mountinfo";
 const KIND_BTRFS: &str = "btrfs";
+/// Devices whose content is a file, and another host's.
+const LOOP: u32 = 7;
+const NBD: u32 = 43;
 const BTRFS: &str = "/sys/fs/btrfs";
 /// Kinds that have a directory for each of their file systems which is called as its device is.
 const NAMED: [&str; 4] = [
@@ -245,7 +248,32 @@ pub(super) fn mapped_by_us() -> Result<BTreeSet<[u8; 32]>, GateError> {
     let text = read(Path::new("/proc/self/maps"))?;
     let files: BTreeSet<&str> = executable(&text).map(|mapped| mapped.path).collect();
     let files: Vec<PathBuf> = files.into_iter().map(PathBuf::from).collect();
+    let mounts = read(Path::new(MOUNTS))?;
+    if let Some((file, kind)) = elsewhere(&mounts, &files) {
+        return Err(GateError::Invalid(format!(
+            "`{}` is on `{kind}`, where the kernel may read something else each time: the guard can be armed \
+             where the daemon and its libraries are on a disk's own file system, or in memory",
+            file.display()
+        )));
+    }
     digests(&files, "what is mapped")
+}
+
+/// One that is not on a file system of a disk or in memory, and what it is on. The kernel's programs would not take
+/// what is there for the daemon (`is_local`), and the next one would be shut out.
+fn elsewhere<'f>(text: &str, files: &'f [PathBuf]) -> Option<(&'f PathBuf, String)> {
+    let all: Vec<Mount> = mounts(text).collect();
+    let on = |file: &PathBuf| {
+        let above = all.iter().filter(|mount| file.starts_with(&mount.point));
+        let mount = above.max_by_key(|mount| mount.point.len())?;
+        let is_local = match mount.kind.as_str() {
+            KIND_BTRFS | "tmpfs" | "ramfs" | "rootfs" => true,
+            "fuseblk" => false,
+            _ => !matches!(mount.device >> 20, 0 | LOOP | NBD),
+        };
+        (!is_local).then(|| mount.kind.clone())
+    };
+    files.iter().find_map(|file| Some((file, on(file)?)))
 }
 
 /// Digests of what the first process has mapped executable, its program among them, and of what it
@@ -352,6 +380,33 @@ mod tests {
         let paths = [Path::new("/sys/fs/bpf"), Path::new("/sys/fs/cgroup")];
         assert_eq!(above(&text, &paths), [22, 25, 30, 31, 33]);
         assert_eq!(above(&text, &paths[1..]), [22, 25, 31]);
+    }
+
+    #[test]
+    fn files_that_may_read_otherwise_next_time_are_told() {
+        let on = |line: &str| {
+            let text = format!("{TEXT}40 22 {line}\n");
+            let files = [PathBuf::from("/sys/x"), PathBuf::from("/opt/g/governor")];
+            let files = &files[1..];
+            elsewhere(&text, files).map(|(_, kind)| kind)
+        };
+        assert_eq!(on("0:50 / /elsewhere rw - overlay overlay rw"), None);
+        for local in [
+            "254:2 / /opt rw - xfs /dev/vda2 rw",
+            "0:44 / /opt rw - btrfs /dev/vda2 rw",
+            "0:45 / /opt/g rw - tmpfs none rw",
+        ] {
+            assert_eq!(on(local), None, "{local}");
+        }
+        for (other, kind) in [
+            ("0:50 / /opt rw - overlay overlay rw", "overlay"),
+            ("0:51 / /opt/g rw - nfs4 host:/x rw", "nfs4"),
+            ("7:1 / /opt rw - ext4 /dev/loop1 rw", "ext4"),
+            ("43:0 / /opt rw - ext4 /dev/nbd0 rw", "ext4"),
+            ("254:3 / /opt rw - fuseblk /dev/vda3 rw", "fuseblk"),
+        ] {
+            assert_eq!(on(other).as_deref(), Some(kind), "{other}");
+        }
     }
 
     #[test]

@@ -4,7 +4,10 @@
 use std::{
     ffi::CString,
     fs, io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::fs::FileExt as _,
+    },
     process::ExitCode,
 };
 
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         ["module-file", path] => module_file(path),
         ["kexec"] => kexec(),
         ["kexec-file", path] => kexec_file(path),
+        ["kexec-unload"] => kexec_unload(),
         ["ports"] => ports(),
         ["port"] => port(),
         ["join-group", group, mount] => join_group(group, mount),
@@ -232,9 +236,20 @@ fn module() -> io::Result<()> {
 }
 
 fn module_file(path: &str) -> io::Result<()> {
+    const COMPRESSED: libc::c_long = 4;
     let file = fs::File::open(path)?;
-    // SAFETY: a descriptor, and an empty string.
-    checked(unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) })
+    let mut magic = [0; 4];
+    let is_elf = file.read_at(&mut magic, 0)? == 4 && &magic == b"\x7fELF";
+    let flags = if is_elf { 0 } else { COMPRESSED };
+    // SAFETY: a descriptor, an empty string, and flags.
+    checked(unsafe {
+        libc::syscall(
+            libc::SYS_finit_module,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+        )
+    })
 }
 
 fn kexec() -> io::Result<()> {
@@ -255,6 +270,21 @@ fn kexec_file(path: &str) -> io::Result<()> {
             1,
             c"".as_ptr(),
             KEXEC_FILE_NO_INITRAMFS,
+        )
+    })
+}
+
+fn kexec_unload() -> io::Result<()> {
+    const KEXEC_FILE_UNLOAD: libc::c_long = 1;
+    // SAFETY: no descriptors, and an empty string with its length.
+    checked(unsafe {
+        libc::syscall(
+            libc::SYS_kexec_file_load,
+            -1,
+            -1,
+            1,
+            c"".as_ptr(),
+            KEXEC_FILE_UNLOAD,
         )
     })
 }

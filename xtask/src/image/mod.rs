@@ -3,7 +3,7 @@
 //! and never modified afterwards: a guest writes to an overlay of its own.
 
 mod initramfs;
-mod kernel;
+pub(crate) mod kernel;
 mod rootfs;
 
 use crate::paths;

@@ -4,6 +4,7 @@ mod around;
 mod before;
 mod devices;
 mod gate;
+mod listed;
 mod mounts;
 mod process;
 
@@ -117,6 +118,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "modules_and_kernels_are_judged_by_content",
             run: around::kernel,
+        },
+        Case {
+            name: "modules_and_kernels_that_policy_lists_are_loaded",
+            run: listed::loaded,
         },
         Case {
             name: "no_module_is_fetched_for_governed_work",
