@@ -441,6 +441,7 @@ impl Engine {
                     zone: *number,
                     workload: Some(WORKLOAD_NONE),
                     action,
+                    barred: false,
                 });
             }
         }
@@ -448,6 +449,7 @@ impl Engine {
             zone: ZONE_UNKNOWN,
             workload: None,
             action: OnRevoke::Kill,
+            barred: false,
         });
     }
 }

@@ -81,6 +81,8 @@ pub enum Effect {
         zone: u32,
         workload: Option<u32>,
         action: OnRevoke,
+        /// What is frozen for it does not go on for the return of trust alone: it is not for want of trust.
+        barred: bool,
     },
     /// Take note in the kernel that signals were dealt with. Only once the record before it in the
     /// same step is durable.

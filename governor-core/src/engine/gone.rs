@@ -120,6 +120,7 @@ impl Engine {
             zone,
             workload,
             action,
+            barred: false,
         })
     }
 }

@@ -198,6 +198,7 @@ impl Engine {
                     zone: number,
                     workload: None,
                     action: zone.on_revoke,
+                    barred: false,
                 });
             }
             for (workload, described) in policy.workloads() {
@@ -296,6 +297,7 @@ impl Engine {
             zone,
             workload: Some(number),
             action,
+            barred: false,
         })
     }
 

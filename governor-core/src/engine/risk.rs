@@ -141,6 +141,7 @@ impl Engine {
                 zone,
                 workload: Some(workload),
                 action,
+                barred: true,
             };
             self.risks.asked.retain(|(asked, _)| *asked != stop);
             self.risks.asked.push((stop.clone(), false));

@@ -97,10 +97,11 @@ impl Hands {
             zone,
             workload,
             action,
+            barred,
         } = effect
         {
             let running = workload.map_or(Running::All, Running::Workload);
-            (*zone, running, Action::of_policy(*action))
+            (*zone, running, Action::of_policy(*action, *barred))
         } else if let Effect::Hold {
             zone,
             running,

@@ -67,6 +67,8 @@ pub(crate) use self::{
 pub(crate) enum Action {
     /// As policy says when an authorization ends.
     Freeze,
+    /// As policy says of what somebody did: trust that returns does not end it.
+    Bar,
     /// By hand.
     Pause,
     Quarantine,
@@ -75,9 +77,10 @@ pub(crate) enum Action {
 
 impl Action {
     /// `None`: what runs goes on.
-    pub(crate) const fn of_policy(action: OnRevoke) -> Option<Self> {
+    pub(crate) const fn of_policy(action: OnRevoke, barred: bool) -> Option<Self> {
         match action {
             OnRevoke::Deny => None,
+            OnRevoke::Freeze if barred => Some(Self::Bar),
             OnRevoke::Freeze => Some(Self::Freeze),
             OnRevoke::Quarantine => Some(Self::Quarantine),
             OnRevoke::Kill => Some(Self::Kill),
@@ -96,15 +99,24 @@ impl Action {
     const fn mark(self) -> Option<Mark> {
         match self {
             Self::Freeze => Some(Mark::Frozen),
+            Self::Bar => Some(Mark::Barred),
             Self::Pause => Some(Mark::Paused),
             Self::Quarantine => Some(Mark::Quarantined),
             Self::Kill => None,
         }
     }
 
+    /// What is frozen stays so, and so does whoever comes to it.
+    const fn freezes(self) -> bool {
+        match self {
+            Self::Freeze | Self::Bar | Self::Pause | Self::Quarantine => true,
+            Self::Kill => false,
+        }
+    }
+
     const fn closes(self) -> bool {
         match self {
-            Self::Freeze | Self::Pause => false,
+            Self::Freeze | Self::Bar | Self::Pause => false,
             Self::Quarantine | Self::Kill => true,
         }
     }
@@ -363,7 +375,7 @@ impl<'a> Stopping<'a> {
     fn settle(&self, deadline: Instant) {
         for (cgroup, action) in &self.reached {
             let state = match action {
-                Action::Freeze | Action::Pause | Action::Quarantine => State::Frozen,
+                Action::Freeze | Action::Bar | Action::Pause | Action::Quarantine => State::Frozen,
                 Action::Kill => State::Empty,
             };
             match tree::reaches(cgroup, state, deadline) {
@@ -387,7 +399,7 @@ impl<'a> Stopping<'a> {
         let reached = std::mem::take(&mut self.reached);
         for (cgroup, action) in &reached {
             match action {
-                Action::Freeze | Action::Pause => stopped.frozen += 1,
+                Action::Freeze | Action::Bar | Action::Pause => stopped.frozen += 1,
                 Action::Quarantine => {
                     stopped.quarantined += 1;
                     self.doom_open_in(cgroup);

@@ -51,7 +51,8 @@ fn stops(effects: &[Effect]) -> bool {
             Effect::Stop {
                 zone: 1,
                 workload: None,
-                action: OnRevoke::Kill
+                action: OnRevoke::Kill,
+                barred: false,
             }
         )
     };
@@ -367,6 +368,7 @@ fn stops_of(effects: &[Effect], number: u32, of: Option<u32>) -> Vec<OnRevoke> {
             zone,
             workload,
             action,
+            ..
         } = effect
         else {
             return None;

@@ -97,9 +97,13 @@ fn stops(effects: &[Effect]) -> Vec<(Option<u32>, OnRevoke)> {
     let mut stops = Vec::new();
     for effect in effects {
         if let Effect::Stop {
-            workload, action, ..
+            workload,
+            action,
+            barred,
+            ..
         } = effect
         {
+            assert!(*barred, "it would go on when the host is trusted once more");
             stops.push((*workload, *action));
         }
     }
