@@ -19,6 +19,7 @@ impl Stopping<'_> {
     pub(super) fn kill_each(&self, pids: BTreeSet<i32>) -> io::Result<()> {
         let mut failed = None;
         for pid in pids {
+            (self.scene.goes_on)();
             let killed = Process::open(pid).and_then(|process| match process {
                 Some(process) if self.is_still_meant(&process) => process.kill(),
                 Some(_) | None => Ok(()),

@@ -292,16 +292,21 @@ impl<'a> Stopping<'a> {
         } = self.sort(&carriers, &zones);
         let mut found = self.find_nobodies(&carriers, &mut strays);
         for here in &inside {
+            let reached = self.reached.get(here.cgroup).copied();
+            if reached.is_some_and(|done| done.freezes() && done >= here.action) {
+                // The kernel freezes whoever comes into it, its children among them.
+                continue;
+            }
             let new = self.seen.all(here.id, &here.tasks);
             found |= new;
             // Whoever was there before has it coming already.
-            if !new && self.reached.get(here.cgroup) >= Some(&here.action) {
+            if !new && reached >= Some(here.action) {
                 continue;
             }
             match self.act(here) {
-                Ok(Some(stopped)) => {
-                    let done = self.reached.entry(stopped).or_insert(here.action);
-                    *done = here.action.max(*done);
+                Ok(Some((stopped, action))) => {
+                    let done = self.reached.entry(stopped).or_insert(action);
+                    *done = action.max(*done);
                 }
                 // Gone meanwhile: what was in it has ended or is found elsewhere.
                 Ok(None) => {}
@@ -312,8 +317,8 @@ impl<'a> Stopping<'a> {
         found | self.go_after(network, &strays)
     }
 
-    /// Stops one cgroup and what is below it; the cgroup that was stopped. `None`: it is gone.
-    fn act(&mut self, here: &Here<'_>) -> io::Result<Option<PathBuf>> {
+    /// Stops one cgroup and what is below it; the cgroup that was stopped, and how. `None`: it is gone.
+    fn act(&mut self, here: &Here<'_>) -> io::Result<Option<(PathBuf, Action)>> {
         let cgroup = here.cgroup;
         if here.action.closes() {
             self.doomed.cgroups.insert(here.id);
@@ -329,9 +334,17 @@ impl<'a> Stopping<'a> {
             },
         };
         match result {
-            Ok(stopped) => Ok(Some(stopped)),
+            Ok(stopped) => Ok(Some((stopped, here.action))),
             Err(error) if has_vanished(&error) => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => {
+                // Files of cgroups can be made read-only; nobody has to be let go for that.
+                let name = cgroup.display();
+                tracing::warn!(
+                    "`{name}` cannot be stopped whole, so who is meant is killed: {error}"
+                );
+                self.kill_each(here.tasks.iter().map(|task| task.process).collect())?;
+                Ok(Some((cgroup.to_owned(), Action::Kill)))
+            }
         }
     }
 
