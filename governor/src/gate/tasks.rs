@@ -6,7 +6,7 @@
 //! was asked by the daemon and came to the end.
 
 use std::{
-    cell::Cell,
+    cell::RefCell,
     fs::File,
     io::Read as _,
     os::fd::{AsFd as _, OwnedFd},
@@ -22,8 +22,8 @@ use super::{Gate, GateError, error::whole, sys};
 #[derive(Debug)]
 pub(super) struct Listing {
     program: ProgramFd,
-    /// How long the last list was: room for the next one.
-    length: Cell<usize>,
+    /// Memory for a list, kept: whoever reads one is in a hurry.
+    bytes: RefCell<Vec<u8>>,
 }
 
 impl Listing {
@@ -34,23 +34,14 @@ impl Listing {
         let fd = info
             .fd()
             .map_err(|error| format!("it cannot be held: {}", whole(&error)))?;
-        let length = Cell::new(0);
-        Ok((
-            info.id(),
-            Self {
-                program: fd,
-                length,
-            },
-        ))
+        let bytes = RefCell::new(Vec::with_capacity(ROOM));
+        Ok((info.id(), Self { program: fd, bytes }))
     }
 
-    fn read(&self) -> std::io::Result<Vec<u8>> {
+    fn read(&self, bytes: &mut Vec<u8>) -> std::io::Result<()> {
         let link: OwnedFd = sys::link_iterator(self.program.as_fd())?;
         let mut list = File::from(sys::begin_iterator(link.as_fd())?);
-        let mut bytes = Vec::with_capacity(self.length.get() + SPARE);
-        list.read_to_end(&mut bytes)?;
-        self.length.set(bytes.len());
-        Ok(bytes)
+        list.read_to_end(bytes).map(drop)
     }
 }
 
@@ -59,7 +50,11 @@ impl Gate {
     /// could not be told.
     pub fn carriers(&self) -> Result<Vec<Carrier>, GateError> {
         let before = self.count(COUNT_LISTS)?;
-        let bytes = self.listing.read().map_err(|error| {
+        let mut bytes = self.listing.bytes.borrow_mut();
+        // A large crowd's list is not kept for good.
+        bytes.clear();
+        bytes.shrink_to(MOST);
+        self.listing.read(&mut bytes).map_err(|error| {
             GateError::Invalid(format!("listing tasks that carry labels: {error}"))
         })?;
         if self.count(COUNT_LISTS)? == before {
@@ -88,8 +83,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Carrier>, GateError> {
     Err(broken("it has no end"))
 }
 
-/// Room for who came since.
-const SPARE: usize = 64 << 10;
+/// For some hundred tasks; and what is kept at most, for some thousand.
+const ROOM: usize = 32 << 10;
+const MOST: usize = 128 << 10;
 
 #[cfg(test)]
 mod tests {

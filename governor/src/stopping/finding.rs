@@ -121,11 +121,12 @@ impl Stopping<'_> {
     pub(super) fn sort<'z>(&mut self, carriers: &[Carrier], zones: &'z [Zone]) -> Sorted<'z> {
         let mut sorted = Sorted::default();
         let mut last = None;
+        let own = std::process::id();
         for carrier in carriers {
             let Ok(process) = i32::try_from(carrier.tgid) else {
                 continue;
             };
-            if is_spared(process) {
+            if is_spared_by(own, process) {
                 continue;
             }
             let task = Task {
@@ -272,7 +273,12 @@ impl Stopping<'_> {
 /// Whatever they carry: without the first process the host ends, and without us nobody stops the rest.
 /// Neither executes what would give it a label.
 pub(super) fn is_spared(process: i32) -> bool {
-    process == 1 || process.cast_unsigned() == std::process::id()
+    is_spared_by(std::process::id(), process)
+}
+
+/// Asked of each of a crowd, where asking the kernel each time who we are would take longer than all else.
+const fn is_spared_by(own: u32, process: i32) -> bool {
+    process == 1 || process.cast_unsigned() == own
 }
 
 impl<'z> Sorted<'z> {
