@@ -29,6 +29,11 @@ pub(crate) fn now() -> Result<ClockReading> {
     reading.context("reading the clocks")
 }
 
+/// Since boot, sleep included.
+pub(crate) fn boot() -> Result<BootTime> {
+    nanoseconds(ClockId::CLOCK_BOOTTIME).map(BootTime)
+}
+
 fn nanoseconds(clock: ClockId) -> Result<u64> {
     let context = || format!("reading {clock}");
     let time = clock_gettime(clock).with_context(context)?;

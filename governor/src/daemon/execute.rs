@@ -4,7 +4,7 @@
 //! is granted in that step, and what takes away is still done; every failure is reported back with
 //! the effect it belongs to. It decides nothing.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use governor_common::{
@@ -15,10 +15,10 @@ use governor_core::{
     digest::Digest,
     engine::{Class, Effect, Guard, Table},
     policy::RawBundle,
-    time::ClockReading,
+    time::{BootTime, ClockReading},
 };
 
-use super::{draining::LastTaken, failing::Failing, store::Store, unlabelled::Crowds};
+use super::{clock, draining::LastTaken, failing::Failing, store::Store, unlabelled::Crowds};
 use crate::{
     gate::{Drained, Gate, Listed},
     ledger::{Beside, Written},
@@ -67,7 +67,7 @@ pub(crate) struct Outcome {
     /// What to ask the TPM for, once the engine is the next one.
     pub(crate) begun: Vec<Effect>,
     /// When the last of what takes away was done.
-    pub(crate) revoked: Option<Instant>,
+    pub(crate) revoked: Option<BootTime>,
     pub(crate) reached: Reached,
 }
 
@@ -105,7 +105,7 @@ impl Hands {
                 let more = std::iter::from_fn(|| effects.next_if(Effect::stops));
                 let run = std::iter::once(effect).chain(more).collect();
                 self.stop(run, &mut outcome);
-                outcome.revoked = Some(Instant::now());
+                outcome.revoked = clock::boot().ok();
                 continue;
             }
             if outcome.grant_failed && !effect.revokes() {
@@ -148,7 +148,7 @@ impl Hands {
                 continue;
             }
             if effect.revokes() {
-                outcome.revoked = Some(Instant::now());
+                outcome.revoked = clock::boot().ok();
             }
             if matches!(effect, Effect::Append(_) | Effect::BeginLedger(_)) {
                 self.went_well();

@@ -35,7 +35,7 @@ mod watch;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -251,11 +251,11 @@ impl Daemon {
                 // Each failure asks for less, so a defect: the kernel denies on, and a new daemon adopts.
                 bail!("effects kept failing: {input:?}");
             }
-            let (now, began) = (clock::now()?, Instant::now());
+            let now = clock::now()?;
             #[cfg(feature = "fault-points")]
             let named = crate::fault::name(&input);
             let step = self.engine.handle(now, input);
-            let decided = began.elapsed();
+            let decided = clock::boot()?;
             progress::made();
             #[cfg(feature = "fault-points")]
             if self.hands.fault.begin(named, &step.effects) {
@@ -270,17 +270,16 @@ impl Daemon {
             let after = self.engine.trust();
             if after.name() != before {
                 let reasons: Vec<String> = after.causes().keys().map(|c| c.code()).collect();
-                let revoked = outcome
-                    .revoked
-                    .map(|at| at.duration_since(began).as_micros());
+                // All of one clock, which whoever measures reads too.
+                let since = |at: BootTime| at.0.saturating_sub(now.boot.0) / 1000;
                 tracing::warn!(
                     from = before,
                     to = after.name(),
                     ?reasons,
                     at_us = now.boot.0 / 1000,
-                    decided_us = decided.as_micros(),
-                    revoked_us = revoked,
-                    took_us = began.elapsed().as_micros(),
+                    decided_us = since(decided),
+                    revoked_us = outcome.revoked.map(since),
+                    took_us = since(clock::boot()?),
                     "trust changed"
                 );
             }
