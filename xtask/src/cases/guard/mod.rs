@@ -173,7 +173,9 @@ fn prepare(guest: &mut Guest) -> Result<()> {
     zone::prepare(guest)?;
     // Once armed it takes no module that is not listed.
     guest
-        .run(&["modprobe", "-a", "loop", "btrfs", "xfs", "dm_mod", "raid1"])?
+        .run(&[
+            "modprobe", "-a", "loop", "overlay", "btrfs", "xfs", "dm_mod", "raid1",
+        ])?
         .ok()?;
     guest.put_file(&compile::probe("probe_root")?, ROOT)?;
     guest.run(&["chmod", "755", ROOT])?.ok().map(drop)
