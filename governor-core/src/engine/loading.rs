@@ -121,10 +121,8 @@ impl Engine {
         self.next_quote = now.boot;
         effects.push(Effect::KeepPolicy(verified.digest()));
         effects.extend(buried.iter().copied().map(Effect::AddTombstone));
-        let mut kinds = vec![
-            records::policy_loaded(&verified, &self.ids, &self.fates, uid),
-            records::grant(&table, verified.digest(), self.epochs),
-        ];
+        let mut kinds = records::policy_loaded(&verified, &self.ids, &self.fates, uid);
+        kinds.push(records::grant(&table, verified.digest(), self.epochs));
         kinds.extend(bounded);
         kinds.extend(buried.chunks(TOMBSTONES_PER_RECORD).map(|chunk| {
             let cause = "revoked in every zone before this one was named";

@@ -24,6 +24,7 @@ mod input;
 mod lint;
 mod loading;
 mod operator;
+mod parts;
 mod records;
 mod risk;
 mod signals;

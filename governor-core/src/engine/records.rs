@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 
 use governor_common::{Plain, Signal, row::TombstoneKey};
 
-use super::{Host, Table, Trust, cause, clocks, gone::Fates};
+use super::{
+    Host, Table, Trust, cause, clocks,
+    gone::{Fates, names},
+    parts,
+};
 use crate::{
     attest::{AttestationResult, Challenge, Evidence},
     digest::Digest,
@@ -29,8 +33,11 @@ pub(super) fn start(host: &Host, gate: &str) -> Kind {
 }
 
 /// Names with their numbers, and what becomes of what runs under them.
-pub(super) fn named(numbers: &BTreeMap<String, u32>, fates: &Fates) -> Vec<Named> {
-    let named = numbers.iter().map(|(name, number)| Named {
+pub(super) fn named<'a>(
+    numbers: impl IntoIterator<Item = (&'a String, &'a u32)>,
+    fates: &Fates,
+) -> Vec<Named> {
+    let named = numbers.into_iter().map(|(name, number)| Named {
         name: name.clone(),
         number: *number,
         on_revoke: fates.number(name),
@@ -38,21 +45,33 @@ pub(super) fn named(numbers: &BTreeMap<String, u32>, fates: &Fates) -> Vec<Named
     named.collect()
 }
 
+/// Only the names that this policy has: the others stand in the records of those that had them, or where the
+/// ledger begins.
 pub(super) fn policy_loaded(
     verified: &VerifiedPolicy,
     ids: &Ids,
     fates: &Fates,
     uid: Option<u32>,
-) -> Kind {
-    Kind::PolicyLoaded(PolicyLoaded {
-        name: verified.policy().name().to_owned(),
-        serial: verified.policy().serial(),
-        digest: verified.digest().bytes().to_vec(),
-        signers: verified.signers().to_vec(),
-        zones: named(&ids.zones, fates),
-        workloads: named(&ids.workloads, fates),
-        uid,
-    })
+) -> Vec<Kind> {
+    let policy = verified.policy();
+    let own = |numbers| {
+        let numbers: &BTreeMap<String, u32> = numbers;
+        let own = numbers.iter().filter(|(name, _)| names(policy, name));
+        named(own, fates)
+    };
+    let parts = parts::of(own(&ids.zones), own(&ids.workloads), Vec::new()).into_iter();
+    let loaded = parts.map(|part| {
+        Kind::PolicyLoaded(PolicyLoaded {
+            name: policy.name().to_owned(),
+            serial: policy.serial(),
+            digest: verified.digest().bytes().to_vec(),
+            signers: verified.signers().to_vec(),
+            zones: part.zones,
+            workloads: part.workloads,
+            uid,
+        })
+    });
+    loaded.collect()
 }
 
 pub(super) fn policy_refused(why: &str, digest: Option<Digest>, uid: Option<u32>) -> Kind {
@@ -130,15 +149,20 @@ pub(super) fn revocation(
     Kind::Revocation(Revocation {
         target: target.to_owned(),
         cause: cause.to_owned(),
-        tombstones: tombstones
-            .iter()
-            .map(|key| TombstoneRecord {
-                zone: key.zone,
-                digest: key.digest.to_vec(),
-            })
-            .collect(),
+        tombstones: buried(tombstones),
         uid,
     })
+}
+
+/// Tombstones as records have them.
+pub(super) fn buried<'a>(
+    tombstones: impl IntoIterator<Item = &'a TombstoneKey>,
+) -> Vec<TombstoneRecord> {
+    let buried = tombstones.into_iter().map(|key| TombstoneRecord {
+        zone: key.zone,
+        digest: key.digest.to_vec(),
+    });
+    buried.collect()
 }
 
 pub(super) fn verdict(event: &[u8]) -> Kind {

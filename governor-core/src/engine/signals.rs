@@ -10,16 +10,13 @@ use std::collections::BTreeMap;
 
 use governor_common::Signal;
 
-use super::{Cause, Clears, Effect, Engine, Refused, Trust, records};
+use super::{Cause, Clears, Effect, Engine, Refused, Trust, parts, records};
 use crate::{
     digest::Digest,
-    lineage::{Begun, Broken, Flaw, TombstoneRecord, Unlocked},
+    lineage::{Begun, Broken, Flaw, Kind, Unlocked},
     policy::Taken,
     time::ClockReading,
 };
-
-/// Tombstones that fit into one record.
-const TOMBSTONES_PER_RECORD: usize = 1024;
 
 impl Cause {
     /// The cause that a flaw of the ledger is.
@@ -130,39 +127,29 @@ impl Engine {
     }
 
     /// The first records of a ledger that follows a broken one: what was known goes on.
-    fn follow(&self, broken: &Broken) -> Vec<crate::lineage::Kind> {
-        let tombstones: Vec<TombstoneRecord> = self
-            .tombstones
-            .iter()
-            .map(|key| TombstoneRecord {
-                zone: key.zone,
-                digest: key.digest.to_vec(),
-            })
-            .collect();
+    fn follow(&self, broken: &Broken) -> Vec<Kind> {
         let (serial, policy) = self.highest.unwrap_or((0, Digest::new([0; 32])));
-        let mut chunks = tombstones.chunks(TOMBSTONES_PER_RECORD);
-        let begun = |tombstones: &[TombstoneRecord]| Begun {
-            why: format!("{}: {}", broken.flaw.name(), broken.detail),
-            size: broken.last.size,
-            head: broken.last.digest.bytes().to_vec(),
-            tombstones: tombstones.to_vec(),
-            ..Begun::default()
-        };
-        let first = Begun {
-            serial,
-            policy: policy.bytes().to_vec(),
-            zones: records::named(&self.ids.zones, &self.fates),
-            workloads: records::named(&self.ids.workloads, &self.fates),
-            revoked_all: self.trust.has(&Cause::OperatorRevoked),
-            generation: self.generation,
-            zones_taken: self.ids.taken.zones,
-            workloads_taken: self.ids.taken.workloads,
-            ..begun(chunks.next().unwrap_or_default())
-        };
-        let others = chunks.map(begun);
-        core::iter::once(first)
-            .chain(others)
-            .map(records::begun)
-            .collect()
+        let parts = parts::of(
+            records::named(&self.ids.zones, &self.fates),
+            records::named(&self.ids.workloads, &self.fates),
+            records::buried(&self.tombstones),
+        );
+        let begun = parts.into_iter().map(|part| {
+            records::begun(Begun {
+                why: format!("{}: {}", broken.flaw.name(), broken.detail),
+                size: broken.last.size,
+                head: broken.last.digest.bytes().to_vec(),
+                serial,
+                policy: policy.bytes().to_vec(),
+                zones: part.zones,
+                workloads: part.workloads,
+                tombstones: part.tombstones,
+                revoked_all: self.trust.has(&Cause::OperatorRevoked),
+                generation: self.generation,
+                zones_taken: self.ids.taken.zones,
+                workloads_taken: self.ids.taken.workloads,
+            })
+        });
+        begun.collect()
     }
 }

@@ -22,6 +22,8 @@ pub const FRAME_HEADER: usize = 8;
 pub const MAX_BATCH: usize = 4 << 20;
 /// Longest record.
 pub const MAX_RECORD: usize = 60 * 1024;
+/// So many records fit into a batch, whatever they are.
+const SURELY_FIT: usize = MAX_BATCH / (MAX_RECORD + 4);
 
 /// Size and running digest of a ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +106,12 @@ pub fn encode(records: &[Vec<u8>]) -> Vec<u8> {
     frame.extend_from_slice(&crc32c::crc32c(&batch).to_le_bytes());
     frame.extend_from_slice(&batch);
     frame
+}
+
+/// The same in as many frames as that takes, none longer than a batch may be. Only for a file that takes its
+/// name when all of it is there: it may be cut between any two frames.
+pub fn encode_all(records: &[Vec<u8>]) -> Vec<u8> {
+    records.chunks(SURELY_FIT).flat_map(encode).collect()
 }
 
 /// A length that does not fit is one that no reader accepts.
@@ -282,6 +290,29 @@ mod tests {
         for cut in HEADER.len()..file.len() {
             assert_eq!(scan(&file[..cut]).unwrap().entries.len(), 0, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn more_than_fits_into_a_batch_is_read_from_several() {
+        let long = |sequence| {
+            let gap = Gap {
+                what: "x".repeat(MAX_RECORD - 64),
+                count: sequence,
+            };
+            let entry = Entry {
+                schema: 1,
+                sequence,
+                kind: Some(Kind::Gap(gap)),
+                ..Entry::default()
+            };
+            entry.encode_to_vec()
+        };
+        let records: Vec<Vec<u8>> = (0..200).map(long).collect();
+        let file = [HEADER.as_slice(), &encode(&records)].concat();
+        assert!(matches!(scan(&file), Err(ScanError::TooLong { .. })));
+        let file = [HEADER.as_slice(), &encode_all(&records)].concat();
+        let scanned = scan(&file).unwrap();
+        assert_eq!((scanned.head.size, scanned.torn), (200, 0));
     }
 
     #[test]

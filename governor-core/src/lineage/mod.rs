@@ -10,7 +10,7 @@ mod record;
 mod recover;
 
 pub use frame::{
-    FRAME_HEADER, HEADER, Head, MAX_BATCH, MAX_RECORD, ScanError, Scanned, encode, scan,
+    FRAME_HEADER, HEADER, Head, MAX_BATCH, MAX_RECORD, ScanError, Scanned, encode, encode_all, scan,
 };
 pub use keep::{Broken, Flaw, Found, Notes, hold};
 pub use record::{

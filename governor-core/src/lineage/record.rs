@@ -64,7 +64,8 @@ pub enum Kind {
     /// An operator cleared what locked the host.
     #[prost(message, tag = "31")]
     Unlocked(Unlocked),
-    /// This ledger follows another that can be used no more. Always the first record.
+    /// This ledger follows another that can be used no more. Always the first record, and the next ones where
+    /// one has no room for everything.
     #[prost(message, tag = "32")]
     Begun(Box<Begun>),
     /// A workload did something more often than policy lets it, and was stopped.
@@ -101,7 +102,8 @@ pub struct Start {
     pub anchored: bool,
 }
 
-/// A signed policy was accepted.
+/// A signed policy was accepted. One of many names takes several of these, in one batch, which differ only in
+/// the names that they list.
 #[derive(Clone, PartialEq, Message)]
 pub struct PolicyLoaded {
     #[prost(string, tag = "1")]
@@ -114,10 +116,11 @@ pub struct PolicyLoaded {
     /// Fingerprints of the keys that signed it.
     #[prost(string, repeated, tag = "4")]
     pub signers: Vec<String>,
-    /// Numbers given to zone names, for as long as this ledger lives.
+    /// Numbers of the zones that it has, given for as long as this ledger lives. Earlier versions list
+    /// every zone that any policy had.
     #[prost(message, repeated, tag = "5")]
     pub zones: Vec<Named>,
-    /// Numbers given to `zone/workload` names.
+    /// Numbers of its workloads, by `zone/workload`; as above.
     #[prost(message, repeated, tag = "6")]
     pub workloads: Vec<Named>,
     /// Who asked: uid of the caller; absent when the daemon reloaded what it had accepted before.
@@ -348,7 +351,8 @@ pub struct Unlocked {
     pub cleared: Vec<String>,
 }
 
-/// What went before this ledger, and what of it goes on.
+/// What went before this ledger, and what of it goes on. Where there are several they differ only in names
+/// and tombstones.
 #[derive(Clone, PartialEq, Message)]
 pub struct Begun {
     /// What was wrong with the old one.

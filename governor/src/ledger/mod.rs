@@ -14,14 +14,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use governor_core::{
-    lineage::{self, Broken, Entry, Flaw, HEADER, Head, Kind, MAX_BATCH, MAX_RECORD, Recovered},
+    lineage::{Broken, Flaw, HEADER, Head, Kind, MAX_RECORD, Recovered},
     time::ClockReading,
 };
-use prost::Message as _;
 use rustix::io::Errno;
 
+mod batch;
 mod beside;
 mod found;
 
@@ -216,7 +216,7 @@ impl Ledger {
             self.write_anchor()?;
             self.owed = false;
         }
-        let (frame, head) = encode(self.head, self.boot_id, now, kinds)?;
+        let (frame, head) = batch::after(self.head, self.boot_id, now, kinds)?;
         let written = self.make_room().and_then(|()| self.write(&frame));
         if let Err(error) = written {
             self.full = true;
@@ -377,11 +377,11 @@ impl Ledger {
     /// Puts the old ledger aside, if there is one, and begins another with `kinds`.
     pub fn begin(&mut self, now: ClockReading, kinds: &[Kind]) -> Result<()> {
         let context = || format!("beginning a new ledger `{}`", self.path.display());
-        let (frame, head) = encode(Head::EMPTY, self.boot_id, now, kinds)?;
+        let (frames, head) = batch::whole(self.boot_id, now, kinds)?;
         let dir = self.path.parent().with_context(context)?.to_owned();
         let mut file = tempfile::NamedTempFile::new_in(&dir).with_context(context)?;
         file.write_all(HEADER).with_context(context)?;
-        file.write_all(&frame).with_context(context)?;
+        file.write_all(&frames).with_context(context)?;
         file.as_file().sync_all().with_context(context)?;
         let mut names = (1..).map(|n: u32| dir.join(format!("ledger.broken-{n}")));
         let aside = names.find(|path| !path.exists()).with_context(context)?;
@@ -417,7 +417,7 @@ impl Ledger {
                 });
             }
         };
-        self.length = (HEADER.len() + frame.len()) as u64;
+        self.length = (HEADER.len() + frames.len()) as u64;
         self.head = head;
         self.file = Some(file);
         self.broken = None;
@@ -449,41 +449,6 @@ impl Ledger {
     pub const fn is_broken(&self) -> bool {
         self.broken.is_some()
     }
-}
-
-/// The batch as it goes on disk, and the head after it.
-fn encode(
-    mut head: Head,
-    boot_id: [u8; 16],
-    now: ClockReading,
-    kinds: &[Kind],
-) -> Result<(Vec<u8>, Head)> {
-    let mut records = Vec::new();
-    for kind in kinds {
-        let entry = Entry {
-            schema: 1,
-            sequence: head.size,
-            boot_id: boot_id.to_vec(),
-            boot_ns: now.boot.0,
-            wall: now.wall.0,
-            kind: Some(kind.clone()),
-        };
-        let bytes = entry.encode_to_vec();
-        ensure!(
-            bytes.len() <= MAX_RECORD,
-            "a record of {} bytes is too long",
-            bytes.len()
-        );
-        head = head.push(&bytes);
-        records.push(bytes);
-    }
-    let frame = lineage::encode(&records);
-    ensure!(
-        frame.len() <= MAX_BATCH,
-        "a batch of {} bytes is too long",
-        frame.len()
-    );
-    Ok((frame, head))
 }
 
 fn sync(dir: &Path) -> Result<()> {

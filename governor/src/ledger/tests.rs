@@ -1,7 +1,7 @@
 //! The ledger on a real file system: what survives, and what is noticed.
 
 use governor_core::{
-    lineage::Gap,
+    lineage::{self, Gap},
     time::{BootTime, Span, WallTime},
 };
 
@@ -64,7 +64,7 @@ fn a_full_disk_changes_nothing() {
     ledger.append(NOW, &[gap(1)]).unwrap();
     let head = ledger.head();
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let frame = encode(head, [7; 16], NOW, &[gap(2)]).unwrap().0;
+    let frame = batch::after(head, [7; 16], NOW, &[gap(2)]).unwrap().0;
     let good = ledger.file.replace(full);
     assert!(ledger.write(&frame).is_err());
     ledger.file = good;
@@ -212,6 +212,25 @@ fn damage_gives_it_up_and_an_operator_begins_another() {
 }
 
 #[test]
+fn a_ledger_begins_with_more_than_fits_into_a_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ledger, _) = open(dir.path());
+    let long = Kind::Gap(Gap {
+        what: "x".repeat(MAX_RECORD - 100),
+        count: 1,
+    });
+    let kinds = vec![long; 100];
+    ledger.append(NOW, &kinds).unwrap_err();
+    ledger.begin(NOW, &kinds).unwrap();
+    ledger.append(NOW, &[gap(1)]).unwrap();
+    let head = ledger.head();
+    assert_eq!(head.size, 101);
+    drop(ledger);
+    let (ledger, recovered) = open(dir.path());
+    assert_eq!((ledger.head(), flaw(&recovered)), (head, None));
+}
+
+#[test]
 fn an_anchor_that_cannot_be_written_stops_the_records_after_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let (mut ledger, _) = open(dir.path());
@@ -271,7 +290,7 @@ fn half_written(dir: &Path, half: &[u8]) -> Ledger {
 #[test]
 fn a_write_that_could_not_be_undone_is_undone_once_it_can() {
     let dir = tempfile::tempdir().unwrap();
-    let (frame, _) = encode(Head::EMPTY, [0; 16], NOW, &[gap(7)]).unwrap();
+    let (frame, _) = batch::after(Head::EMPTY, [0; 16], NOW, &[gap(7)]).unwrap();
     for half in [&frame[..3], &frame] {
         let mut ledger = half_written(dir.path(), half);
         let before = ledger.head();

@@ -6,7 +6,10 @@ use prost::Message as _;
 
 use super::model::BOOT;
 use crate::{
-    lineage::{Entry, HEADER, Head, Kind, Recovered, Scanned, encode, scan},
+    lineage::{
+        Entry, HEADER, Head, Kind, MAX_BATCH, MAX_RECORD, Recovered, Scanned, encode, encode_all,
+        scan,
+    },
     time::ClockReading,
 };
 
@@ -35,8 +38,20 @@ impl Default for Disk {
 impl Disk {
     /// One batch, as the daemon writes it.
     pub(super) fn append(&mut self, now: ClockReading, kinds: &[Kind]) {
-        let mut records = Vec::new();
-        for kind in kinds {
+        let frame = encode(&self.records_of(now, kinds));
+        assert!(frame.len() <= MAX_BATCH, "a batch of {}", frame.len());
+        self.bytes.extend(frame);
+    }
+
+    /// Another ledger in the place of this one, as the daemon begins it.
+    pub(super) fn begin(&mut self, now: ClockReading, kinds: &[Kind]) {
+        *self = Self::default();
+        let records = self.records_of(now, kinds);
+        self.bytes.extend(encode_all(&records));
+    }
+
+    fn records_of(&mut self, now: ClockReading, kinds: &[Kind]) -> Vec<Vec<u8>> {
+        let records = kinds.iter().map(|kind| {
             let entry = Entry {
                 schema: 1,
                 sequence: self.head.size,
@@ -46,10 +61,11 @@ impl Disk {
                 kind: Some(kind.clone()),
             };
             let bytes = entry.encode_to_vec();
+            assert!(bytes.len() <= MAX_RECORD, "a record of {}", bytes.len());
             self.head = self.head.push(&bytes);
-            records.push(bytes);
-        }
-        self.bytes.extend(encode(&records));
+            bytes
+        });
+        records.collect()
     }
 
     pub(super) const fn head(&self) -> Head {

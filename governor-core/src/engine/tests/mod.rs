@@ -11,6 +11,7 @@ mod hold;
 mod host;
 mod lint;
 mod model;
+mod names;
 mod order;
 mod policies;
 mod reload;

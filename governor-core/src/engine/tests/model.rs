@@ -236,6 +236,10 @@ impl Host {
         // There is an anchor before there is anything to anchor.
         self.kernel.anchored.get_or_insert(Head::EMPTY);
         self.disk.append(clock(self.now), kinds);
+        self.note_head();
+    }
+
+    fn note_head(&mut self) {
         if !self.ended() {
             self.kernel.anchored = Some(self.disk.head());
         }
@@ -283,8 +287,8 @@ impl Host {
             match effect {
                 Effect::Append(kinds) => self.write(&kinds),
                 Effect::BeginLedger(kinds) => {
-                    self.disk = Disk::default();
-                    self.write(&kinds);
+                    self.disk.begin(clock(self.now), &kinds);
+                    self.note_head();
                 }
                 Effect::AcknowledgeSignals(dealt) => {
                     if !failed
