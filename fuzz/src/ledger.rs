@@ -156,6 +156,7 @@ fn kinds() -> Vec<Kind> {
             gate: "fresh".to_owned(),
             object: vec![1; 32],
             anchored: true,
+            keeps_locks: true,
         }),
         Kind::PolicyLoaded(PolicyLoaded {
             serial: 10,

@@ -21,6 +21,7 @@ pub mod fuzzing;
 pub mod gate;
 mod inventory;
 pub mod ledger;
+mod lock;
 mod maps;
 pub mod memory;
 mod peers;

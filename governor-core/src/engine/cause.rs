@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use governor_common::Signal;
 
+use crate::lineage::LOCK_UNREADABLE;
+
 /// Why trust is not there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
@@ -30,6 +32,9 @@ pub enum Cause {
     LedgerUnreadable,
     /// The ledger is shorter than it was, or another one.
     LedgerRolledBack,
+    /// Whether the host was locked cannot be told: what is kept of it beside the ledger does not check, could
+    /// not be read at the start, or is gone.
+    LockUnreadable,
     /// The gate itself was reached for; what the kernel saw.
     Tampered(Signal),
     /// The TPM was reset while this host ran on, so its registers may have been filled again.
@@ -93,6 +98,7 @@ impl Cause {
             | Self::LedgerMissing
             | Self::LedgerUnreadable
             | Self::LedgerRolledBack
+            | Self::LockUnreadable
             | Self::Tampered(_)
             | Self::TpmReset
             | Self::ClockStepped => Clears::Operator,
@@ -112,6 +118,7 @@ impl Cause {
             Self::LedgerMissing => "ledger-missing".into(),
             Self::LedgerUnreadable => "ledger-unreadable".into(),
             Self::LedgerRolledBack => "ledger-rolled-back".into(),
+            Self::LockUnreadable => LOCK_UNREADABLE.into(),
             Self::Tampered(signal) => format!("tampered:{}", signal.name()),
             Self::TpmReset => "tpm-reset".into(),
             Self::ClockStepped => "clock-stepped".into(),
@@ -161,6 +168,11 @@ impl Cause {
             Self::LedgerRolledBack => {
                 "an operator clears this: keep the ledger as evidence, find out who put it there, then \
                  `governor unlock --reason R`, which begins a new one that names the last head known"
+            }
+            Self::LockUnreadable => {
+                "an operator clears this: the host may have been locked when a record of it could not be \
+                 written; find out why from the last records and the journal, then `governor unlock \
+                 --reason R`"
             }
             Self::Tampered(_) => {
                 "an operator clears this: the gate was reached for by somebody it is not for; find out \
@@ -218,6 +230,11 @@ impl Cause {
     pub fn locks(&self) -> bool {
         self.clears() == Clears::Operator
     }
+
+    /// Whether another start finds it by itself, if it is still so.
+    pub(super) fn is_of_this_start(&self) -> bool {
+        [Self::LedgerUnreadable, Self::LockUnreadable].contains(self)
+    }
 }
 
 /// A cause and its detail as records carry them.
@@ -255,6 +272,7 @@ const PLAIN: &[Cause] = &[
     Cause::LedgerMissing,
     Cause::LedgerUnreadable,
     Cause::LedgerRolledBack,
+    Cause::LockUnreadable,
     Cause::TpmReset,
     Cause::ClockStepped,
     Cause::Suspended,
@@ -281,7 +299,8 @@ pub(super) fn every() -> Vec<Cause> {
             Cause::LedgerContradiction => Cause::LedgerMissing,
             Cause::LedgerMissing => Cause::LedgerUnreadable,
             Cause::LedgerUnreadable => Cause::LedgerRolledBack,
-            Cause::LedgerRolledBack => Cause::Tampered(Signal::MapTouched),
+            Cause::LedgerRolledBack => Cause::LockUnreadable,
+            Cause::LockUnreadable => Cause::Tampered(Signal::MapTouched),
             Cause::Tampered(_) => Cause::TpmReset,
             Cause::TpmReset => Cause::ClockStepped,
             Cause::ClockStepped => Cause::Suspended,

@@ -87,6 +87,11 @@ pub enum Effect {
     /// Take note in the kernel that signals were dealt with. Only once the record before it in the
     /// same step is durable.
     AcknowledgeSignals(BTreeMap<Signal, u64>),
+    /// Keep beside the ledger why the host is locked, where that needs no room: it cannot be written down, and
+    /// whatever is locked was taken away before.
+    KeepLock(Vec<String>),
+    /// Nothing is locked any more, and the record of it is durable.
+    ForgetLock,
     /// Put the ledger aside that takes no more records and begin another with these.
     BeginLedger(Vec<Kind>),
     /// Hold running copies in a zone because an operator says so.
@@ -118,6 +123,7 @@ impl Effect {
         match self {
             Self::Append(kinds) => kinds.iter().any(|kind| matches!(kind, Kind::Unlocked(_))),
             Self::BeginLedger(_)
+            | Self::ForgetLock
             | Self::InstallTable(_)
             | Self::Guard(_)
             | Self::TakeDown
@@ -126,6 +132,7 @@ impl Effect {
             | Self::Thaw(_)
             | Self::MarkRevokedAll(false) => true,
             Self::AcknowledgeSignals(_)
+            | Self::KeepLock(_)
             | Self::DropLease
             | Self::BreakGlass { .. }
             | Self::EndBreakGlass { .. }
@@ -202,6 +209,8 @@ impl Effect {
             | Self::Bar { .. } => true,
             Self::Append(_)
             | Self::AcknowledgeSignals(_)
+            | Self::KeepLock(_)
+            | Self::ForgetLock
             | Self::BeginLedger(_)
             | Self::KeepPolicy(_)
             | Self::Thaw(_)
@@ -224,6 +233,8 @@ impl Effect {
             Self::Append(_)
             | Self::Guard(_)
             | Self::AcknowledgeSignals(_)
+            | Self::KeepLock(_)
+            | Self::ForgetLock
             | Self::BeginLedger(_)
             | Self::KeepPolicy(_)
             | Self::InstallTable(_)
@@ -261,6 +272,8 @@ impl Effect {
             Self::RemoveRows(_) => "remove-rows",
             Self::Stop { .. } => "stop",
             Self::AcknowledgeSignals(_) => "acknowledge-signals",
+            Self::KeepLock(_) => "keep-lock",
+            Self::ForgetLock => "forget-lock",
             Self::BeginLedger(_) => "begin-ledger",
             Self::Hold { .. } => "hold",
             Self::Bar { .. } => "bar",

@@ -184,6 +184,8 @@ pub struct Engine {
     owed: Vec<Effect>,
     /// Records of revocations that could not be written and are owed to the ledger.
     owed_records: Vec<Kind>,
+    /// Why the host is locked, as it was kept beside the ledger for want of a record.
+    kept_lock: Vec<String>,
     /// When the kernel's lease ends, or would end if it had not been dropped for a new policy: until
     /// then a quote must be accepted.
     due: Option<BootTime>,
@@ -274,6 +276,7 @@ impl Engine {
             next_quote: now.boot,
             owed: Vec::new(),
             owed_records: Vec::new(),
+            kept_lock: Vec::new(),
             due: kernel.lease,
             uncounted: 0,
             budget: Budget::full(now.boot),
@@ -676,7 +679,11 @@ impl Engine {
                 // A challenge whose appraisal could not be recorded is asked again.
                 self.outstanding = None;
                 self.doubt(now, Cause::LedgerUnwritable, error);
+                self.keep_lock(effects);
             }
+            // Tried again with the next record that fails.
+            Effect::KeepLock(_) => self.kept_lock.clear(),
+            Effect::ForgetLock => self.lock_again(&error, effects),
             Effect::InstallTable(_)
             | Effect::SetLease { .. }
             | Effect::KeepPolicy(_)

@@ -29,6 +29,7 @@ pub(super) fn start(host: &Host, gate: &str) -> Kind {
         gate: gate.to_owned(),
         object: host.object.bytes().to_vec(),
         anchored: true,
+        keeps_locks: true,
     })
 }
 

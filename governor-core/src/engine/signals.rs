@@ -4,13 +4,14 @@
 //! and refused is written down and nothing else; a signal is acknowledged after the record of it and
 //! never before, so that what was not dealt with comes again. Unlocking is written down before it
 //! counts, clears what is an operator's to clear, and grants nothing: a fresh quote is due. A ledger that
-//! begins anew gives nobody a number that something in the kernel still has.
+//! begins anew gives nobody a number that something in the kernel still has. A lock of which no record can
+//! be written is kept beside the ledger.
 
 use std::collections::BTreeMap;
 
 use governor_common::Signal;
 
-use super::{Cause, Clears, Effect, Engine, Refused, Trust, parts, records};
+use super::{Cause, Clears, Effect, Engine, Refused, Trust, cause, parts, records};
 use crate::{
     digest::Digest,
     lineage::{Begun, Broken, Flaw, Kind, Unlocked},
@@ -121,9 +122,40 @@ impl Engine {
         } else {
             effects.push(Effect::Append(kinds));
         }
+        // A lock that is kept beside the ledger outlives its record, never the other way round.
+        effects.push(Effect::ForgetLock);
+        self.kept_lock.clear();
         self.next_quote = now.boot;
         self.request_quote_if_due(now, effects);
         Ok(format!("cleared {}", cleared.join(", ")))
+    }
+
+    /// The record of a lock is owed: until it is written a reboot would forget it.
+    pub(super) fn keep_lock(&mut self, effects: &mut Vec<Effect>) {
+        let locks =
+            |kind: &Kind| matches!(kind, Kind::TrustChange(change) if change.to == "locked");
+        if !self.owed_records.iter().any(locks) {
+            return;
+        }
+        let causes = self.trust.causes().into_iter();
+        let reasons: Vec<String> = causes
+            .filter(|(cause, _)| cause.locks() && !cause.is_of_this_start())
+            .map(|(cause, detail)| cause::written(&cause, &detail))
+            .collect();
+        if !reasons.is_empty() && reasons != self.kept_lock {
+            self.kept_lock.clone_from(&reasons);
+            effects.push(Effect::KeepLock(reasons));
+        }
+    }
+
+    /// The end of a lock is written down, and what is kept beside the ledger says that it stands on. So it does,
+    /// and the ledger is to say so too.
+    pub(super) fn lock_again(&mut self, error: &str, effects: &mut Vec<Effect>) {
+        self.kept_lock.clear();
+        effects.push(Effect::Append(vec![
+            records::lost(Effect::ForgetLock.name(), error),
+            records::trust_change(self.trust.name(), &self.trust),
+        ]));
     }
 
     /// The first records of a ledger that follows a broken one: what was known goes on.

@@ -11,7 +11,7 @@
 use prost::Message;
 use thiserror::Error;
 
-use super::Entry;
+use super::{Entry, Kind};
 use crate::digest::Digest;
 
 /// First bytes of a ledger file.
@@ -71,6 +71,13 @@ impl Scanned {
         };
         let digest = *self.heads.get(usize::try_from(last).ok()?)?;
         Some(Head { size, digest })
+    }
+
+    /// Whether it says that a file beside it keeps a lock of which no record can be written.
+    pub fn keeps_locks(&self) -> bool {
+        self.entries
+            .iter()
+            .any(|entry| matches!(&entry.kind, Some(Kind::Start(start)) if start.keeps_locks))
     }
 }
 
@@ -230,7 +237,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::lineage::{Gap, Kind};
+    use crate::lineage::Gap;
 
     fn ledger(count: u64) -> Vec<u8> {
         let mut file = HEADER.to_vec();

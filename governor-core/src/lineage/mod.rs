@@ -18,4 +18,4 @@ pub use record::{
     ModeChange, Named, PolicyLoaded, PolicyRefused, Refusal, Resumed, Revocation, RiskMet,
     Signalled, Start, TombstoneRecord, TpmClock, TrustChange, Unlabelled, Unlocked, VerdictRecord,
 };
-pub use recover::{Recovered, Walls};
+pub use recover::{LOCK_UNREADABLE, Recovered, Walls};

@@ -100,6 +100,9 @@ pub struct Start {
     /// From here on there is an anchor beside this ledger.
     #[prost(bool, tag = "4")]
     pub anchored: bool,
+    /// And a file that keeps a lock of which no record can be written.
+    #[prost(bool, tag = "5")]
+    pub keeps_locks: bool,
 }
 
 /// A signed policy was accepted. One of many names takes several of these, in one batch, which differ only in

@@ -11,6 +11,9 @@ use governor_common::{names::ZONE_EVERY, row::TombstoneKey};
 use super::{Broken, Entry, GlassBroken, Kind, Named, TombstoneRecord, TpmClock};
 use crate::{digest::Digest, policy::Taken};
 
+/// The reason that a lock of which nothing can be read is locked for.
+pub const LOCK_UNREADABLE: &str = "lock-unreadable";
+
 /// The part of the engine's state that outlives a boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -30,7 +33,7 @@ pub struct Recovered {
     pub generation: u32,
     /// An operator revoked everything and no policy was loaded by hand since.
     pub revoked_all: bool,
-    /// Why the host is locked, if it is.
+    /// Why the host is locked, if it is. Whoever read the file adds what is kept beside it.
     pub locked: Vec<String>,
     /// How the last run ended, as far as trust goes.
     pub last_trust: Option<String>,

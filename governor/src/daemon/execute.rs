@@ -22,6 +22,7 @@ use super::{clock, draining::LastTaken, failing::Failing, store::Store, unlabell
 use crate::{
     gate::{Drained, Gate, Listed},
     ledger::{Beside, Written},
+    lock::KeptLock,
     progress, stopping,
 };
 
@@ -30,6 +31,7 @@ use crate::{
 pub(crate) struct Hands {
     pub(crate) gate: Gate,
     pub(crate) ledger: Beside,
+    pub(crate) lock: KeptLock,
     pub(crate) store: Store,
     /// The bundle that is being offered, until it is kept or refused.
     pub(crate) offered: Option<(Digest, RawBundle)>,
@@ -52,6 +54,8 @@ pub(crate) struct Hands {
     pub(super) crowds: Crowds,
     /// Records that could not be written since the last one that was.
     pub(super) unwritten: Failing,
+    /// The same for locks that could not be kept beside the ledger either.
+    pub(super) unkept: Failing,
     #[cfg(feature = "fault-points")]
     pub(crate) fault: crate::fault::Fault,
 }
@@ -166,9 +170,13 @@ impl Hands {
         if of_ledger && (!self.unwritten.failed() || self.ledger.is_broken()) {
             return;
         }
+        let of_lock = matches!(effect, Effect::KeepLock(_));
+        if of_lock && !self.unkept.failed() {
+            return;
+        }
         let (name, more) = (
             effect.name(),
-            match of_ledger {
+            match of_ledger || of_lock {
                 true => "; further tries are counted until one goes well",
                 false => "",
             },
@@ -206,6 +214,12 @@ impl Hands {
                     .note_new_ledger(self.ledger.head())
                     .context("noting the ledger's head")
             }
+            Effect::KeepLock(reasons) => {
+                self.lock.keep(reasons)?;
+                self.unkept.went_well();
+                Ok(())
+            }
+            Effect::ForgetLock => self.lock.forget(),
             Effect::AcknowledgeSignals(dealt) => self
                 .gate
                 .acknowledge(dealt)

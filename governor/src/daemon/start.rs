@@ -37,6 +37,7 @@ use crate::{
     control::proto,
     gate::{self, Drained, Gate, Opened},
     ledger::{Beside, Ledger},
+    lock::KeptLock,
     progress,
     seeding::Seeder,
 };
@@ -76,7 +77,7 @@ pub(super) fn start(
     if let Some(why) = ledger.refuses() {
         tracing::error!("the ledger `{}` is {why}", ledger.path().display());
     }
-    let store = Store::open(&config.state);
+    let (lock, store) = (KeptLock::of(&config.state), Store::open(&config.state));
     let glass_keys = glass_keys(&config, &gate).context("reading who may break the glass")?;
     let host = Host {
         id: host_id(&config.host)?,
@@ -124,6 +125,7 @@ pub(super) fn start(
         hands: Hands {
             gate,
             ledger: Beside::start(ledger)?,
+            lock,
             store,
             offered: None,
             keys: None,
@@ -139,6 +141,7 @@ pub(super) fn start(
             taken: LastTaken::default(),
             crowds: Crowds::default(),
             unwritten: Failing::default(),
+            unkept: Failing::default(),
             #[cfg(feature = "fault-points")]
             fault: crate::fault::Fault::default(),
         },

@@ -25,6 +25,8 @@ pub(super) struct Lying {
     pub(super) for_good: bool,
     /// There is an anchor beside it.
     pub(super) anchored: bool,
+    /// It says that there is a file that keeps locks.
+    pub(super) keeps_locks: bool,
 }
 
 /// Reads ledger and anchor and holds them against what the kernel knows.
@@ -52,6 +54,7 @@ pub(super) fn look(state: &Path, path: &Path, anchor: &Anchor, kernel: Option<He
         None
     });
     let scanned = bytes.as_deref().map(lineage::scan);
+    let keeps_locks = matches!(&scanned, Some(Ok(scanned)) if scanned.keeps_locks());
     if let Some(error) = unread {
         let noted = [notes.kernel, notes.anchor].into_iter().flatten();
         let broken = Broken {
@@ -65,6 +68,7 @@ pub(super) fn look(state: &Path, path: &Path, anchor: &Anchor, kernel: Option<He
             broken: Some(broken),
             for_good: false,
             anchored,
+            keeps_locks,
         };
     }
     let found = match &scanned {
@@ -78,6 +82,7 @@ pub(super) fn look(state: &Path, path: &Path, anchor: &Anchor, kernel: Option<He
         broken,
         for_good: true,
         anchored,
+        keeps_locks,
     }
 }
 

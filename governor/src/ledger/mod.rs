@@ -25,7 +25,10 @@ mod batch;
 mod beside;
 mod found;
 
-use crate::anchor::{Anchor, Anchored};
+use crate::{
+    anchor::{Anchor, Anchored},
+    lock::KeptLock,
+};
 pub(crate) use beside::{Beside, Written};
 use found::Lying;
 
@@ -45,6 +48,7 @@ pub struct Ledger {
     /// A record could not be written, and there may still be no room for one.
     full: bool,
     anchor: Anchor,
+    lock: KeptLock,
     /// The anchor is behind, because it could not be written.
     owed: bool,
     broken: Option<Broken>,
@@ -69,12 +73,15 @@ impl Ledger {
             broken,
             for_good,
             anchored,
+            keeps_locks,
         } = found::look(state, &path, &anchor, kernel);
+        let lock = KeptLock::of(state);
         let mut recovered = scanned
             .as_ref()
             .map(|scanned| Recovered::from_entries(&scanned.entries))
             .unwrap_or_default();
         recovered.broken.clone_from(&broken);
+        recovered.locked.extend(lock.found(keeps_locks));
         let mut ledger = Self {
             file: None,
             path,
@@ -85,6 +92,7 @@ impl Ledger {
             poisoned: false,
             full: false,
             anchor,
+            lock,
             owed: false,
             broken: None,
             news: false,
@@ -95,7 +103,7 @@ impl Ledger {
             Some(broken) => ledger.refuse(broken),
             None => {
                 let torn = scanned.is_none_or(|scanned| scanned.torn > 0);
-                if let Err(error) = ledger.prepare(torn, anchored) {
+                if let Err(error) = ledger.prepare(torn, anchored, keeps_locks) {
                     tracing::error!("the ledger takes no records yet: {error:#}");
                     ledger.file = None;
                 }
@@ -105,15 +113,16 @@ impl Ledger {
     }
 
     /// Makes a ledger that was read ready to be written.
-    fn prepare(&mut self, torn: bool, anchored: bool) -> Result<()> {
+    fn prepare(&mut self, torn: bool, anchored: bool, keeps_locks: bool) -> Result<()> {
         let context = || format!("opening the ledger `{}`", self.path.display());
         let dir = self.path.parent().with_context(context)?.to_owned();
         fs::create_dir_all(&dir)
             .with_context(|| format!("creating the ledger's directory `{}`", dir.display()))?;
+        // Before the first record that says there is one.
         if !anchored {
-            // Before the first record that says there is one.
             self.write_anchor()?;
         }
+        self.lock.make(keeps_locks)?;
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -135,7 +144,7 @@ impl Ledger {
     fn prepare_again(&mut self) -> Result<()> {
         let lying = self.read_again()?;
         let torn = lying.scanned.is_none_or(|found| found.torn > 0);
-        self.prepare(torn, lying.anchored)
+        self.prepare(torn, lying.anchored, lying.keeps_locks)
             .inspect_err(|_error| self.file = None)
     }
 

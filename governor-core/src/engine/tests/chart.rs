@@ -142,6 +142,7 @@ fn each_cause_is_listed_with_what_clears_it() {
                 | Cause::LedgerMissing
                 | Cause::LedgerUnreadable
                 | Cause::LedgerRolledBack
+                | Cause::LockUnreadable
                 | Cause::TpmReset
                 | Cause::ClockStepped
                 | Cause::Suspended

@@ -161,7 +161,7 @@ impl Host {
             survivors: BTreeSet::new(),
         };
         let host = self.engine.host().clone();
-        let step = Engine::start(clock(self.now), host, self.disk.recovered(), &kernel);
+        let step = Engine::start(clock(self.now), host, self.found(), &kernel);
         self.engine = step.next;
         self.perform(step.effects);
         let seen = self.kernel.signals.clone();
@@ -284,7 +284,7 @@ fn promises(
         .signals
         .iter()
         .any(|(s, n)| s.is_alarm() && *n > 0);
-    if !found.locked.is_empty() || pending {
+    if !found.locked.is_empty() || !cut.kept_lock.is_empty() || pending {
         prop_assert_eq!(adopted.engine.trust().name(), "locked");
         prop_assert!(!adopted.allows_digest(1, *Digest::of(b"p").bytes()));
     }

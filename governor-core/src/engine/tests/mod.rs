@@ -9,6 +9,7 @@ mod glass_moves;
 mod guard;
 mod hold;
 mod host;
+mod kept_lock;
 mod lint;
 mod model;
 mod names;

@@ -92,6 +92,10 @@ pub(super) struct Host {
     pub(super) engine: Engine,
     pub(super) kernel: Kernel,
     pub(super) disk: Disk,
+    /// The ledger's disk takes nothing that needs room.
+    pub(super) full: bool,
+    /// What is kept of a lock beside the ledger.
+    pub(super) kept_lock: Vec<String>,
     /// Policies kept where a restart finds them.
     pub(super) kept: BTreeSet<Digest>,
     /// What runs and was neither frozen nor killed; tests say what starts.
@@ -144,6 +148,8 @@ impl Host {
             engine: step.next,
             kernel: Kernel::default(),
             disk: Disk::default(),
+            full: false,
+            kept_lock: Vec::new(),
             kept: BTreeSet::new(),
             copies: BTreeSet::new(),
             dies: None,
@@ -279,7 +285,8 @@ impl Host {
             }
             let position = self.performed;
             self.performed += 1;
-            if self.fail.contains(&position) {
+            let writes = matches!(effect, Effect::Append(_) | Effect::BeginLedger(_));
+            if self.fail.contains(&position) || self.full && writes {
                 grant_failed |= grants && !effect.revokes();
                 failed.push((effect, "made to fail".into()));
                 continue;
@@ -290,6 +297,8 @@ impl Host {
                     self.disk.begin(clock(self.now), &kinds);
                     self.note_head();
                 }
+                Effect::KeepLock(reasons) => self.kept_lock = reasons,
+                Effect::ForgetLock => self.kept_lock.clear(),
                 Effect::AcknowledgeSignals(dealt) => {
                     if !failed
                         .iter()

@@ -31,6 +31,15 @@ pub(super) fn check_order(effects: &[Effect]) {
             Effect::TakeDown => assert!(recorded_before, "down before its record"),
             Effect::BreakGlass { .. } => assert!(recorded_before, "broken before its record"),
             Effect::ForgetBreakGlass => assert_eq!(effects[..position].len(), 0, "not alone"),
+            Effect::KeepLock(_) => {
+                let revoked_after = effects[position..].iter().any(Effect::revokes);
+                assert!(!revoked_after, "the lock is kept before it is one");
+            }
+            Effect::ForgetLock => {
+                let begun = |effect: &Effect| matches!(effect, Effect::BeginLedger(_));
+                let begun = effects[..position].iter().any(begun);
+                assert!(recorded_before || begun, "forgotten before its record");
+            }
             Effect::InstallTable(_)
             | Effect::EndBreakGlass { .. }
             | Effect::Append(_)

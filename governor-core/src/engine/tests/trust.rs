@@ -58,7 +58,7 @@ fn broken() -> Broken {
 }
 
 /// Everything that an input can be told to lock with.
-fn locks() -> Vec<(Input, Cause)> {
+pub(super) fn locks() -> Vec<(Input, Cause)> {
     let alarm = Signal::ALL.iter().find(|signal| signal.is_alarm()).unwrap();
     vec![
         (
