@@ -719,6 +719,9 @@ impl Engine {
             self.trust = self.trust.clone().cleared(Clears::Retry);
         }
         effects.append(&mut self.owed);
+        // Before the ledger is tried again below. A table in that step would hang on the trial, and if it
+        // failed the step would be taken back, with what was owed in it owed twice.
+        let waits = self.trust.has(&Cause::LedgerUnwritable) || self.trust.has(&Cause::GateFault);
         self.watch_clocks(now, effects);
         if matches!(self.trust, Trust::Locked(_)) && !self.withdrawn && self.active.is_some() {
             // Locked since before this daemon: only now a policy says what to stop, and how.
@@ -752,7 +755,7 @@ impl Engine {
             // One that is under way was begun before this moment: another is asked for at once.
             self.next_quote = now.boot;
         }
-        self.end_observing(now, effects);
+        self.end_observing(now, waits, effects);
         self.end_glass_in_time(now, effects);
         let expired = self.active.as_ref().is_some_and(|a| {
             let now = self.clocks.corrected(now);

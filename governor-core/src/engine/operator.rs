@@ -211,7 +211,12 @@ impl Engine {
 
     /// Zones whose relaxation is over go back to what policy says. The kernel denies from that
     /// moment on already; this makes the table say so.
-    pub(super) fn end_observing(&mut self, now: ClockReading, effects: &mut Vec<Effect>) {
+    pub(super) fn end_observing(
+        &mut self,
+        now: ClockReading,
+        waits: bool,
+        effects: &mut Vec<Effect>,
+    ) {
         let over: Vec<String> = self
             .observed
             .iter()
@@ -219,8 +224,7 @@ impl Engine {
             .map(|(zone, _)| zone.clone())
             .collect();
         // While it cannot be written down it waits: nothing hangs on it.
-        let blocked = self.trust.has(&Cause::LedgerUnwritable) || self.trust.has(&Cause::GateFault);
-        if over.is_empty() || blocked {
+        if over.is_empty() || waits {
             return;
         }
         for zone in &over {

@@ -4,6 +4,7 @@ mod chart;
 mod clocks;
 mod crash;
 mod disk;
+mod ends;
 mod glass;
 mod glass_moves;
 mod guard;
