@@ -1,14 +1,18 @@
-//! Clocks that may go wrong: sleep, a wall clock that is set back, a TPM that is reset.
+//! Clocks that may go wrong: sleep, a wall clock that is set, a TPM that is reset.
 //!
 //! Promises: the moments of a policy are never reckoned with an earlier wall clock than the latest
-//! that was seen, whatever is thought of the host; what the TPM's clock says is compared with the
+//! that was seen, whatever is thought of the host; what is over by it ends, also if the table in force was
+//! reckoned with an earlier one, and nothing begins for that; what the TPM's clock says is compared with the
 //! last accepted quote, also one that an earlier daemon accepted; a clock that was not accepted is
 //! never what the next one is compared with.
 
-use super::{Cause, Effect, Engine, records};
+use governor_common::RowKey;
+
+use super::{Cause, Class, Effect, Engine, host::is_of_host, records};
 use crate::{
     attest::AttestationResult,
     lineage::{Recovered, TpmClock},
+    policy::Policy,
     time::{ClockReading, Span, WallTime},
 };
 
@@ -24,6 +28,11 @@ pub(super) struct Clocks {
     restarted: bool,
     /// By how many nanoseconds the wall clock was ahead of the time since boot, at most.
     ahead: i128,
+    /// The same as what begins and what ends in the table in force was reckoned with.
+    begins: i128,
+    ends: i128,
+    /// How much had ended when its rows were last removed, because no table could be made without them.
+    removed: usize,
     /// The TPM's clock at the last accepted quote.
     tpm: Option<TpmClock>,
     /// That quote was made in this boot.
@@ -56,6 +65,9 @@ impl Clocks {
             slept: now.suspended,
             restarted: false,
             ahead,
+            begins: ahead,
+            ends: ahead,
+            removed: 0,
             tpm,
             this_boot: boot.is_some_and(|boot| boot == boot_id),
         }
@@ -63,12 +75,33 @@ impl Clocks {
 
     /// The reading with a wall clock that never goes back.
     pub(super) fn corrected(&self, now: ClockReading) -> ClockReading {
-        let latest = (self.ahead + i128::from(now.boot.0)).div_euclid(SECOND);
-        let latest = WallTime(i64::try_from(latest).unwrap_or(i64::MAX));
+        let latest = at(now, self.ahead);
         ClockReading {
-            wall: now.wall.max(latest),
+            wall: now.wall.max(latest.wall),
             ..now
         }
+    }
+
+    /// A table is made in which everything begins and ends by the clock as it counts now.
+    pub(super) fn reckon(&mut self, now: ClockReading) {
+        self.reckon_ends(now);
+        self.begins = self.ends;
+    }
+
+    /// One in which everything ends by it, and begins as it did.
+    fn reckon_ends(&mut self, now: ClockReading) {
+        self.ends = ahead(self.corrected(now));
+        self.removed = 0;
+    }
+
+    /// What beginnings and ends of the table are reckoned with.
+    pub(super) fn reckoned(&self, now: ClockReading) -> (ClockReading, ClockReading) {
+        (at(now, self.begins), at(now, self.ends))
+    }
+
+    /// Whether the wall clock went ahead since the ends in force were reckoned.
+    const fn went_ahead(&self) -> bool {
+        self.ahead - self.ends > AHEAD
     }
 
     /// For how long the host slept since this was last asked, if it did.
@@ -155,7 +188,18 @@ fn ahead(now: ClockReading) -> i128 {
     i128::from(now.wall.0) * SECOND - i128::from(now.boot.0)
 }
 
+/// The reading with a wall clock that is this far ahead.
+fn at(now: ClockReading, ahead: i128) -> ClockReading {
+    let wall = (ahead + i128::from(now.boot.0)).div_euclid(SECOND);
+    ClockReading {
+        wall: WallTime(i64::try_from(wall).unwrap_or(i64::MAX)),
+        ..now
+    }
+}
+
 const SECOND: i128 = 1_000_000_000;
+/// The wall clock is read in whole seconds, so without being set it may seem to go ahead by up to one.
+const AHEAD: i128 = 2 * SECOND;
 
 impl Engine {
     /// Looks at the clocks; called at each tick, before anything else is decided in it.
@@ -177,6 +221,46 @@ impl Engine {
         }
     }
 
+    /// The wall clock was set forward, so the table in force ends too late what policy ends. What is over
+    /// loses its rows, which needs no record, and a table with the right ends follows, or waits. What policy
+    /// begins does not begin for that: setting a clock takes and gives nothing.
+    pub(super) fn end_sooner(&mut self, now: ClockReading, waits: bool, effects: &mut Vec<Effect>) {
+        let Some(active) = &self.active else { return };
+        if !self.clocks.went_ahead() {
+            return;
+        }
+        let ended = ended(active.verified.policy(), self.clocks.corrected(now).wall);
+        if waits && ended <= self.clocks.removed {
+            return;
+        }
+        let mut sooner = self.clone();
+        sooner.clocks.reckon_ends(now);
+        let table = match sooner.reckoned_table(now) {
+            Ok(table) => table,
+            Err(why) => {
+                self.clocks.removed = ended;
+                effects.push(self.raise(Class::Policy));
+                self.degrade(now, Cause::GateFault, why, effects);
+                return;
+            }
+        };
+        let over: Vec<RowKey> = table
+            .rows
+            .iter()
+            .filter(|row| row.not_after <= now.boot.0 && !is_of_host(row))
+            .map(|row| row.key)
+            .collect();
+        if !over.is_empty() {
+            effects.push(Effect::RemoveRows(over));
+        }
+        if waits {
+            self.clocks.removed = ended;
+            return;
+        }
+        *self = sooner;
+        self.put_in_force(table, Vec::new(), effects);
+    }
+
     /// The host slept. Its lease is over; what runs gets as long as a lease to be vouched for again.
     fn woke(&mut self, now: ClockReading, slept: Span, effects: &mut Vec<Effect>) {
         let Some((attestation, _)) = self.attestation() else {
@@ -185,7 +269,7 @@ impl Engine {
         let due = now.boot.after(attestation.lease);
         let before = self.trust.name();
         effects.push(Effect::DropLease);
-        effects.push(self.raise(super::Class::Attested));
+        effects.push(self.raise(Class::Attested));
         let detail = format!("for {} ms", slept.0 / 1_000_000);
         self.doubt(now, Cause::Suspended, detail);
         self.due = self.due.map(|_| due);
@@ -198,6 +282,14 @@ impl Engine {
             records::revocation("class attested", &self.reasons(), &[], None),
         ]));
     }
+}
+
+/// How many ends of a policy have come.
+fn ended(policy: &Policy, wall: WallTime) -> usize {
+    let workloads = policy.workloads().values();
+    let ends = workloads.map(|workload| workload.validity.until);
+    let ends = ends.chain([policy.validity().until]);
+    ends.filter(|until| *until <= wall).count()
 }
 
 /// What policy allows unless it says otherwise.

@@ -264,6 +264,7 @@ impl Engine {
         zone: &str,
         running: Running,
     ) -> Result<Allowed, String> {
+        let now = self.clocks.corrected(now);
         let Some(active) = &self.active else {
             return Err("no policy is in force; load one with `governor policy reload DIR`".into());
         };

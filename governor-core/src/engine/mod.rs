@@ -755,6 +755,7 @@ impl Engine {
             // One that is under way was begun before this moment: another is asked for at once.
             self.next_quote = now.boot;
         }
+        self.end_sooner(now, waits, effects);
         self.end_observing(now, waits, effects);
         self.end_glass_in_time(now, effects);
         let expired = self.active.as_ref().is_some_and(|a| {
@@ -863,10 +864,15 @@ impl Engine {
     fn reinstall(
         &mut self,
         now: ClockReading,
-        mut kinds: Vec<Kind>,
+        kinds: Vec<Kind>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), String> {
         let table = self.table(now)?;
+        self.put_in_force(table, kinds, effects);
+        Ok(())
+    }
+
+    fn put_in_force(&self, table: Table, mut kinds: Vec<Kind>, effects: &mut Vec<Effect>) {
         let digest = self.active.as_ref().map(|active| active.verified.digest());
         kinds.push(records::grant(
             &table,
@@ -875,24 +881,39 @@ impl Engine {
         ));
         effects.push(Effect::Append(kinds));
         effects.push(Effect::InstallTable(Arc::new(table)));
-        Ok(())
     }
 
     fn table(&mut self, now: ClockReading) -> Result<Table, String> {
+        self.clocks.reckon(now);
+        self.reckoned_table(now)
+    }
+
+    /// The table with the moments of the policy as they were reckoned last.
+    fn reckoned_table(&mut self, now: ClockReading) -> Result<Table, String> {
         let mut table = self.empty_table();
         let Some(active) = &self.active else {
             return Ok(table);
         };
-        let compiled = policy::compile(
-            active.verified.policy(),
-            &self.ids,
-            &active.users,
-            self.clocks.corrected(now),
-            self.epochs,
-            self.generation,
-            &self.observed,
-        )
-        .map_err(|error| error.to_string())?;
+        let compile = |clock| {
+            policy::compile(
+                active.verified.policy(),
+                &self.ids,
+                &active.users,
+                clock,
+                self.epochs,
+                self.generation,
+                &self.observed,
+            )
+            .map_err(|error| error.to_string())
+        };
+        let (begins, ends) = self.clocks.reckoned(now);
+        let mut compiled = compile(ends)?;
+        if begins != ends {
+            // The same rows in the same order, whatever the clock.
+            for (row, begun) in compiled.rows.iter_mut().zip(compile(begins)?.rows) {
+                row.not_before = row.not_before.max(begun.not_before);
+            }
+        }
         table.zone_paths.extend(compiled.zone_paths);
         table.host_stays = false;
         table.rows = compiled.rows;

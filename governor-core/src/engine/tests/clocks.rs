@@ -1,4 +1,4 @@
-//! Clocks that go wrong: sleep, a wall clock set back, a TPM that is reset.
+//! Clocks that go wrong: sleep, a wall clock set back, a TPM that is reset. One set forward is in `ends`.
 
 use super::{
     model::{Host, *},

@@ -57,7 +57,7 @@ fn edited(serial: u64, text: String) -> String {
     text.replace("[set]\n", &format!("{extra}[set]\n"))
 }
 
-fn menu(serial: u64) -> Arc<VerifiedPolicy> {
+pub(super) fn menu(serial: u64) -> Arc<VerifiedPolicy> {
     static MADE: std::sync::OnceLock<Vec<Arc<VerifiedPolicy>>> = std::sync::OnceLock::new();
     let made = MADE.get_or_init(|| {
         SERIALS
@@ -161,7 +161,7 @@ impl Host {
             survivors: BTreeSet::new(),
         };
         let host = self.engine.host().clone();
-        let step = Engine::start(clock(self.now), host, self.found(), &kernel);
+        let step = Engine::start(self.clock(), host, self.found(), &kernel);
         self.engine = step.next;
         self.perform(step.effects);
         let seen = self.kernel.signals.clone();
@@ -211,7 +211,7 @@ impl Host {
 }
 
 /// Cuts what follows from one input at every point, and holds every outcome against the promises.
-fn walk(host: &Host, input: &Input) -> Result<(), TestCaseError> {
+pub(super) fn walk(host: &Host, input: &Input) -> Result<(), TestCaseError> {
     let before = host.allowed();
     let mut whole = host.clone();
     drop(whole.feed(input.clone()));

@@ -57,6 +57,18 @@ fn revoking_everything_leaves_what_survives() {
 }
 
 #[test]
+fn a_policy_that_is_over_by_a_clock_set_forward_leaves_the_host_as_it_is() {
+    let mut host = governed();
+    host.full = true;
+    host.set = 30_297_600;
+    // The first finds that nothing can be written, and the next takes away what needs no record.
+    host.feed(Input::Tick).unwrap();
+    host.feed(Input::Tick).unwrap();
+    assert_eq!(rows(&host), [SCOPE_SURVIVAL, SCOPE_ZONE]);
+    assert!(!host.allows(b"h"));
+}
+
+#[test]
 fn a_daemon_that_finds_no_policy_leaves_the_host_as_it_is() {
     let mut host = governed();
     host.restart();

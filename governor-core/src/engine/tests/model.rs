@@ -103,6 +103,9 @@ pub(super) struct Host {
     /// Points until the daemon ends, if a test wants that.
     pub(super) dies: Option<usize>,
     pub(super) now: u64,
+    /// By how many seconds somebody set the wall clock.
+    pub(super) set: i64,
+    pub(super) slept: Span,
     pub(super) wanted: Option<(Digest, u64, u64)>,
     pub(super) outstanding: Option<Challenge>,
     pub(super) issued: u64,
@@ -154,6 +157,8 @@ impl Host {
             copies: BTreeSet::new(),
             dies: None,
             now: SECOND,
+            set: 0,
+            slept: Span(0),
             wanted: None,
             outstanding: None,
             issued: 0,
@@ -165,6 +170,15 @@ impl Host {
         };
         made.perform(step.effects);
         made
+    }
+
+    pub(super) fn clock(&self) -> ClockReading {
+        let now = clock(self.now);
+        ClockReading {
+            wall: WallTime(now.wall.0 + self.set),
+            suspended: self.slept,
+            ..now
+        }
     }
 
     /// Another daemon, which knows what the kernel holds and nothing from a ledger.
@@ -190,7 +204,7 @@ impl Host {
             survivors: survivors(self.kernel.table.iter().flat_map(|table| &table.rows)),
         };
         let host = self.engine.host().clone();
-        let step = Engine::start(clock(self.now), host, recovered, &kernel);
+        let step = Engine::start(self.clock(), host, recovered, &kernel);
         self.engine = step.next;
         self.perform(step.effects);
     }
@@ -214,7 +228,7 @@ impl Host {
     }
 
     pub(super) fn feed(&mut self, input: Input) -> Result<String, Refused> {
-        let step = self.engine.handle(clock(self.now), input);
+        let step = self.engine.handle(self.clock(), input);
         check_order(&step.effects);
         let (grant_failed, failed) = self.perform(step.effects);
         if !grant_failed {
@@ -222,7 +236,7 @@ impl Host {
         }
         for (effect, error) in failed {
             let step = self.engine.handle(
-                clock(self.now),
+                self.clock(),
                 Input::EffectFailed {
                     effect: Box::new(effect),
                     error,
@@ -241,7 +255,7 @@ impl Host {
     fn write(&mut self, kinds: &[Kind]) {
         // There is an anchor before there is anything to anchor.
         self.kernel.anchored.get_or_insert(Head::EMPTY);
-        self.disk.append(clock(self.now), kinds);
+        self.disk.append(self.clock(), kinds);
         self.note_head();
     }
 
