@@ -3,7 +3,7 @@
 //! Promises: the moments of a policy are never reckoned with an earlier wall clock than the latest
 //! that was seen, whatever is thought of the host; what is over by it ends, also if the table in force was
 //! reckoned with an earlier one, and nothing begins for that; what the TPM's clock says is compared with the
-//! last accepted quote, also one that an earlier daemon accepted; a clock that was not accepted is
+//! last accepted quote, also one that an earlier daemon accepted, and so is how long the host slept; a clock that was not accepted is
 //! never what the next one is compared with.
 
 use governor_common::RowKey;
@@ -61,15 +61,20 @@ impl Clocks {
             ahead = ahead.max(i128::from(latest) * SECOND - i128::from(now.boot.0));
         }
         let (tpm, boot) = recovered.tpm.clone().unzip();
+        let this_boot = boot.is_some_and(|boot| boot == boot_id);
         Self {
-            slept: now.suspended,
+            // Whatever it slept since that quote is found as if this daemon had been there.
+            slept: recovered
+                .slept
+                .filter(|_| this_boot)
+                .unwrap_or(now.suspended),
             restarted: false,
             ahead,
             begins: ahead,
             ends: ahead,
             removed: 0,
             tpm,
-            this_boot: boot.is_some_and(|boot| boot == boot_id),
+            this_boot,
         }
     }
 
@@ -104,8 +109,14 @@ impl Clocks {
         self.ahead - self.ends > AHEAD
     }
 
+    /// For how long the host had slept when it was last looked at. What a quote is recorded with: a sleep that
+    /// nobody saw before it is still to be seen.
+    pub(super) const fn slept(&self) -> Span {
+        self.slept
+    }
+
     /// For how long the host slept since this was last asked, if it did.
-    fn woke(&mut self, now: ClockReading) -> Option<Span> {
+    pub(super) fn woke(&mut self, now: ClockReading) -> Option<Span> {
         let slept = Span(now.suspended.0.saturating_sub(self.slept.0));
         if slept <= ASLEEP {
             return None;
@@ -204,9 +215,7 @@ const AHEAD: i128 = 2 * SECOND;
 impl Engine {
     /// Looks at the clocks; called at each tick, before anything else is decided in it.
     pub(super) fn watch_clocks(&mut self, now: ClockReading, effects: &mut Vec<Effect>) {
-        if let Some(slept) = self.clocks.woke(now) {
-            self.woke(now, slept, effects);
-        }
+        self.watch_sleep(now, effects);
         let behind = self.clocks.behind(now);
         let bound = self
             .policy()
@@ -218,6 +227,12 @@ impl Engine {
                 bound.as_seconds()
             );
             self.degrade(now, Cause::ClockStepped, detail, effects);
+        }
+    }
+
+    pub(super) fn watch_sleep(&mut self, now: ClockReading, effects: &mut Vec<Effect>) {
+        if let Some(slept) = self.clocks.woke(now) {
+            self.woke(now, slept, effects);
         }
     }
 
@@ -270,8 +285,7 @@ impl Engine {
         let before = self.trust.name();
         effects.push(Effect::DropLease);
         effects.push(self.raise(Class::Attested));
-        let detail = format!("for {} ms", slept.0 / 1_000_000);
-        self.doubt(now, Cause::Suspended, detail);
+        self.doubt(now, Cause::Suspended, for_how_long(slept));
         self.due = self.due.map(|_| due);
         self.accepted = None;
         // Evidence from before this moment cannot speak about it.
@@ -282,6 +296,11 @@ impl Engine {
             records::revocation("class attested", &self.reasons(), &[], None),
         ]));
     }
+}
+
+/// The detail of the cause.
+pub(super) fn for_how_long(slept: Span) -> String {
+    format!("for {} ms", slept.0 / 1_000_000)
 }
 
 /// How many ends of a policy have come.
@@ -357,6 +376,36 @@ mod tests {
         );
         clocks.accept(tpm(51, 7, 3));
         assert!(clocks.judge(&tpm(52, 7, 4)).is_err(), "it slept once");
+    }
+
+    #[test]
+    fn sleep_since_the_last_accepted_quote_of_this_boot_is_found_at_start_if_it_is_known() {
+        let now = ClockReading {
+            suspended: Span::seconds(7),
+            ..reading(1_000, 10)
+        };
+        let begin = |slept, boot: [u8; 16]| {
+            let recovered = Recovered {
+                tpm: Some((tpm(50, 7, 2), boot.to_vec())),
+                slept,
+                ..Recovered::default()
+            };
+            Clocks::begin(now, &recovered, &BOOT)
+        };
+        let mut clocks = begin(Some(Span::seconds(4)), BOOT);
+        assert_eq!(clocks.slept(), Span::seconds(4));
+        assert_eq!(clocks.woke(now), Some(Span::seconds(3)));
+        assert_eq!(clocks.judge(&tpm(51, 7, 3)), Ok(()));
+        assert!(clocks.judge(&tpm(51, 8, 3)).is_err());
+        for (slept, boot) in [
+            (Some(Span::seconds(7)), BOOT),
+            (None, BOOT),
+            (Some(Span::seconds(4)), [8; 16]),
+        ] {
+            let mut clocks = begin(slept, boot);
+            assert_eq!(clocks.woke(now), None, "{slept:?} {boot:?}");
+            assert_eq!(clocks.judge(&tpm(51, 7, 3)).is_err(), boot == BOOT);
+        }
     }
 
     #[test]

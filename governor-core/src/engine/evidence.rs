@@ -24,6 +24,8 @@ impl Engine {
         evidence: Evidence,
         effects: &mut Vec<Effect>,
     ) {
+        // It may have been asked for before the host slept, and made after.
+        self.watch_sleep(now, effects);
         // Evidence nobody asked for, or for a challenge that was given up, is nobody's evidence: it
         // grants nothing, and says nothing against a host that answers the current one.
         let asked = self
@@ -66,7 +68,7 @@ impl Engine {
                     &evidence,
                     &outstanding.challenge,
                     outstanding.epoch,
-                    Ok((&result, deadline)),
+                    Ok((&result, deadline, self.clocks.slept())),
                 )];
                 if self.trust.name() != before {
                     kinds.push(records::trust_change(before, &self.trust));

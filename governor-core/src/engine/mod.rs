@@ -305,7 +305,12 @@ impl Engine {
             effects.push(Effect::MarkRevokedAll(true));
             effects.push(engine.raise(Class::Policy));
         }
-        if revoked_all || matches!(engine.trust, Trust::Locked(_)) {
+        let slept = engine.clocks.woke(now);
+        if let Some(slept) = slept {
+            // While no daemon ran, or while one did that came to no quote after it.
+            engine.doubt(now, Cause::Suspended, clocks::for_how_long(slept));
+        }
+        if revoked_all || slept.is_some() || matches!(engine.trust, Trust::Locked(_)) {
             // Whatever an earlier daemon was granted; what runs is stopped once a policy says how.
             effects.push(Effect::DropLease);
             effects.push(engine.raise(Class::Attested));
@@ -324,8 +329,12 @@ impl Engine {
             effects.push(Effect::InstallTable(Arc::new(engine.empty_table())));
         }
         let mut kinds = vec![records::start(&engine.host, &kernel.gate)];
-        if matches!(engine.trust, Trust::Locked(_)) {
+        if slept.is_some() || matches!(engine.trust, Trust::Locked(_)) {
             kinds.push(records::trust_change("start", &engine.trust));
+        }
+        if slept.is_some() {
+            let reasons = engine.reasons();
+            kinds.push(records::revocation("class attested", &reasons, &[], None));
         }
         kinds.extend(of_glass);
         effects.push(Effect::Append(kinds));

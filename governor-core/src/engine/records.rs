@@ -20,7 +20,7 @@ use crate::{
         VerdictRecord,
     },
     policy::{Epochs, Ids, VerifiedPolicy},
-    time::BootTime,
+    time::{BootTime, Span},
 };
 
 pub(super) fn start(host: &Host, gate: &str) -> Kind {
@@ -89,10 +89,10 @@ pub(super) fn appraisal(
     evidence: &Evidence,
     challenge: &Challenge,
     epoch: u64,
-    outcome: Result<(&AttestationResult, BootTime), &str>,
+    outcome: Result<(&AttestationResult, BootTime, Span), &str>,
 ) -> Kind {
     let (accepted, reason, lease_deadline) = match outcome {
-        Ok((_, deadline)) => (true, String::new(), deadline.0),
+        Ok((_, deadline, _)) => (true, String::new(), deadline.0),
         Err(reason) => (false, reason.to_owned(), 0),
     };
     Kind::Appraisal(Appraisal {
@@ -113,7 +113,8 @@ pub(super) fn appraisal(
             .iter()
             .flat_map(|(pcr, value)| core::iter::once(*pcr).chain(*value.bytes()))
             .collect(),
-        clock: outcome.ok().map(|(result, _)| clocks::of(result)),
+        clock: outcome.ok().map(|(result, ..)| clocks::of(result)),
+        slept: outcome.ok().map(|(.., slept)| slept.0),
     })
 }
 

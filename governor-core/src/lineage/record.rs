@@ -195,6 +195,10 @@ pub struct Appraisal {
     /// The TPM's clock as the quote signs it, so that a restart goes on comparing.
     #[prost(message, optional, tag = "14")]
     pub clock: Option<TpmClock>,
+    /// If it was accepted: how much of the boot time the host had slept through when that was last looked
+    /// at before, nanoseconds. Absent: an earlier version wrote it.
+    #[prost(uint64, optional, tag = "15")]
+    pub slept: Option<u64>,
 }
 
 /// The TPM's clock at a quote.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use governor_common::{names::ZONE_EVERY, row::TombstoneKey};
 
 use super::{Broken, Entry, GlassBroken, Kind, Named, TombstoneRecord, TpmClock};
-use crate::{digest::Digest, policy::Taken};
+use crate::{digest::Digest, policy::Taken, time::Span};
 
 /// The reason that a lock of which nothing can be read is locked for.
 pub const LOCK_UNREADABLE: &str = "lock-unreadable";
@@ -39,6 +39,8 @@ pub struct Recovered {
     pub last_trust: Option<String>,
     /// The TPM's clock at the last accepted quote, and the boot it was quoted in.
     pub tpm: Option<(TpmClock, Vec<u8>)>,
+    /// How much of that boot the host had slept through by then, if the record says so.
+    pub slept: Option<Span>,
     /// How far the wall clock had come.
     pub walls: Walls,
     /// Break-glass that began and of whose end there is no record, and the boot it began in.
@@ -132,6 +134,7 @@ impl Recovered {
             Some(Kind::Appraisal(appraisal)) => {
                 if let Some(clock) = appraisal.clock.clone().filter(|_| appraisal.accepted) {
                     self.tpm = Some((clock, entry.boot_id.clone()));
+                    self.slept = appraisal.slept.map(Span);
                 }
             }
             Some(Kind::GlassBroken(glass)) => {
@@ -204,7 +207,9 @@ impl Recovered {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lineage::{Begun, GlassEnded, PolicyLoaded, Revocation, TrustChange, Unlocked};
+    use crate::lineage::{
+        Appraisal, Begun, GlassEnded, PolicyLoaded, Revocation, TrustChange, Unlocked,
+    };
 
     fn entry(kind: Kind) -> Entry {
         Entry {
@@ -349,6 +354,22 @@ mod tests {
         let again = Recovered::from_entries(&[broken(9, 1), ended, broken(8, 2)]);
         let found = again.glass.map(|(glass, boot)| (glass.until, boot));
         assert_eq!((found, again.glass_ended), (Some((8, vec![2])), None));
+    }
+
+    #[test]
+    fn how_long_the_host_had_slept_is_of_the_last_accepted_quote_or_not_known() {
+        let quoted = |accepted, slept| {
+            entry(Kind::Appraisal(Appraisal {
+                accepted,
+                slept,
+                clock: Some(TpmClock::default()),
+                ..Appraisal::default()
+            }))
+        };
+        let slept = |entries: &[Entry]| Recovered::from_entries(entries).slept;
+        let (first, rejected) = (quoted(true, Some(5)), quoted(false, Some(9)));
+        assert_eq!(slept(&[first.clone(), rejected]), Some(Span(5)));
+        assert_eq!(slept(&[first, quoted(true, None)]), None);
     }
 
     #[test]

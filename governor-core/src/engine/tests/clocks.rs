@@ -1,6 +1,7 @@
 //! Clocks that go wrong: sleep, a wall clock set back, a TPM that is reset. One set forward is in `ends`.
 
 use super::{
+    crash::{menu, walk},
     model::{Host, *},
     trust::{reading, recovered, restarted, trusted, unlock},
 };
@@ -52,6 +53,112 @@ fn a_quote_after_sleep_brings_trust_back() {
     let now = reading(&host, 0, Span(250_000_000));
     tick(&mut host, now);
     assert!(host.allows(b"p"), "clocks are not read at one instant");
+}
+
+/// The next quote, of a TPM that was restarted by one sleep.
+fn quote_after_sleep(host: &mut Host) {
+    let genuine = AttestDraft::genuine();
+    let clock = (
+        genuine.clock + 1,
+        genuine.reset_count,
+        genuine.restart_count + 1,
+    );
+    quote(host, clock);
+}
+
+#[test]
+fn a_daemon_that_starts_after_a_sleep_knows_of_it_until_a_quote_was_accepted() {
+    let mut host = trusted();
+    host.now += SECOND;
+    host.slept = Span::seconds(1);
+    host.feed(Input::Tick).unwrap();
+    assert!(host.engine.trust().has(&Cause::Suspended));
+    for _ in 0..2 {
+        host.restart_with(recovered(&host));
+        host.load(1, None).unwrap();
+        assert!(host.engine.trust().has(&Cause::Suspended) && !host.allows(b"p"));
+    }
+    quote_after_sleep(&mut host);
+    assert_eq!(host.engine.trust().name(), "trusted");
+    assert!(host.allows(b"p"));
+    host.restart_with(recovered(&host));
+    host.load(1, None).unwrap();
+    assert!(!host.engine.trust().has(&Cause::Suspended));
+    assert!(host.allows(b"p"), "a restart is no sleep");
+}
+
+#[test]
+fn sleep_while_no_daemon_ran_ends_the_lease_and_is_written_down() {
+    let mut host = trusted();
+    assert!(host.lease_holds());
+    host.now += SECOND;
+    host.slept = Span(200_000_000);
+    host.restart_with(recovered(&host));
+    assert!(!host.lease_holds() && !host.allows(b"p"));
+    let detail = host.engine.trust().causes()[&Cause::Suspended].clone();
+    assert_eq!(detail, "for 200 ms");
+    let records = host.disk.records();
+    let revoked =
+        |kind: &Kind| matches!(kind, Kind::Revocation(r) if r.cause.contains("suspended"));
+    assert!(records.iter().any(revoked));
+    host.load(1, None).unwrap();
+    assert!(!host.allows(b"p"));
+    quote_after_sleep(&mut host);
+    assert!(host.allows(b"p"));
+}
+
+#[test]
+fn a_ledger_of_an_earlier_version_explains_no_restart_of_the_tpm() {
+    let mut host = trusted();
+    host.now += SECOND;
+    host.slept = Span::seconds(1);
+    let mut known = recovered(&host);
+    assert_eq!(known.slept.take(), Some(Span(0)));
+    host.restart_with(known);
+    host.load(1, None).unwrap();
+    quote_after_sleep(&mut host);
+    assert!(host.engine.trust().has(&Cause::TpmReset));
+}
+
+#[test]
+fn a_quote_that_comes_before_the_sleep_was_seen_is_made_again() {
+    let mut host = trusted();
+    host.now += 11 * SECOND;
+    host.feed(Input::Tick).unwrap();
+    assert!(host.begin_quote());
+    let challenge = host.outstanding.take().unwrap();
+    let draft = AttestDraft {
+        restart_count: AttestDraft::genuine().restart_count + 1,
+        ..AttestDraft::genuine()
+    };
+    let evidence = Box::new(evidence_of(&challenge, false, draft));
+    host.now += SECOND;
+    host.slept = Span::seconds(1);
+    let nonce = challenge.nonce;
+    host.feed(Input::EvidenceArrived { nonce, evidence })
+        .unwrap();
+    assert!(host.engine.trust().has(&Cause::Suspended));
+    assert!(!host.engine.trust().has(&Cause::TpmReset) && !host.allows(b"p"));
+    quote_after_sleep(&mut host);
+    assert!(host.allows(b"p"));
+}
+
+#[test]
+fn a_daemon_killed_while_it_finds_a_sleep_leaves_no_more_than_there_was() {
+    let mut host = Host::new();
+    let (policy, users, uid) = (menu(1), BTreeMap::new(), Some(0));
+    host.feed(Input::PolicyOffered { policy, users, uid })
+        .unwrap();
+    host.attest(false);
+    assert!(host.allows(b"p"));
+    host.slept = Span::seconds(1);
+    walk(&host, &Input::Tick).unwrap();
+    let mut cut = host.clone();
+    cut.dies = Some(1);
+    cut.feed(Input::Tick).unwrap();
+    cut.dies = None;
+    cut.restart_with(recovered(&cut));
+    assert!(!cut.lease_holds());
 }
 
 #[test]

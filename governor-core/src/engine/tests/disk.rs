@@ -4,7 +4,7 @@ use std::fmt;
 
 use prost::Message as _;
 
-use super::model::BOOT;
+use super::model::{BOOT, Host};
 use crate::{
     lineage::{
         Entry, HEADER, Head, Kind, MAX_BATCH, MAX_RECORD, Recovered, Scanned, encode, encode_all,
@@ -87,5 +87,23 @@ impl Disk {
     pub(super) fn records(&self) -> Vec<Kind> {
         let entries = self.read().entries.into_iter();
         entries.filter_map(|entry| entry.kind).collect()
+    }
+}
+
+impl Host {
+    pub(super) fn write(&mut self, kinds: &[Kind]) {
+        // There is an anchor before there is anything to anchor.
+        self.kernel.anchored.get_or_insert(Head::EMPTY);
+        self.disk.append(self.clock(), kinds);
+        self.note_head();
+    }
+
+    pub(super) fn note_head(&mut self) {
+        if !self.ended() {
+            self.kernel.anchored = Some(self.disk.head());
+        }
+        if !self.ended() {
+            self.kernel.noted = Some(self.disk.head());
+        }
     }
 }

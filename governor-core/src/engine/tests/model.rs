@@ -252,22 +252,6 @@ impl Host {
         step.answer
     }
 
-    fn write(&mut self, kinds: &[Kind]) {
-        // There is an anchor before there is anything to anchor.
-        self.kernel.anchored.get_or_insert(Head::EMPTY);
-        self.disk.append(self.clock(), kinds);
-        self.note_head();
-    }
-
-    fn note_head(&mut self) {
-        if !self.ended() {
-            self.kernel.anchored = Some(self.disk.head());
-        }
-        if !self.ended() {
-            self.kernel.noted = Some(self.disk.head());
-        }
-    }
-
     fn stop(&mut self, zone: u32, running: Running) {
         self.copies.retain(|copy| {
             let meant = match running {
@@ -282,7 +266,7 @@ impl Host {
     }
 
     /// One point at which the daemon may end; nothing it does afterwards happens.
-    fn ended(&mut self) -> bool {
+    pub(super) fn ended(&mut self) -> bool {
         self.dies = self.dies.map(|points| points.saturating_sub(1));
         self.dies == Some(0)
     }
@@ -308,7 +292,7 @@ impl Host {
             match effect {
                 Effect::Append(kinds) => self.write(&kinds),
                 Effect::BeginLedger(kinds) => {
-                    self.disk.begin(clock(self.now), &kinds);
+                    self.disk.begin(self.clock(), &kinds);
                     self.note_head();
                 }
                 Effect::KeepLock(reasons) => self.kept_lock = reasons,
