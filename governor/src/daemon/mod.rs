@@ -176,7 +176,7 @@ async fn serve(config: Config, attached: (Gate, Opened)) -> Result<Ended> {
         .context("making a canary")?;
     crate::canary::keep(label, canary)?;
     // It speaks from now on, however long the start took.
-    daemon.canary = watch::Heard::now(clock::now()?.boot);
+    daemon.canary = watch::Heard::now(clock::now()?.boot, daemon.hands.gate.canaries_refused()?);
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     progress::ready();

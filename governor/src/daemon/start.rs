@@ -158,7 +158,7 @@ pub(super) fn start(
         leaves: 0,
         disarming: None,
         looked,
-        canary: super::watch::Heard::now(now.boot),
+        canary: super::watch::Heard::now(now.boot, 0),
         offers: Offers::default(),
         owed_policy: None,
         seeder,

@@ -20,17 +20,20 @@ use crate::{
 /// How long the canary may say nothing.
 const PATIENCE: Span = Span::seconds(15);
 
-/// When the canary was last refused, and what it said since.
+/// When the canary was last refused by the gate, and what it said since.
 #[derive(Debug)]
 pub(super) struct Heard {
     refused: BootTime,
+    /// How often, as the kernel counts.
+    times: u64,
     since: Option<String>,
 }
 
 impl Heard {
-    pub(super) const fn now(at: BootTime) -> Self {
+    pub(super) const fn now(at: BootTime, times: u64) -> Self {
         Self {
             refused: at,
+            times,
             since: None,
         }
     }
@@ -50,7 +53,13 @@ impl Daemon {
     /// What the canary met.
     pub(super) fn canary_reported(&mut self, report: Report) -> Result<()> {
         match report {
-            Report::Refused => self.canary = Heard::now(clock::now()?.boot),
+            // Others refuse with the same number: a mark of fanotify does, before any program is asked.
+            Report::Refused => match self.hands.gate.canaries_refused()? {
+                times if times > self.canary.times => {
+                    self.canary = Heard::now(clock::now()?.boot, times);
+                }
+                _ => self.canary.since = Some("it is refused, and not by the gate".to_owned()),
+            },
             Report::Passed => drop(self.apply(Input::CanaryPassed)?),
             Report::Unclear(why) => {
                 tracing::warn!("the canary met neither refusal nor success: {why}");

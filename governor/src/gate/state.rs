@@ -212,6 +212,11 @@ impl Gate {
         Ok(counts)
     }
 
+    /// How often the gate refused its canary.
+    pub fn canaries_refused(&self) -> Result<u64, GateError> {
+        self.count(names::COUNT_CANARY)
+    }
+
     pub(super) fn count(&self, slot: u32) -> Result<u64, GateError> {
         let values = self
             .maps

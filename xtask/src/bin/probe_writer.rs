@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         ["flip", path, one, other] => flip(path, one, other),
         ["turn", path, one, other] => turn(path, one, other),
         ["watch", path] => watch(path),
+        ["refuse", path] => refuse(path),
         ["amid", path, command, operands @ ..] => amid(path, |_| true, command, operands),
         ["amid-again", path, command, operands @ ..] => {
             let is_it = |pid| fs::read_link(format!("/proc/{pid}/exe"));
@@ -368,6 +369,42 @@ fn watch(path: &str) -> io::Result<()> {
     }
 }
 
+/// Lets nobody execute the file, until it is ended.
+fn refuse(path: &str) -> io::Result<()> {
+    let mut group = marked(libc::FAN_CLASS_CONTENT, libc::FAN_OPEN_EXEC_PERM, path)?;
+    println!("refusing");
+    io::stdout().flush()?;
+    loop {
+        let (opened, _) = next(&mut group)?;
+        answer(&mut group, &opened, libc::FAN_DENY)?;
+    }
+}
+
+/// The next file that somebody opens, and who.
+fn next(group: &mut File) -> io::Result<(File, i32)> {
+    let mut event = libc::fanotify_event_metadata {
+        event_len: 0,
+        vers: 0,
+        reserved: 0,
+        metadata_len: 0,
+        mask: 0,
+        fd: 0,
+        pid: 0,
+    };
+    // SAFETY: integers only, and the slice ends before they do.
+    let bytes =
+        unsafe { std::slice::from_raw_parts_mut((&raw mut event).cast(), size_of_val(&event)) };
+    group.read_exact(bytes)?;
+    // SAFETY: the kernel just gave us this descriptor; nobody else owns it.
+    Ok((unsafe { File::from_raw_fd(event.fd) }, event.pid))
+}
+
+fn answer(group: &mut File, opened: &File, say: u32) -> io::Result<()> {
+    let mut answer = opened.as_raw_fd().to_ne_bytes().to_vec();
+    answer.extend(say.to_ne_bytes());
+    group.write_all(&answer)
+}
+
 /// Keeps the first one waiting of those who are meant and open the file to execute it, until a command has come to
 /// its end, which finds its number in `WAITING`.
 fn amid(
@@ -379,31 +416,15 @@ fn amid(
     let mut group = marked(libc::FAN_CLASS_CONTENT, libc::FAN_OPEN_EXEC_PERM, path)?;
     println!("watching");
     io::stdout().flush()?;
-    let mut event = libc::fanotify_event_metadata {
-        event_len: 0,
-        vers: 0,
-        reserved: 0,
-        metadata_len: 0,
-        mask: 0,
-        fd: 0,
-        pid: 0,
-    };
     loop {
-        // SAFETY: integers only, and the slice ends before they do.
-        let bytes =
-            unsafe { std::slice::from_raw_parts_mut((&raw mut event).cast(), size_of_val(&event)) };
-        group.read_exact(bytes)?;
-        // SAFETY: the kernel just gave us this descriptor; nobody else owns it.
-        let opened = unsafe { File::from_raw_fd(event.fd) };
-        let is_meant = meant(event.pid);
+        let (opened, pid) = next(&mut group)?;
+        let is_meant = meant(pid);
         let done = is_meant.then(|| {
-            let waiting = event.pid.to_string();
+            let waiting = pid.to_string();
             let mut command = Command::new(command);
             command.args(operands).env("WAITING", waiting).status()
         });
-        let mut answer = opened.as_raw_fd().to_ne_bytes().to_vec();
-        answer.extend(libc::FAN_ALLOW.to_ne_bytes());
-        group.write_all(&answer)?;
+        answer(&mut group, &opened, libc::FAN_ALLOW)?;
         match done {
             None => {}
             Some(done) => match done? {

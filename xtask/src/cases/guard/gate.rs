@@ -14,9 +14,16 @@ pub(super) fn canary(guest: &mut Guest) -> Result<()> {
         ..Spec::default()
     };
     let kit = zone::load(guest, &spec)?;
+    // Somebody else refuses it too, before any program would be asked.
+    let job = guest.spawn(&[WRITER, "refuse", "/usr/lib/governor/canary"])?;
+    guest.wait_for_output(job, b"refusing", zone::BOUND)?;
     guest
         .sh("/bin/echo 0 > /proc/sys/kernel/ftrace_enabled")?
         .ok()?;
+    let missed = guest.wait_until("governor status --json | grep -q gate-fault");
+    guest.kill(job, 9)?;
+    guest.wait(job, zone::BOUND)?;
+    missed.context("waiting until it is missed that the gate refuses nothing")?;
     let told = "until governor status --json | grep -q 'tampered:canary-passed'; do \
                 governor attest now; done > /dev/null";
     let told = guest.sh(&format!("{told}; true"));

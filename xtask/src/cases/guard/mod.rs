@@ -168,6 +168,8 @@ pub(crate) const SUITE: Suite = Suite {
 
 /// The attacker.
 const ROOT: &str = "/root/probe_root";
+/// Who meets others when they open files.
+const WRITER: &str = "/root/probe_writer";
 
 fn prepare(guest: &mut Guest) -> Result<()> {
     zone::prepare(guest)?;
@@ -178,7 +180,8 @@ fn prepare(guest: &mut Guest) -> Result<()> {
         ])?
         .ok()?;
     guest.put_file(&compile::probe("probe_root")?, ROOT)?;
-    guest.run(&["chmod", "755", ROOT])?.ok().map(drop)
+    guest.put_file(&compile::probe("probe_writer")?, WRITER)?;
+    guest.run(&["chmod", "755", ROOT, WRITER])?.ok().map(drop)
 }
 
 /// Trusted, armed, and with a policy of this case's own.

@@ -33,13 +33,10 @@ pub(super) fn touched(guest: &mut Guest) -> Result<()> {
 /// Between being made and executing something: then it holds what the daemon holds, and may share its memory.
 pub(super) fn offspring(guest: &mut Guest) -> Result<()> {
     armed(guest)?;
-    let writer = "/root/probe_writer";
-    guest.put_file(&compile::probe("probe_writer")?, writer)?;
-    guest.run(&["chmod", "755", writer])?.ok()?;
     // Whoever would trace it waits for the exec, on some kernels.
     let tried = "for what in descriptor memory write; do \
                  echo $what $(/root/probe_root $what $WAITING); done";
-    let job = guest.spawn(&[writer, "amid-again", "/usr/bin/governor", "sh", "-c", tried])?;
+    let job = guest.spawn(&[WRITER, "amid-again", "/usr/bin/governor", "sh", "-c", tried])?;
     guest.wait_for_output(job, b"watching", zone::BOUND)?;
     // Its canary is what it makes.
     guest.run(&["systemctl", "restart", "governor"])?.ok()?;
