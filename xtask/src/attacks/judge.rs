@@ -128,7 +128,11 @@ fn attempt(guest: &mut Guest, attack: &Attack, first: bool) -> Result<String> {
             let moot = !first && (how == Ending::Failed || output.code == NO_HELPER);
             ensure!(how == Ending::Refused || moot, "{how:?}: {line}");
         }
-        Ends::Either => {}
+        // Whatever came of it, there was a command.
+        Ends::Either => ensure!(
+            !first || !matches!(output.code, NOT_EXECUTED | NOT_FOUND),
+            "not tried: {line}"
+        ),
     }
     Ok(line)
 }

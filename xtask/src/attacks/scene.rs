@@ -52,7 +52,8 @@ pub(crate) fn set(guest: &mut Guest) -> Result<Rc<Scene>> {
     guest.put("/etc/systemd/system/attack-held.service", 0o644, HELD)?;
     guest
         .sh(&format!(
-            "chmod 755 /root/probe_* && {MOUNT} && systemctl daemon-reload && \
+            "chmod 755 /root/probe_* && echo msr > /etc/modules-load.d/attack.conf && modprobe msr && \
+             {MOUNT} && systemctl daemon-reload && \
              systemctl enable --quiet --now attack-held"
         ))?
         .ok()

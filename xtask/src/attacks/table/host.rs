@@ -36,6 +36,11 @@ pub(super) const ALL: &[Attack] = &[
         "bus-configured",
         "printf '\\000' | dd of=/sys/bus/pci/devices/0000:00:00.0/config bs=1 seek=60 conv=notrunc",
     ),
+    refused(
+        Machine,
+        "register-written",
+        "printf '\\0\\0\\0\\0\\0\\0\\0\\0' | dd of=/dev/cpu/0/msr bs=8 count=1",
+    ),
     refused(Machine, "hibernated", "/bin/echo disk > /sys/power/state"),
     refused(
         Devices,

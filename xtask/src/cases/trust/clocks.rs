@@ -22,6 +22,44 @@ pub(super) fn policy_ends(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+/// As on a host that starts with a clock that is late, until somebody corrects it.
+pub(super) fn set_forward(guest: &mut Guest) -> Result<()> {
+    let until = guest
+        .run(&["date", "-u", "-d", "+5 minutes", "+%Y-%m-%dT%H:%M:%SZ"])?
+        .ok()?
+        .text();
+    let kit = loaded(
+        guest,
+        &Spec {
+            until,
+            ..Spec::default()
+        },
+    )?;
+    let tool = |guest: &mut Guest| in_zone(guest, TOOLS_SLICE, &[AGENT, "hello"]);
+    ensure!(tool(guest)?.code == 0, "a tool does not start");
+    guest.sh("date -s \"$(date -d '+10 minutes')\"")?.ok()?;
+    let outcome = (|| {
+        reason(guest, "policy-expired")?;
+        // One zone asks for trust, the other for a policy alone.
+        let (agent, tool) = (hello(guest)?, tool(guest)?.code);
+        ensure!(
+            (agent, tool) == (203, 203),
+            "after the policy's end: {agent}, {tool}"
+        );
+        Ok(())
+    })();
+    guest.sh("date -s \"$(date -d '-10 minutes')\"")?.ok()?;
+    outcome?;
+    locked(guest, "clock-stepped")?;
+    crate::kit::unlock(guest)?;
+    kit.load(guest, &Spec::default())?;
+    ensure!(
+        hello(guest)? == 0 && tool(guest)?.code == 0,
+        "a policy that is valid was not enough"
+    );
+    Ok(())
+}
+
 pub(super) fn set_back(guest: &mut Guest) -> Result<()> {
     let until = guest
         .run(&["date", "-u", "-d", "+20 seconds", "+%Y-%m-%dT%H:%M:%SZ"])?

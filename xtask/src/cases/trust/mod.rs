@@ -10,7 +10,7 @@ mod work;
 use super::{Case, Suite};
 use crate::{
     guest::{BootOptions, Guest},
-    kit::{AGENT, AGENTS_SLICE, Kit, Spec, in_zone},
+    kit::{AGENT, AGENTS_SLICE, Kit, Spec, TOOLS_SLICE, in_zone},
     status,
 };
 use anyhow::{Context as _, Result, ensure};
@@ -53,6 +53,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "a_policy_ends_while_it_is_in_force",
             run: clocks::policy_ends,
+        },
+        Case {
+            name: "a_wall_clock_set_forward_ends_what_is_over",
+            run: clocks::set_forward,
         },
         Case {
             name: "a_wall_clock_set_back_locks",
