@@ -39,6 +39,12 @@ pub(super) fn appraisal(guest: &mut Guest, kit: &Kit, rounds: u32) -> Result<Vec
     let of = |value: fn(&Lost) -> f64| refused.iter().map(|lost| value(lost)).collect();
     Ok(vec![
         Row::new(
+            "appraisal failed → the kernel denies",
+            "ms",
+            of(|lost| lost.revoked - lost.decided),
+            Wanted::P99AtMost(10.0),
+        )?,
+        Row::new(
             "bad evidence arrived → the kernel denies",
             "ms",
             of(|lost| lost.revoked),

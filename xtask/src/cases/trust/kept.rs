@@ -5,12 +5,14 @@ use super::*;
 const STATE: &str = "/var/lib/governor";
 const LEDGER: &str = "/var/lib/governor/ledger/ledger";
 
+/// Somebody reaches for a map of the gate.
+const ALARM: &str = "bpftool map update pinned $(ls /sys/fs/bpf/governor/*/SIGNALS | head -1) \
+                     key 1 0 0 0 value 3 0 0 0 0 0 0 0";
+
 /// Counted as the kernel counts it, by whoever is not the daemon.
 pub(super) fn alarm(guest: &mut Guest) -> Result<()> {
     let kit = loaded(guest, &Spec::default())?;
-    let raise = "bpftool map update pinned $(ls /sys/fs/bpf/governor/*/SIGNALS | head -1) \
-                 key 1 0 0 0 value 3 0 0 0 0 0 0 0";
-    guest.sh(raise)?;
+    guest.sh(ALARM)?;
     locked_over_a_restart(guest, "tampered:map-touched")?;
     unlock(guest)?;
     kit.trusted(guest)?;
@@ -18,6 +20,25 @@ pub(super) fn alarm(guest: &mut Guest) -> Result<()> {
     guest.run(&["systemctl", "restart", "governor"])?.ok()?;
     kit.trusted(guest)
         .context("what was acknowledged came again")
+}
+
+/// Whoever fills the disk first has no record written of what follows.
+pub(super) fn alarm_on_a_full_disk(guest: &mut Guest) -> Result<()> {
+    let kit = loaded(guest, &Spec::default())?;
+    let fill = "mkdir -p /filler; n=0; size=$((1 << 32)); while test $size -ge 4096; do n=$((n + 1)); \
+                fallocate -l $size /filler/$n 2> /dev/null || { rm -f /filler/$n; size=$((size / 2)); }; done; \
+                dd if=/dev/zero of=/filler/rest bs=4k status=none; sync; true";
+    guest.sh(fill)?.ok()?;
+    guest.sh(ALARM)?;
+    let outcome = (|| {
+        locked(guest, "tampered:map-touched")?;
+        reason(guest, "ledger-unwritable")?;
+        guest.reboot()?;
+        locked(guest, "tampered:map-touched").context("after a reboot")
+    })();
+    guest.sh("rm -rf /filler")?.ok()?;
+    outcome?;
+    unlocked(guest, &kit)
 }
 
 pub(super) fn put_back(guest: &mut Guest) -> Result<()> {

@@ -20,6 +20,7 @@ pub(crate) const SUITE: Suite = Suite {
     name: "trust",
     options: BootOptions::new,
     kernels: super::Kernels::EveryBut(&[
+        "an_alarm_that_no_record_could_be_written_of_locks_over_a_reboot",
         "a_ledger_put_back_between_two_daemons_locks",
         "a_state_directory_that_is_gone_whole_starts_clean",
         "a_ledger_put_back_over_a_reboot_locks",
@@ -29,6 +30,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "an_alarm_locks_until_an_operator_looks",
             run: kept::alarm,
+        },
+        Case {
+            name: "an_alarm_that_no_record_could_be_written_of_locks_over_a_reboot",
+            run: kept::alarm_on_a_full_disk,
         },
         Case {
             name: "a_ledger_put_back_between_two_daemons_locks",
