@@ -14,9 +14,7 @@ use gate::{BOUND, NOT_EXECUTED};
 pub(crate) const SUITE: Suite = Suite {
     name: "break-glass",
     options: BootOptions::new,
-    kernels: super::Kernels::EveryBut(&[
-        "with_tpm_policy_and_ledger_lost_it_works_and_ends_by_itself",
-    ]),
+    kernels: super::Kernels::Every,
     prepare,
     cases: &[
         Case {

@@ -40,7 +40,16 @@ pub(crate) const SUITE: Suite = Suite {
     options: BootOptions::new,
     // What depends on the kernel: that pins, links and storage of tasks outlive who made them. An upgrade
     // to another layout does too, and takes longer than this.
-    kernels: super::Kernels::Newest(&["a_start_that_finishes_a_revocation"]),
+    kernels: super::Kernels::Newest(&[
+        "a_start_that_finishes_a_revocation",
+        "reload_that_removes",
+        "renewing_a_lease",
+        "a_stopped_daemon_loses_the_lease_and_is_replaced",
+        "out_of_memory_is_one_more_kill",
+        "reloads_under_load",
+        "an_upgrade_under_load",
+        "slices_made_again_under_load",
+    ]),
     prepare,
     cases: &[
         Case {

@@ -23,13 +23,10 @@ pub(crate) const SUITE: Suite = Suite {
     options: BootOptions::new,
     kernels: super::Kernels::EveryBut(&[
         "a_journal_that_takes_nothing_keeps_nobody_waiting",
-        "policies_that_are_not_right_are_refused",
         "without_trusted_keys_nothing_is_accepted",
         "the_control_socket_is_for_root",
         "it_stays_small",
         "a_tpm_that_is_missing_is_named",
-        "a_damaged_ledger_locks_until_an_operator_looks",
-        "names_that_a_damaged_ledger_took_are_given_to_nobody",
         "evidence_verifies_elsewhere",
         "the_package_comes_off",
         "policy_and_serial_survive_a_reboot",

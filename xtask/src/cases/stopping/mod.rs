@@ -20,12 +20,7 @@ use gate::BOUND;
 pub(crate) const SUITE: Suite = Suite {
     name: "stopping",
     options: BootOptions::new,
-    kernels: super::Kernels::EveryBut(&[
-        "paused_stays_so_over_a_restart_and_goes_on",
-        "resume_takes_trust",
-        "resume_lets_nothing_revoked_go_on",
-        "thawing_is_policys_choice",
-    ]),
+    kernels: super::Kernels::Every,
     prepare: gate::prepare,
     cases: &[
         Case {

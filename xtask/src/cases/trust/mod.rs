@@ -21,9 +21,7 @@ pub(crate) const SUITE: Suite = Suite {
     options: BootOptions::new,
     kernels: super::Kernels::EveryBut(&[
         "an_alarm_that_no_record_could_be_written_of_locks_over_a_reboot",
-        "a_ledger_put_back_between_two_daemons_locks",
         "a_state_directory_that_is_gone_whole_starts_clean",
-        "a_ledger_put_back_over_a_reboot_locks",
     ]),
     prepare: super::daemon::prepare,
     cases: &[
