@@ -99,9 +99,11 @@ fn what_was_quoted_is_extended_whatever_policy_is_in_force() {
             uid: 0,
         };
         let step = host.engine.handle(clock(host.now), input);
-        let pcrs = step.effects.into_iter().find_map(|effect| match effect {
-            Effect::ExtendPcrs(pcrs) => Some(pcrs),
-            _ => None,
+        let pcrs = step.effects.into_iter().find_map(|effect| {
+            let Effect::ExtendPcrs(pcrs) = effect else {
+                return None;
+            };
+            Some(pcrs)
         });
         (step.answer.is_ok(), pcrs)
     };
