@@ -996,6 +996,16 @@ impl Engine {
         &self.observed
     }
 
+    /// A step was performed. If a grant in it failed its engine is not the one that goes on; but the numbers that
+    /// it gave to names may be written down by then, and nobody else is given them.
+    pub fn go_on(&mut self, next: Self, grant_failed: bool) {
+        if grant_failed {
+            self.ids = next.ids;
+        } else {
+            *self = next;
+        }
+    }
+
     /// Registers to read between quotes, if the policy quotes any.
     pub fn watched(&self) -> Option<&PcrSelection> {
         self.attestation()

@@ -264,9 +264,7 @@ impl Daemon {
             }
             let before = self.engine.trust().name();
             let outcome = self.hands.perform(now, step.effects);
-            if !outcome.grant_failed {
-                self.engine = step.next;
-            }
+            self.engine.go_on(step.next, outcome.grant_failed);
             let after = self.engine.trust();
             if after.name() != before {
                 let reasons: Vec<String> = after.causes().keys().map(|c| c.code()).collect();

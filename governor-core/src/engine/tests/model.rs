@@ -231,9 +231,7 @@ impl Host {
         let step = self.engine.handle(self.clock(), input);
         check_order(&step.effects);
         let (grant_failed, failed) = self.perform(step.effects);
-        if !grant_failed {
-            self.engine = step.next;
-        }
+        self.engine.go_on(step.next, grant_failed);
         for (effect, error) in failed {
             let step = self.engine.handle(
                 self.clock(),
@@ -245,9 +243,7 @@ impl Host {
             check_order(&step.effects);
             // What fails again is owed; the engine asks again at the next tick.
             let (grant_failed, _) = self.perform(step.effects);
-            if !grant_failed {
-                self.engine = step.next;
-            }
+            self.engine.go_on(step.next, grant_failed);
         }
         step.answer
     }

@@ -135,3 +135,32 @@ proptest! {
         prop_assert_eq!(host.engine.trust().name(), "degraded");
     }
 }
+
+#[test]
+fn a_number_that_was_written_down_is_given_to_nobody_else() {
+    let named = |serial, name: &str| {
+        let table = format!("[workload.{name}]\nzone = \"agents\"\n");
+        signed_policy_edited(serial, |text| {
+            text.replace("[set]\n", &format!("{table}[set]\n"))
+        })
+    };
+    // Wherever it fails after the record.
+    for position in 1..8 {
+        let mut host = trusted();
+        host.fail = [host.performed + position].into();
+        let failed = host.feed(Input::PolicyOffered {
+            policy: named(2, "first"),
+            users: BTreeMap::new(),
+            uid: Some(0),
+        });
+        host.fail.clear();
+        drop(failed);
+        offer(&mut host, named(3, "second"));
+        let numbers = host.disk.recovered().workloads;
+        let given: BTreeSet<u32> = numbers.values().copied().collect();
+        assert_eq!(given.len(), numbers.len(), "{position}: {numbers:?}");
+        // And the next daemon takes what this one took.
+        host.restart();
+        offer(&mut host, named(4, "third"));
+    }
+}
