@@ -55,38 +55,14 @@ pub(super) fn takes_trust(guest: &mut Guest) -> Result<()> {
 }
 
 pub(super) fn revoked(guest: &mut Guest) -> Result<()> {
-    guest
-        .sh(&format!(
-            "cp {AGENT} /opt/agent/gone; printf y >> /opt/agent/gone"
-        ))?
-        .ok()?;
-    let measured = guest
-        .run(&["governor", "measure", "/opt/agent/gone"])?
-        .ok()?
-        .text();
-    let digest = measured.split(' ').next().unwrap_or_default().to_owned();
+    let (path, line) = copy(guest, "gone")?;
+    let digest = digest(&line);
     let spec = Spec {
-        planner: format!("{measured}\n"),
+        planner: line,
         ..frozen_by_policy()
     };
     load(guest, &spec)?;
-    let slice = format!("--slice={AGENTS_SLICE}");
-    let user = format!("--uid={USER}");
-    let argv = [
-        "systemd-run",
-        "--quiet",
-        "--wait",
-        "--pipe",
-        "--collect",
-        "--unit=gone",
-        &slice,
-        &user,
-        "--",
-        "/opt/agent/gone",
-        "hold",
-    ];
-    let job = guest.spawn(&argv)?;
-    guest.wait_for_output(job, b"holding", BOUND)?;
+    let job = hold(guest, AGENTS_SLICE, "gone", &[&path, "hold"])?;
     guest
         .run(&[
             "governor", "revoke", "--digest", &digest, "--reason", "drill",

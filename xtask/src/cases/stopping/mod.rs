@@ -1,6 +1,7 @@
 //! Reaching what runs: by hand and by policy, where it should be and where somebody moved it. Each
 //! case loads a policy of its own and ends what it started, so each can run alone.
 
+mod apart;
 mod holding;
 mod many;
 mod reaching;
@@ -10,7 +11,7 @@ mod unlabelled;
 use super::{Case, Suite, gate};
 use crate::{
     guest::{BootOptions, Guest, JobId, Output},
-    kit::{AGENT, AGENTS_SLICE, ALLOWED, Kit, Spec, USER},
+    kit::{AGENT, AGENTS_SLICE, ALLOWED, Kit, Spec, TOOLS_SLICE, USER},
 };
 use anyhow::{Context as _, Result, ensure};
 use std::rc::Rc;
@@ -50,6 +51,14 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "so_it_does_in_network_namespaces_apart",
             run: reaching::apart,
+        },
+        Case {
+            name: "a_zone_or_a_digest_is_held_and_nothing_else",
+            run: apart::held,
+        },
+        Case {
+            name: "a_zone_is_revoked_and_no_other",
+            run: apart::revoked,
         },
         Case {
             name: "paused_stays_so_over_a_restart_and_goes_on",
@@ -96,7 +105,7 @@ fn frozen_by_policy() -> Spec {
 
 /// Starts the agent as a service of the zone and waits until it says so.
 fn start(guest: &mut Guest, unit: &str, argv: &[&str], says: &str) -> Result<JobId> {
-    start_with(guest, "TasksMax=infinity", unit, argv, says)
+    start_with(guest, NO_LIMIT, unit, argv, says)
 }
 
 /// The same, with a property of the service.
@@ -107,26 +116,70 @@ fn start_with(
     argv: &[&str],
     says: &str,
 ) -> Result<JobId> {
-    let property = format!("--property={property}");
-    let slice = format!("--slice={AGENTS_SLICE}");
-    let (user, unit) = (format!("--uid={USER}"), format!("--unit={unit}"));
-    let mut command = vec![
-        "systemd-run",
-        "--quiet",
-        "--wait",
-        "--pipe",
-        "--collect",
-        &property,
-        &unit,
-        &slice,
-        &user,
-        "--",
-        AGENT,
-    ];
-    command.extend(argv);
-    let job = guest.spawn(&command)?;
+    let command = [&[AGENT], argv].concat();
+    let job = launch(guest, AGENTS_SLICE, property, unit, &command)?;
     guest.wait_for_output(job, says.as_bytes(), BOUND)?;
     Ok(job)
+}
+
+/// Starts any program as a service of any zone.
+fn launch(
+    guest: &mut Guest,
+    slice: &str,
+    property: &str,
+    unit: &str,
+    command: &[&str],
+) -> Result<JobId> {
+    let (property, slice) = (format!("--property={property}"), format!("--slice={slice}"));
+    let (user, unit) = (format!("--uid={USER}"), format!("--unit={unit}"));
+    let run = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect"];
+    let how = [&property, &unit, &slice, &user, "--"];
+    guest.spawn(&[&run[..], &how, command].concat())
+}
+
+/// The same without a property, and waits until it holds.
+fn hold(guest: &mut Guest, slice: &str, unit: &str, command: &[&str]) -> Result<JobId> {
+    let job = launch(guest, slice, NO_LIMIT, unit, command)?;
+    guest.wait_for_output(job, b"holding", BOUND)?;
+    Ok(job)
+}
+
+/// Content of its own that does what the agent does: its path, and its line of a set.
+fn copy(guest: &mut Guest, name: &str) -> Result<(String, String)> {
+    let path = format!("/opt/agent/{name}");
+    guest
+        .sh(&format!(
+            "test -e {path} || {{ cp {AGENT} {path} && printf {name} >> {path}; }}"
+        ))?
+        .ok()?;
+    let measured = guest.run(&["governor", "measure", &path])?.ok()?.text();
+    Ok((path, format!("{measured}\n")))
+}
+
+/// What a line of a set begins with.
+fn digest(line: &str) -> String {
+    line.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// Somebody outside who tells how a connection ends.
+fn witness(guest: &mut Guest, at: &str) -> Result<JobId> {
+    let witness = guest.spawn(&[AGENT, "witness", at])?;
+    guest.wait_for_output(witness, b"listening", BOUND)?;
+    Ok(witness)
+}
+
+/// The peer was cut off, and did not see the other side end.
+fn cut_off(guest: &mut Guest, witness: JobId) -> Result<()> {
+    let seen = guest.wait(witness, BOUND)?.ok()?.text();
+    let reset = seen.lines().any(|line| line == "reset");
+    ensure!(reset, "the peer saw `{seen}`");
+    Ok(())
+}
+
+/// How many connections of work's stand.
+fn connections(guest: &mut Guest) -> Result<String> {
+    let open = guest.sh("ss -Htn state established 'dport = :8443' | wc -l")?;
+    Ok(open.ok()?.text())
 }
 
 /// The cgroup of such a service.
@@ -181,7 +234,11 @@ fn load(guest: &mut Guest, spec: &Spec) -> Result<Rc<Kit>> {
     gate::load(guest, spec)
 }
 
+/// A property that changes nothing here: a thousand tasks are not too many.
+const NO_LIMIT: &str = "TasksMax=infinity";
 /// Where the agents' zone is.
 const ZONE: &str = "/sys/fs/cgroup/governed.slice/governed-agents.slice";
+/// Another address than the one that policy allows to begin with.
+const SECOND: &str = crate::kit::ELSEWHERE;
 /// A cgroup that governs nothing.
 const ELSEWHERE: &str = "/sys/fs/cgroup/elsewhere";

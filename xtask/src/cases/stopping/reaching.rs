@@ -98,13 +98,12 @@ pub(super) fn revoked(guest: &mut Guest) -> Result<()> {
 pub(super) fn quarantined(guest: &mut Guest) -> Result<()> {
     load(guest, &Spec::default())?;
     for verb in ["quarantine", "kill"] {
-        let witness = guest.spawn(&[AGENT, "witness", ALLOWED])?;
-        guest.wait_for_output(witness, b"listening", BOUND)?;
+        let witness = witness(guest, ALLOWED)?;
         let job = start(guest, "stay", &["stay", ALLOWED], "holding")?;
         guest.wait_for_output(witness, b"accepted", BOUND)?;
         by_hand(guest, "pause")?.ok()?;
-        let open = guest.sh("ss -Htn state established 'dport = :8443' | wc -l")?;
-        ensure!(open.text() == "1", "pausing closed it: {}", open.text());
+        let open = connections(guest)?;
+        ensure!(open == "1", "pausing closed it: {open}");
         let held = by_hand(guest, verb)?.ok()?.text();
         if verb == "quarantine" {
             ensure!(held.contains("1 connections closed"), "{held}");
@@ -142,15 +141,10 @@ pub(super) fn apart(guest: &mut Guest) -> Result<()> {
     let there = format!("NetworkNamespacePath=/run/netns/{APART}");
     let job = start_with(guest, &there, "stay", &["stay", ALLOWED], "holding")?;
     guest.wait_for_output(witness, b"accepted", BOUND)?;
-    let here = guest.sh("ss -Htn state established 'dport = :8443' | wc -l")?;
-    ensure!(here.text() == "0", "it is in this namespace");
+    ensure!(connections(guest)? == "0", "it is in this namespace");
     let held = by_hand(guest, "quarantine")?.ok()?.text();
     ensure!(held.contains("1 connections closed"), "{held}");
-    let seen = guest.wait(witness, BOUND)?.ok()?.text();
-    ensure!(
-        seen.lines().any(|line| line == "reset"),
-        "the peer saw `{seen}`"
-    );
+    cut_off(guest, witness)?;
     end(guest, vec![job])?;
     guest.run(&["ip", "netns", "delete", APART])?.ok().map(drop)
 }
