@@ -12,6 +12,7 @@ use super::{Case, Suite, gate};
 use crate::{
     guest::{BootOptions, Guest, JobId, Output},
     kit::{AGENT, AGENTS_SLICE, ALLOWED, Kit, Spec, TOOLS_SLICE, USER},
+    ledger,
 };
 use anyhow::{Context as _, Result, ensure};
 use std::rc::Rc;
@@ -51,6 +52,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "so_it_does_in_network_namespaces_apart",
             run: reaching::apart,
+        },
+        Case {
+            name: "what_policy_quarantines_stays_so_when_trust_returns",
+            run: reaching::quarantined_by_policy,
         },
         Case {
             name: "a_zone_or_a_digest_is_held_and_nothing_else",
@@ -210,6 +215,16 @@ fn by_hand(guest: &mut Guest, verb: &str) -> Result<Output> {
         "drill",
     ];
     guest.run(&argv)
+}
+
+/// Does that while the host is not trusted, and waits until what policy thaws was let go.
+fn until_thawed(guest: &mut Guest, regain: impl FnOnce(&mut Guest) -> Result<()>) -> Result<()> {
+    let thawed = |ledger: &ledger::Ledger| Ok(ledger.times("trust returned"));
+    let before = thawed(&ledger::of(guest)?)?;
+    regain(guest)?;
+    let after = ledger::when(guest, thawed, |after| *after > before)?;
+    ensure!(after > before, "the daemon did not thaw anything");
+    Ok(())
 }
 
 /// Ends everything that runs in zones, and waits for a service that was one of it.

@@ -127,6 +127,27 @@ pub(super) fn quarantined(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+/// Policy quarantines as an operator does: trust that returns lets go of what is frozen, and not of this.
+pub(super) fn quarantined_by_policy(guest: &mut Guest) -> Result<()> {
+    let spec = Spec {
+        on_revoke: "quarantine",
+        thaw: true,
+        ..Spec::default()
+    };
+    let kit = load(guest, &spec)?;
+    let peer = witness(guest, ALLOWED)?;
+    let job = start(guest, "stay", &["stay", ALLOWED], "holding")?;
+    guest.wait_for_output(peer, b"accepted", BOUND)?;
+    kit.distrust(guest, &spec)?;
+    ensure!(is_frozen(guest, &cgroup("stay"))?, "it goes on untrusted");
+    cut_off(guest, peer)?;
+    until_thawed(guest, |guest| kit.load(guest, &spec))?;
+    ensure!(is_frozen(guest, &cgroup("stay"))?, "it goes on by itself");
+    let resumed = by_hand(guest, "resume")?.ok()?.text();
+    ensure!(resumed.contains("1 go on, 0 stay held"), "{resumed}");
+    end(guest, vec![job])
+}
+
 /// The kernel tells of connections one network namespace at a time. What is in another one than the
 /// daemon is looked for there.
 pub(super) fn apart(guest: &mut Guest) -> Result<()> {
