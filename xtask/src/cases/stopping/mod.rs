@@ -4,6 +4,7 @@
 mod apart;
 mod holding;
 mod many;
+mod often;
 mod reaching;
 mod thawing;
 mod unlabelled;
@@ -12,7 +13,7 @@ use super::{Case, Suite, gate};
 use crate::{
     guest::{BootOptions, Guest, JobId, Output},
     kit::{AGENT, AGENTS_SLICE, ALLOWED, Kit, Spec, TOOLS_SLICE, USER},
-    ledger,
+    ledger, status,
 };
 use anyhow::{Context as _, Result, ensure};
 use std::rc::Rc;
@@ -64,6 +65,14 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "a_zone_is_revoked_and_no_other",
             run: apart::revoked,
+        },
+        Case {
+            name: "who_starts_too_much_is_frozen_until_an_operator_looks",
+            run: often::started,
+        },
+        Case {
+            name: "who_connects_too_often_is_cut_off",
+            run: often::connected,
         },
         Case {
             name: "paused_stays_so_over_a_restart_and_goes_on",
