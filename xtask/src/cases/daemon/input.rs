@@ -1,7 +1,10 @@
 //! What the daemon is given and must refuse, naming what is wrong.
 
 use super::*;
-use crate::cases::reading;
+use crate::{
+    cases::reading,
+    ledger::{self, Ledger},
+};
 
 pub(super) fn bad_policies(guest: &mut Guest) -> Result<()> {
     let kit = loaded(guest)?;
@@ -99,6 +102,59 @@ pub(super) fn bad_policies(guest: &mut Guest) -> Result<()> {
     );
     ensure!(hello(guest)? == 0, "the old policy does not go on");
     Ok(())
+}
+
+/// Each is told where it is, to who asked and in the record; work goes on, and the serial is still to be had.
+pub(super) fn mistaken(guest: &mut Guest) -> Result<()> {
+    let kit = loaded(guest)?;
+    guest
+        .sh(&format!(
+            "systemd-run --quiet --collect --unit=goes-on --slice={AGENTS_SLICE} --uid={USER} -- {AGENT} hold"
+        ))?
+        .ok()?;
+    let state = |guest: &mut Guest| -> Result<[String; 4]> {
+        let said = status::of(guest)?;
+        let of_policy = |name| said.text(&["policy", name]);
+        let pid = ["systemctl", "show", "--property=MainPID,ActiveState"];
+        let pid = guest.run(&[&pid[..], &["goes-on"]].concat())?.ok()?.text();
+        Ok([of_policy("serial"), of_policy("rows"), said.trust(), pid])
+    };
+    let before = state(guest)?;
+    let dir = kit.write(&Spec::default())?;
+    let right = std::fs::read_to_string(dir.join("policy.toml"))?;
+    let wrong = right
+        .replacen("mode = \"enforce\"", "mode = \"enforced\"", 1)
+        .replacen("\nuser = ", "\nusers = ", 1);
+    std::fs::write(dir.join("policy.toml"), &wrong)?;
+    kit.sign_with_openssh(&dir)?;
+    let place = |start: &str, column: usize| -> Result<String> {
+        let line = wrong.lines().position(|line| line.starts_with(start));
+        let line = line.with_context(|| format!("no line begins with `{start}`"))?;
+        Ok(format!("policy.toml:{}:{column}: error: ", line + 1))
+    };
+    let places = [place("mode = ", 8)?, place("users = ", 1)?];
+    let records = |ledger: &Ledger| -> Result<[u64; 2]> {
+        Ok(places.each_ref().map(|place| ledger.times(place)))
+    };
+    let told = records(&ledger::of(guest)?)?;
+    let answer = kit.offer(guest, &dir)?;
+    let said = format!("{} {}", answer.text(), answer.errors());
+    ensure!(answer.code == 5, "it ended with {}: {said}", answer.code);
+    for place in &places {
+        ensure!(said.contains(place), "it does not name {place}: {said}");
+    }
+    let now = records(&ledger::of(guest)?)?;
+    ensure!(
+        now == told.map(|times| times + 1),
+        "recorded {told:?} times, then {now:?}"
+    );
+    let after = state(guest)?;
+    ensure!(after == before, "{before:?} became {after:?}");
+    ensure!(hello(guest)? == 0, "the old policy does not go on");
+    std::fs::write(dir.join("policy.toml"), &right)?;
+    kit.sign(&dir)?;
+    kit.offer(guest, &dir)?.ok().context("put right")?;
+    guest.run(&["systemctl", "stop", "goes-on"])?.ok().map(drop)
 }
 
 pub(super) fn no_keys(guest: &mut Guest) -> Result<()> {

@@ -38,6 +38,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: input::bad_policies,
         },
         Case {
+            name: "a_policy_with_mistakes_changes_nothing_but_the_record",
+            run: input::mistaken,
+        },
+        Case {
             name: "without_trusted_keys_nothing_is_accepted",
             run: input::no_keys,
         },
