@@ -130,6 +130,7 @@ fn kinds() -> Vec<Kind> {
         name: name.to_owned(),
         number: 3,
         on_revoke: 4,
+        leased: 2,
     };
     let buried = TombstoneRecord {
         zone: 3,

@@ -265,7 +265,7 @@ impl Engine {
         // Evidence from before this moment cannot speak about it.
         self.outstanding = None;
         self.next_quote = now.boot;
-        self.withdrawn = self.active.is_some();
+        self.withdrawn = true;
         effects.push(Effect::EndBreakGlass { at });
         self.stop_what_glass_let_run(effects);
         effects.push(Effect::Append(vec![

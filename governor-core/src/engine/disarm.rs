@@ -87,7 +87,7 @@ impl Engine {
         self.accepted = None;
         self.outstanding = None;
         self.due = None;
-        self.stop_all(|_, _| true, effects);
+        self.stop_all(effects);
         effects.push(Effect::Append(vec![Kind::Disarmed(Disarmed {
             reason,
             uid: Some(uid),

@@ -3,7 +3,8 @@
 //! Promises: of every name that a policy ever had it is known what becomes of running copies, as the
 //! last policy that had it said, the stricter of zone and workload. The ledger says so before a table
 //! without the name is in force, so a daemon that is killed before it stopped them is followed by one
-//! that does. Only ever takes away, and leaves alone what a policy names again, a zone that is observed,
+//! that does. Where no policy is active the same is known of all names, and whether a zone needs a lease.
+//! Only ever takes away, and leaves alone what a policy names again, a zone that is observed,
 //! and everything while the glass is broken.
 
 use std::collections::BTreeMap;
@@ -13,37 +14,61 @@ use governor_common::{Label, names::ZONE_HOST};
 use super::{Effect, Engine};
 use crate::{
     lineage::Recovered,
-    policy::{HOST, Ids, Mode, OnRevoke, Policy},
+    policy::{HOST, Ids, Mode, OnRevoke, Policy, Requires, Zone},
 };
 
-/// What becomes of running copies, by `zone` or `zone/workload`.
+/// What the last policy that had a name said of it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Fates(BTreeMap<String, OnRevoke>);
+pub(super) struct Fates {
+    /// What becomes of running copies, by `zone` or `zone/workload`.
+    on_revoke: BTreeMap<String, OnRevoke>,
+    /// Whether what runs in a zone needs a lease; zones of which nobody said so are not in here.
+    leased: BTreeMap<String, bool>,
+}
 
 impl Fates {
     pub(super) fn found(recovered: &Recovered) -> Self {
-        let known = recovered.on_revoke.iter();
-        Self(
-            known
+        let on_revoke = recovered.on_revoke.iter();
+        let leased = recovered.leased.iter();
+        Self {
+            on_revoke: on_revoke
                 .filter_map(|(name, number)| Some((name.clone(), read(*number)?)))
                 .collect(),
-        )
+            leased: leased
+                .filter_map(|(name, number)| Some((name.clone(), read_leased(*number)?)))
+                .collect(),
+        }
     }
 
     /// What this policy says holds from now on, also for names that a later one drops.
     pub(super) fn learn(&mut self, policy: &Policy) {
         for (name, zone) in policy.zones() {
-            self.0.insert(name.clone(), zone.on_revoke);
+            self.on_revoke.insert(name.clone(), zone.on_revoke);
+            self.leased.insert(name.clone(), needs_lease(zone));
         }
         for (name, workload) in policy.workloads() {
             let key = Ids::key(&workload.zone, name);
-            self.0.insert(key, workload.on_revoke);
+            self.on_revoke.insert(key, workload.on_revoke);
         }
     }
 
     /// As records have it.
     pub(super) fn number(&self, name: &str) -> u32 {
-        self.0.get(name).map_or(0, |action| written(*action))
+        self.on_revoke
+            .get(name)
+            .map_or(0, |action| written(*action))
+    }
+
+    pub(super) fn leased_number(&self, zone: &str) -> u32 {
+        match self.leased.get(zone) {
+            None => 0,
+            Some(false) => UNLEASED,
+            Some(true) => LEASED,
+        }
+    }
+
+    pub(super) fn of_zone(&self, name: &str) -> Option<OnRevoke> {
+        self.on_revoke.get(name).copied()
     }
 }
 
@@ -78,7 +103,7 @@ impl Engine {
                 (zone_of(key) == HOST && *number == label.workload).then_some(key.as_str())
             });
             let name = key.unwrap_or(HOST);
-            let said = [HOST, name].map(|name| self.fates.0.get(name));
+            let said = [HOST, name].map(|name| self.fates.on_revoke.get(name));
             // Nobody ever said, of what a ledger forgot: it is not stopped either.
             let action = said.into_iter().flatten().max();
             if let Some(action) = action.filter(|action| **action != OnRevoke::Deny) {
@@ -88,6 +113,25 @@ impl Engine {
         ends
     }
 
+    /// Where no policy is active: stops for what runs on a lease in the zones that `which` picks. Of a zone
+    /// of which nobody said that it needs one, what runs goes on: it may be of the policy class, and the
+    /// kernel starts and connects nothing there without a policy. One that comes stops it.
+    pub(super) fn stop_leased(&self, which: impl Fn(&str) -> bool) -> Vec<Effect> {
+        self.stop_said(|zone| which(zone) && self.fates.leased.get(zone) == Some(&true))
+    }
+
+    /// Where no policy is active: stops for what runs in the zones that `which` picks.
+    pub(super) fn stop_said(&self, which: impl Fn(&str) -> bool) -> Vec<Effect> {
+        if self.active.is_some() {
+            return Vec::new();
+        }
+        let known = self.fates.on_revoke.iter();
+        known
+            .filter(|(name, _)| which(zone_of(name)))
+            .filter_map(|(name, action)| self.stop_of_gone(name, *action))
+            .collect()
+    }
+
     /// Of these, what no policy names now and no zone lets run. While the glass is broken everything goes
     /// on, until its end.
     fn stop_unnamed(&self, meant: impl Fn(&str) -> bool) -> Vec<Effect> {
@@ -95,7 +139,7 @@ impl Engine {
         let Some(policy) = policy.filter(|_| self.broken_glass().is_none()) else {
             return Vec::new();
         };
-        let known = self.fates.0.iter();
+        let known = self.fates.on_revoke.iter();
         known
             .filter(|(name, _)| meant(name) && !names(policy, name))
             .filter(|(name, _)| !self.lets_run(policy, zone_of(name)))
@@ -135,6 +179,11 @@ pub(super) fn names(policy: &Policy, name: &str) -> bool {
     }
 }
 
+/// Whether what this zone lets run is let run by a lease. One that is observed was never held back.
+pub(super) fn needs_lease(zone: &Zone) -> bool {
+    zone.requires == Requires::Attestation && zone.mode == Mode::Enforce
+}
+
 fn zone_of(name: &str) -> &str {
     name.split_once('/').map_or(name, |(zone, _)| zone)
 }
@@ -159,6 +208,18 @@ const fn read(number: u32) -> Option<OnRevoke> {
     }
 }
 
+/// What a later version may have meant is not known here.
+const fn read_leased(number: u32) -> Option<bool> {
+    match number {
+        UNLEASED => Some(false),
+        LEASED => Some(true),
+        0 | 3.. => None,
+    }
+}
+
+const UNLEASED: u32 = 1;
+const LEASED: u32 = 2;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,5 +231,11 @@ mod tests {
             assert_eq!(read(written(action)), Some(action));
         }
         assert_eq!((read(0), read(5)), (None, Some(Kill)));
+    }
+
+    #[test]
+    fn what_a_record_does_not_say_of_a_lease_is_not_known() {
+        let read = [0, 1, 2, 3].map(read_leased);
+        assert_eq!(read, [None, Some(false), Some(true), None]);
     }
 }

@@ -137,6 +137,10 @@ impl Engine {
             effects.push(Effect::MarkRevokedAll(false));
         }
         effects.extend(self.stop_gone(before.as_ref().map(|before| before.policy())));
+        if before.is_none() && self.withdrawn && self.broken_glass().is_none() {
+            // Trust ended without a policy: what nobody had said anything of was left to run.
+            self.stop_attested(|_| true, effects);
+        }
         self.stop_no_longer_observed(&relaxed, effects);
         effects.extend(barred);
         self.finish(now, effects);

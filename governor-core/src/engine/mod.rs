@@ -311,7 +311,7 @@ impl Engine {
             engine.doubt(now, Cause::Suspended, clocks::for_how_long(slept));
         }
         if revoked_all || slept.is_some() || matches!(engine.trust, Trust::Locked(_)) {
-            // Whatever an earlier daemon was granted; what runs is stopped once a policy says how.
+            // Whatever an earlier daemon was granted; what runs is stopped once the kept policy was tried.
             effects.push(Effect::DropLease);
             effects.push(engine.raise(Class::Attested));
         }
@@ -732,8 +732,8 @@ impl Engine {
         // failed the step would be taken back, with what was owed in it owed twice.
         let waits = self.trust.has(&Cause::LedgerUnwritable) || self.trust.has(&Cause::GateFault);
         self.watch_clocks(now, effects);
-        if matches!(self.trust, Trust::Locked(_)) && !self.withdrawn && self.active.is_some() {
-            // Locked since before this daemon: only now a policy says what to stop, and how.
+        if matches!(self.trust, Trust::Locked(_)) && !self.withdrawn {
+            // Locked since before this daemon: only now it is settled which policy says what to stop, and how.
             self.withdraw(effects);
             let record = records::revocation("class attested", &self.reasons(), &[], None);
             effects.push(Effect::Append(vec![record]));
@@ -840,8 +840,7 @@ impl Engine {
 
     /// Takes every attested authorization, and stops what runs on one.
     fn withdraw(&mut self, effects: &mut Vec<Effect>) {
-        // Without a policy nothing says what to stop: it is done once there is one.
-        self.withdrawn = self.active.is_some();
+        self.withdrawn = true;
         effects.push(Effect::DropLease);
         effects.push(self.raise(Class::Attested));
         self.stop_attested(|_| true, effects);

@@ -10,10 +10,12 @@ use governor_common::{
     row::TombstoneKey,
 };
 
-use super::{Cause, Class, Effect, Engine, Grip, Refused, Running, Target, records};
+use super::{
+    Cause, Class, Effect, Engine, Grip, Refused, Running, Target, gone::needs_lease, records,
+};
 use crate::{
     digest::Digest,
-    policy::{Mode, OnRevoke, Policy, Requires, Workload, Zone},
+    policy::{Mode, OnRevoke, Policy, Workload, Zone},
     time::{ClockReading, Span},
 };
 
@@ -91,7 +93,7 @@ impl Engine {
                 self.doubt(now, Cause::OperatorRevoked, reason.to_owned());
                 self.due = None;
                 self.outstanding = None;
-                self.stop_all(|_, _| true, effects);
+                self.stop_all(effects);
                 effects.push(Effect::Append(vec![
                     records::revocation("all", reason, &[], Some(uid)),
                     records::trust_change(before, &self.trust),
@@ -182,9 +184,15 @@ impl Engine {
         Ok(format!("revoked {name}"))
     }
 
+    /// A stop for everything, as policy says; where none is active, as the last one that had a name said.
+    pub(super) fn stop_all(&self, effects: &mut Vec<Effect>) {
+        self.stop_zones(|_, _| true, effects);
+        effects.extend(self.stop_said(|_| true));
+    }
+
     /// A stop for every workload of the zones that `which` picks, as policy says, and for whatever
     /// else runs there with a label, as the zone says: what ran under an earlier policy too.
-    pub(super) fn stop_all(&self, which: impl Fn(&str, &Zone) -> bool, effects: &mut Vec<Effect>) {
+    fn stop_zones(&self, which: impl Fn(&str, &Zone) -> bool, effects: &mut Vec<Effect>) {
         let Some(active) = &self.active else { return };
         let policy = active.verified.policy();
         for (name, zone) in policy.zones() {
@@ -268,15 +276,9 @@ impl Engine {
     /// A stop for what runs on trust in the zones that `which` picks. A zone that is observed was never
     /// held back, and is not stopped either.
     pub(super) fn stop_attested(&self, which: impl Fn(&str) -> bool, effects: &mut Vec<Effect>) {
-        self.stop_all(
-            |name, zone| {
-                which(name)
-                    && zone.requires == Requires::Attestation
-                    && zone.mode == Mode::Enforce
-                    && !self.observed.contains_key(name)
-            },
-            effects,
-        );
+        let meant = |name: &str| which(name) && !self.observed.contains_key(name);
+        self.stop_zones(|name, zone| meant(name) && needs_lease(zone), effects);
+        effects.extend(self.stop_leased(meant));
     }
 
     /// What a policy lets survive although it was revoked.

@@ -42,6 +42,7 @@ pub(super) fn named<'a>(
         name: name.clone(),
         number: *number,
         on_revoke: fates.number(name),
+        leased: fates.leased_number(name),
     });
     named.collect()
 }

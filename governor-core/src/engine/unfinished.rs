@@ -3,8 +3,10 @@
 //! A revocation comes to the kernel first and is written down last. So what the kernel holds and the
 //! ledger does not was cut somewhere between: what runs on it may not have been stopped. Promises: it is
 //! stopped as policy says, as soon as there is one, and written down after that; one that is cut again
-//! is found again. Work that needs attestation and was left behind is stopped too, unless a quote is
-//! accepted within one lease: whether its lease was dropped, or ran out, nobody is there to say.
+//! is found again. Without a policy it is written down at once, and stopped as far as the ledger says how.
+//! Work that needs attestation and was left behind is stopped too, unless a quote is
+//! accepted within one lease: whether its lease was dropped, or ran out, nobody is there to say. Where no
+//! policy is active no quote could be, and it is stopped at the end of the lease that is left, or at once.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +40,7 @@ impl Unfinished {
 }
 
 impl Engine {
-    /// Finishes it, as far as there is a policy to say how.
+    /// Finishes it, as far as it is known how.
     pub(super) fn finish(&mut self, now: ClockReading, effects: &mut Vec<Effect>) {
         let Unfinished {
             tombstones,
@@ -47,7 +49,7 @@ impl Engine {
             inherited,
         } = self.unfinished.clone();
         if everything && self.trust.has(&Cause::OperatorRevoked) {
-            self.stop_all(|_, _| true, effects);
+            self.stop_all(effects);
         }
         for stop in self.stops_of(&tombstones) {
             if !effects.contains(&stop) {
@@ -57,6 +59,9 @@ impl Engine {
         let lease = self.attestation().map(|(attestation, _)| attestation.lease);
         if inherited && let Some(lease) = lease {
             self.due.get_or_insert(now.boot.after(lease));
+        }
+        if inherited && !self.stop_leased(|_| true).is_empty() {
+            self.due.get_or_insert(now.boot);
         }
         if !recorded {
             let chunks = tombstones.chunks(TOMBSTONES_PER_RECORD);
@@ -74,26 +79,33 @@ impl Engine {
 
     /// Whatever runs with this content, and the workloads that list it: they may have it mapped.
     fn stops_of(&self, tombstones: &[TombstoneKey]) -> Vec<Effect> {
+        let numbers = self.ids.zones.iter();
+        let zones: BTreeMap<u32, &str> = numbers
+            .map(|(name, number)| (*number, name.as_str()))
+            .collect();
+        let hold = |tombstone: &TombstoneKey, action| {
+            Grip::of(action).map(|grip| Effect::Hold {
+                zone: tombstone.zone,
+                running: Running::Digest(tombstone.digest),
+                grip,
+            })
+        };
         let Some(active) = &self.active else {
-            return Vec::new();
+            // Which workloads listed it, nobody says.
+            let said = |tombstone: &TombstoneKey| self.fates.of_zone(zones.get(&tombstone.zone)?);
+            let stops = tombstones.iter();
+            return stops
+                .filter_map(|tombstone| hold(tombstone, said(tombstone)?))
+                .collect();
         };
         let policy = active.verified.policy();
-        let zones: BTreeMap<u32, &str> = policy
-            .zones()
-            .keys()
-            .filter_map(|name| Some((self.ids.zone(name)?, name.as_str())))
-            .collect();
         let mut stops = Vec::new();
         for tombstone in tombstones {
             let Some(name) = zones.get(&tombstone.zone) else {
                 continue;
             };
-            let grip = policy.zone(name).and_then(|zone| Grip::of(zone.on_revoke));
-            stops.extend(grip.map(|grip| Effect::Hold {
-                zone: tombstone.zone,
-                running: Running::Digest(tombstone.digest),
-                grip,
-            }));
+            let zone = policy.zone(name);
+            stops.extend(zone.and_then(|zone| hold(tombstone, zone.on_revoke)));
             for (workload, described) in policy.workloads() {
                 let digests = described.digests();
                 let mut bytes = digests.iter().map(|digest| digest.bytes());

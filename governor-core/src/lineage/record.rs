@@ -142,6 +142,10 @@ pub struct Named {
     /// 1 nothing, 2 frozen, 3 quarantined, 4 killed; 0: nobody said.
     #[prost(uint32, tag = "3")]
     pub on_revoke: u32,
+    /// Of a zone: whether what runs there needs a lease, as the last policy that had it said: 1 it does not,
+    /// or the zone is only observed, 2 it does; 0: nobody said, as of workloads and by earlier versions.
+    #[prost(uint32, tag = "4")]
+    pub leased: u32,
 }
 
 /// A policy was refused; nothing changed.

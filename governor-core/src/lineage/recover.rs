@@ -28,6 +28,9 @@ pub struct Recovered {
     /// What becomes of running copies of a zone or `zone/workload` that no policy names any more, as
     /// [`Named`] has it; those of which nobody said anything are not in here.
     pub on_revoke: BTreeMap<String, u32>,
+    /// Whether what runs in a zone needs a lease, as [`Named`] has it; zones of which the last record of
+    /// them does not say it are not in here.
+    pub leased: BTreeMap<String, u32>,
     pub tombstones: BTreeSet<TombstoneKey>,
     /// Highest table generation that was granted.
     pub generation: u32,
@@ -173,6 +176,12 @@ impl Recovered {
                 if named.on_revoke != 0 {
                     self.on_revoke.insert(named.name.clone(), named.on_revoke);
                 }
+                // Here silence does take back: what an earlier version wrote since may be of another class.
+                if named.leased == 0 {
+                    self.leased.remove(&named.name);
+                } else {
+                    self.leased.insert(named.name.clone(), named.leased);
+                }
             }
         }
     }
@@ -227,6 +236,7 @@ mod tests {
                 name: "agents".into(),
                 number: 1,
                 on_revoke: u32::from(byte),
+                leased: u32::from(byte),
             }],
             ..PolicyLoaded::default()
         }))
@@ -243,6 +253,9 @@ mod tests {
     fn what_was_said_last_of_running_copies_is_kept_and_silence_takes_nothing_back() {
         let recovered = Recovered::from_entries(&[loaded(7, 4), loaded(8, 2), loaded(9, 0)]);
         assert_eq!(recovered.on_revoke.get("agents"), Some(&2));
+        assert_eq!(recovered.leased.get("agents"), None, "not known any more");
+        let recovered = Recovered::from_entries(&[loaded(7, 1), loaded(8, 2)]);
+        assert_eq!(recovered.leased.get("agents"), Some(&2));
     }
 
     #[test]
@@ -310,6 +323,7 @@ mod tests {
                 name: "agents".into(),
                 number: 3,
                 on_revoke: 4,
+                leased: 2,
             }],
             tombstones: vec![TombstoneRecord {
                 zone: 3,
@@ -325,6 +339,7 @@ mod tests {
         assert_eq!(recovered.highest, Some((9, Digest::new([4; 32]))));
         assert_eq!(recovered.zones.get("agents"), Some(&3));
         assert_eq!(recovered.on_revoke.get("agents"), Some(&4));
+        assert_eq!(recovered.leased.get("agents"), Some(&2));
         assert_eq!(recovered.tombstones.len(), 1);
         assert!(recovered.revoked_all && recovered.generation == 6);
         let taken = (recovered.taken.zones, recovered.taken.workloads);

@@ -98,7 +98,7 @@ impl Host {
     }
 
     /// Whatever may be started is.
-    fn populate(&mut self) {
+    pub(super) fn populate(&mut self) {
         let Some(table) = &self.kernel.table else {
             return;
         };
@@ -202,7 +202,7 @@ impl Host {
     }
 
     /// Nobody quotes for longer than a lease.
-    fn wait_in_vain(&mut self) {
+    pub(super) fn wait_in_vain(&mut self) {
         for seconds in [1, 31, 1, 0] {
             self.now += seconds * SECOND;
             drop(self.feed(Input::Tick));

@@ -14,6 +14,7 @@ mod kept_lock;
 mod lint;
 mod model;
 mod names;
+mod no_policy;
 mod order;
 mod policies;
 mod reload;

@@ -49,6 +49,10 @@ fn all_is_written(host: &Host) {
     for (name, said) in &recovered.on_revoke {
         assert_eq!(*said, host.engine.fates.number(name), "{name}");
     }
+    for zone in ids.zones.keys() {
+        let said = recovered.leased.get(zone).copied();
+        assert_eq!(said.unwrap_or(0), host.engine.fates.leased_number(zone));
+    }
     assert_eq!(
         recovered.on_revoke.len(),
         ids.zones.len() + ids.workloads.len()
