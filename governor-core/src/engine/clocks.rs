@@ -276,6 +276,17 @@ impl Engine {
         self.put_in_force(table, Vec::new(), effects);
     }
 
+    /// The wall clock is taken as it stands: the table in force may have been made with another.
+    pub(super) fn reckon_again(&mut self, now: ClockReading, effects: &mut Vec<Effect>) {
+        if self.active.is_none() {
+            return;
+        }
+        match self.table(now) {
+            Ok(table) => self.put_in_force(table, Vec::new(), effects),
+            Err(why) => self.degrade(now, Cause::GateFault, why, effects),
+        }
+    }
+
     /// The host slept. Its lease is over; what runs gets as long as a lease to be vouched for again.
     fn woke(&mut self, now: ClockReading, slept: Span, effects: &mut Vec<Effect>) {
         let Some((attestation, _)) = self.attestation() else {

@@ -880,7 +880,12 @@ impl Engine {
         Ok(())
     }
 
-    fn put_in_force(&self, table: Table, mut kinds: Vec<Kind>, effects: &mut Vec<Effect>) {
+    pub(super) fn put_in_force(
+        &self,
+        table: Table,
+        mut kinds: Vec<Kind>,
+        effects: &mut Vec<Effect>,
+    ) {
         let digest = self.active.as_ref().map(|active| active.verified.digest());
         kinds.push(records::grant(
             &table,
@@ -891,7 +896,7 @@ impl Engine {
         effects.push(Effect::InstallTable(Arc::new(table)));
     }
 
-    fn table(&mut self, now: ClockReading) -> Result<Table, String> {
+    pub(super) fn table(&mut self, now: ClockReading) -> Result<Table, String> {
         self.clocks.reckon(now);
         self.reckoned_table(now)
     }

@@ -99,7 +99,8 @@ impl Engine {
         let before = self.trust.name();
         let standing = self.trust.causes().into_keys();
         let cleared: Vec<String> = standing.filter(Cause::locks).map(|c| c.code()).collect();
-        if self.trust.has(&Cause::ClockStepped) {
+        let takes_the_clock = self.trust.has(&Cause::ClockStepped);
+        if takes_the_clock {
             self.clocks.take(now);
         }
         self.trust = self.trust.clone().cleared(Clears::Operator);
@@ -125,6 +126,9 @@ impl Engine {
         // A lock that is kept beside the ledger outlives its record, never the other way round.
         effects.push(Effect::ForgetLock);
         self.kept_lock.clear();
+        if takes_the_clock {
+            self.reckon_again(now, effects);
+        }
         self.next_quote = now.boot;
         self.request_quote_if_due(now, effects);
         Ok(format!("cleared {}", cleared.join(", ")))

@@ -7,6 +7,7 @@ use super::{
     model::{Host, *},
     order::check_order,
     policies::signed_policy_edited,
+    trust::unlock,
 };
 use crate::{engine::*, time::WallTime};
 
@@ -94,6 +95,27 @@ fn what_will_be_over_sooner_is_so_without_a_daemon_and_also_when_the_clock_is_se
     assert!(host.allows(b"h"));
     host.now += 2 * SECOND;
     assert!(!host.allows(b"h"), "nobody needs to be there for it");
+}
+
+#[test]
+fn what_was_reckoned_by_a_clock_that_was_wrong_is_made_anew_when_another_is_taken() {
+    let ends = |host: &Host| {
+        let rows = host.kernel.table.iter().flat_map(|table| &table.rows);
+        rows.map(|row| row.not_after).max().unwrap()
+    };
+    let mut host = running(policy());
+    let right = ends(&host);
+    host.set = PLANNER_ENDS - 100;
+    host.feed(Input::Tick).unwrap();
+    assert!(ends(&host) < right);
+    host.set = 0;
+    host.feed(Input::Tick).unwrap();
+    assert!(host.engine.trust().has(&Cause::ClockStepped));
+    unlock(&mut host).unwrap();
+    assert_eq!(ends(&host), right);
+    host.attest(false);
+    host.now += 200 * SECOND;
+    assert!(host.allows(b"h"), "it is over by a clock that nobody has");
 }
 
 #[test]
