@@ -146,7 +146,8 @@ fn page(reasons: &[String]) -> Result<Vec<u8>> {
         text_of_all = text(codes.collect())?;
     }
     ensure!(text_of_all.len() <= ROOM, "too many reasons");
-    let rest = format!("\n{text_of_all:\n<ROOM$}");
+    // Of bytes: a name may have characters of several.
+    let rest = format!("\n{text_of_all}{}", "\n".repeat(ROOM - text_of_all.len()));
     let digest = Digest::of(rest.as_bytes());
     Ok(format!("{digest}{rest}").into_bytes())
 }
@@ -184,7 +185,10 @@ mod tests {
         assert!(lock.found(false).is_empty(), "an earlier version made none");
         lock.make(false).unwrap();
         assert!(lock.found(true).is_empty());
-        let reasons = of(&["tampered:map-touched: 3 \"times\"\n", "ledger-missing"]);
+        let reasons = of(&[
+            "tampered:map-touched: 3 \"times\"\n",
+            "ledger-missing: « ü »",
+        ]);
         lock.keep(&reasons).unwrap();
         lock.make(true).unwrap();
         assert_eq!(lock.found(true), reasons);

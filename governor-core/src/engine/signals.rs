@@ -156,6 +156,9 @@ impl Engine {
     /// and the ledger is to say so too.
     pub(super) fn lock_again(&mut self, error: &str, effects: &mut Vec<Effect>) {
         self.kept_lock.clear();
+        // What came before it in its step is written: another ledger, if there was to be one, and what was owed.
+        self.broken = None;
+        self.owed_records.clear();
         effects.push(Effect::Append(vec![
             records::lost(Effect::ForgetLock.name(), error),
             records::trust_change(self.trust.name(), &self.trust),
@@ -180,6 +183,7 @@ impl Engine {
                 zones: part.zones,
                 workloads: part.workloads,
                 tombstones: part.tombstones,
+                keeps_locks: true,
                 revoked_all: self.trust.has(&Cause::OperatorRevoked),
                 generation: self.generation,
                 zones_taken: self.ids.taken.zones,

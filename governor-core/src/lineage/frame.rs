@@ -77,7 +77,11 @@ impl Scanned {
     pub fn keeps_locks(&self) -> bool {
         self.entries
             .iter()
-            .any(|entry| matches!(&entry.kind, Some(Kind::Start(start)) if start.keeps_locks))
+            .filter_map(|entry| entry.kind.as_ref())
+            .any(|kind| {
+                matches!(kind, Kind::Start(start) if start.keeps_locks)
+                    || matches!(kind, Kind::Begun(begun) if begun.keeps_locks)
+            })
     }
 }
 

@@ -395,6 +395,9 @@ pub struct Begun {
     pub zones_taken: u32,
     #[prost(uint32, tag = "12")]
     pub workloads_taken: u32,
+    /// There is a file beside it that keeps a lock of which no record can be written.
+    #[prost(bool, tag = "13")]
+    pub keeps_locks: bool,
 }
 
 /// A `[risk]` of the policy that a workload met.

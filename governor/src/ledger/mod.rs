@@ -388,6 +388,8 @@ impl Ledger {
         let context = || format!("beginning a new ledger `{}`", self.path.display());
         let (frames, head) = batch::whole(self.boot_id, now, kinds)?;
         let dir = self.path.parent().with_context(context)?.to_owned();
+        // Its first record says that there is one.
+        self.lock.make(false)?;
         let mut file = tempfile::NamedTempFile::new_in(&dir).with_context(context)?;
         file.write_all(HEADER).with_context(context)?;
         file.write_all(&frames).with_context(context)?;

@@ -306,6 +306,22 @@ fn what_keeps_locks_is_made_at_the_start_and_missed_from_then_on() {
 }
 
 #[test]
+fn a_ledger_that_follows_another_says_that_locks_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ledger, _) = open(dir.path());
+    let file = dir.path().join("lock");
+    fs::remove_file(&file).unwrap();
+    let begun = lineage::Begun {
+        keeps_locks: true,
+        ..lineage::Begun::default()
+    };
+    ledger.begin(NOW, &[Kind::Begun(Box::new(begun))]).unwrap();
+    assert!(file.exists() && open(dir.path()).1.locked.is_empty());
+    fs::remove_file(&file).unwrap();
+    assert!(!open(dir.path()).1.locked.is_empty());
+}
+
+#[test]
 fn a_ledger_without_room_for_what_keeps_locks_takes_no_records() {
     let dir = tempfile::tempdir().unwrap();
     let (mut ledger, _) = open(dir.path());
