@@ -252,6 +252,8 @@ struct Stopping<'a> {
     orders: &'a [Order],
     seen: Seen,
     reached: BTreeMap<PathBuf, Action>,
+    /// Those that are frozen, by number: another may have the name of one.
+    frozen: BTreeMap<u64, Action>,
     /// Stragglers that were sent SIGKILL. While the handle lives on its process, the number is its.
     killed: BTreeMap<i32, Process>,
     doomed: Doomed,
@@ -271,6 +273,7 @@ impl<'a> Stopping<'a> {
             orders,
             seen: Seen::default(),
             reached: BTreeMap::new(),
+            frozen: BTreeMap::new(),
             killed: BTreeMap::new(),
             doomed: Doomed::default(),
             shared: BTreeSet::new(),
@@ -292,19 +295,21 @@ impl<'a> Stopping<'a> {
         } = self.sort(&carriers, &zones);
         let mut found = self.find_nobodies(&carriers, &mut strays);
         for here in &inside {
-            let reached = self.reached.get(here.cgroup).copied();
-            if reached.is_some_and(|done| done.freezes() && done >= here.action) {
+            if self.frozen.get(&here.id) >= Some(&here.action) {
                 // The kernel freezes whoever comes into it, its children among them.
                 continue;
             }
             let new = self.seen.all(here.id, &here.tasks);
             found |= new;
             // Whoever was there before has it coming already.
-            if !new && reached >= Some(here.action) {
+            if !new && self.reached.get(here.cgroup) >= Some(&here.action) {
                 continue;
             }
             match self.act(here) {
                 Ok(Some((stopped, action))) => {
+                    if action.freezes() {
+                        self.frozen.insert(here.id, action);
+                    }
                     let done = self.reached.entry(stopped).or_insert(action);
                     *done = action.max(*done);
                 }
@@ -336,6 +341,8 @@ impl<'a> Stopping<'a> {
         match result {
             Ok(stopped) => Ok(Some((stopped, here.action))),
             Err(error) if has_vanished(&error) => Ok(None),
+            // An operator who pauses work wants it to go on.
+            Err(error) if here.action == Action::Pause => Err(error),
             Err(error) => {
                 // Files of cgroups can be made read-only; nobody has to be let go for that.
                 let name = cgroup.display();
