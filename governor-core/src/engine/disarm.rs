@@ -21,7 +21,8 @@ pub(super) struct Disarming {
 
 impl Engine {
     /// `quoted`: what the kernel remembers of policies that asked for evidence. There may be none in force by
-    /// now, or one that asks for other registers.
+    /// now, or one that asks for other registers. An earlier version told the kernel nothing; the ledger has what
+    /// was accepted.
     pub(super) fn disarm(
         &mut self,
         reason: String,
@@ -33,15 +34,13 @@ impl Engine {
             let why = "the gate is being taken down already";
             return Err(Refused::Invalid(why.into()));
         }
-        let registers = match (self.watched().map(PcrSelection::lasting), quoted) {
-            (Some(now), Some(before)) => now.union(before),
-            (Some(one), None) | (None, Some(one)) => one,
-            (None, None) => {
-                self.take_down(reason, uid, None, effects);
-                let why =
-                    "no evidence was asked for since the gate was made: there is nothing to extend";
-                return Ok(why.into());
-            }
+        let in_force = self.watched().map(PcrSelection::lasting);
+        let all = [in_force, quoted, self.quoted.clone()];
+        let Some(registers) = all.into_iter().flatten().reduce(PcrSelection::union) else {
+            self.take_down(reason, uid, None, effects);
+            let why =
+                "no evidence was asked for since the gate was made: there is nothing to extend";
+            return Ok(why.into());
         };
         if !registers.all_last() {
             return Err(Refused::Denied(format!(

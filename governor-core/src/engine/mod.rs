@@ -184,6 +184,8 @@ pub struct Engine {
     owed: Vec<Effect>,
     /// Records of revocations that could not be written and are owed to the ledger.
     owed_records: Vec<Kind>,
+    /// Registers that stand for evidence which was accepted in this boot before this daemon began.
+    quoted: Option<PcrSelection>,
     /// Why the host is locked, as it was kept beside the ledger for want of a record.
     kept_lock: Vec<String>,
     /// When the kernel's lease ends, or would end if it had not been dropped for a new policy: until
@@ -277,6 +279,11 @@ impl Engine {
             owed: Vec::new(),
             owed_records: Vec::new(),
             kept_lock: Vec::new(),
+            quoted: recovered
+                .quoted
+                .clone()
+                .filter(|(_, boot)| *boot == kernel.boot_id)
+                .map(|(quoted, _)| quoted),
             due: kernel.lease,
             uncounted: 0,
             budget: Budget::full(now.boot),

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use governor_common::{names::ZONE_EVERY, row::TombstoneKey};
 
 use super::{Broken, Entry, GlassBroken, Kind, Named, TombstoneRecord, TpmClock};
-use crate::{digest::Digest, policy::Taken, time::Span};
+use crate::{attest::PcrSelection, digest::Digest, policy::Taken, time::Span};
 
 /// The reason that a lock of which nothing can be read is locked for.
 pub const LOCK_UNREADABLE: &str = "lock-unreadable";
@@ -44,6 +44,8 @@ pub struct Recovered {
     pub tpm: Option<(TpmClock, Vec<u8>)>,
     /// How much of that boot the host had slept through by then, if the record says so.
     pub slept: Option<Span>,
+    /// Registers that stand for evidence which was accepted in a boot, and that boot.
+    pub quoted: Option<(PcrSelection, Vec<u8>)>,
     /// How far the wall clock had come.
     pub walls: Walls,
     /// Break-glass that began and of whose end there is no record, and the boot it began in.
@@ -135,6 +137,9 @@ impl Recovered {
                 self.generation = self.generation.max(begun.generation);
             }
             Some(Kind::Appraisal(appraisal)) => {
+                if appraisal.accepted {
+                    self.learn_quoted(&appraisal.pcrs, &entry.boot_id);
+                }
                 if let Some(clock) = appraisal.clock.clone().filter(|_| appraisal.accepted) {
                     self.tpm = Some((clock, entry.boot_id.clone()));
                     self.slept = appraisal.slept.map(Span);
@@ -166,6 +171,19 @@ impl Recovered {
             )
             | None => {}
         }
+    }
+
+    /// Number and value, 33 bytes each.
+    fn learn_quoted(&mut self, pcrs: &[u8], boot: &[u8]) {
+        let numbers = pcrs.chunks(33).filter_map(|one| one.first().copied());
+        let Ok(quoted) = PcrSelection::new(numbers) else {
+            return;
+        };
+        let (lasting, boot) = (quoted.lasting(), boot.to_owned());
+        self.quoted = Some(match self.quoted.take() {
+            Some((known, of)) if of == boot => (known.union(lasting), of),
+            Some(_) | None => (lasting, boot),
+        });
     }
 
     fn learn_names(&mut self, zones: &[Named], workloads: &[Named]) {

@@ -110,7 +110,7 @@ fn what_was_quoted_is_extended_whatever_policy_is_in_force() {
     let host = trusted();
     let own = host.engine.watched().unwrap().lasting();
     assert_eq!(extended(&host, None), (true, Some(own.clone())));
-    let both = own.union(select(&[3]));
+    let both = own.clone().union(select(&[3]));
     assert_eq!(extended(&host, Some(select(&[3]))), (true, Some(both)));
     // No policy at all: somebody took it away, or it does not verify any more.
     let without = Host::new();
@@ -118,6 +118,15 @@ fn what_was_quoted_is_extended_whatever_policy_is_in_force() {
     assert_eq!(extended(&without, None), (true, None));
     let before = Some(select(&[3, 14]));
     assert_eq!(extended(&without, before.clone()), (true, before));
+    // By the ledger alone, as where an earlier version told the kernel nothing; in the boot that it is of.
+    let mut adopted = trusted();
+    adopted.restart_with(adopted.disk.recovered());
+    assert!(adopted.engine.watched().is_none());
+    assert_eq!(extended(&adopted, None), (true, Some(own)));
+    let mut recovered = adopted.disk.recovered();
+    recovered.quoted = recovered.quoted.map(|(quoted, _)| (quoted, vec![0; 16]));
+    adopted.restart_with(recovered);
+    assert_eq!(extended(&adopted, None), (true, None));
     // What can be reset says nothing.
     for host in [&host, &without] {
         assert_eq!(extended(host, Some(select(&[3, 16]))), (false, None));
