@@ -245,18 +245,29 @@ pub(super) fn number_in(dir: &Path) -> Option<u32> {
 
 /// Digests of the files this process has mapped executable.
 pub(super) fn mapped_by_us() -> Result<BTreeSet<[u8; 32]>, GateError> {
+    require_local()?;
+    digests(&our_files()?, "what is mapped")
+}
+
+fn our_files() -> Result<Vec<PathBuf>, GateError> {
     let text = read(Path::new("/proc/self/maps"))?;
     let files: BTreeSet<&str> = executable(&text).map(|mapped| mapped.path).collect();
-    let files: Vec<PathBuf> = files.into_iter().map(PathBuf::from).collect();
+    Ok(files.into_iter().map(PathBuf::from).collect())
+}
+
+/// The guard would take us for ourselves when we are started once more, as far as it depends on where our files
+/// are.
+pub(super) fn require_local() -> Result<(), GateError> {
+    let files = our_files()?;
     let mounts = read(Path::new(MOUNTS))?;
     if let Some((file, kind)) = elsewhere(&mounts, &files) {
         return Err(GateError::Invalid(format!(
-            "`{}` is on `{kind}`, where the kernel may read something else each time: the guard can be armed \
-             where the daemon and its libraries are on a disk's own file system, or in memory",
+            "`{}` is on `{kind}`, where the kernel may read something else each time: a guard takes the daemon for itself \
+             only where it and its libraries are on a disk's own file system, or in memory; move them there",
             file.display()
         )));
     }
-    digests(&files, "what is mapped")
+    Ok(())
 }
 
 /// One that is not on a file system of a disk or in memory, and what it is on. The kernel's programs would not take

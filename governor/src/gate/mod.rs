@@ -180,7 +180,14 @@ impl Gate {
             asked: BTreeSet::new(),
             untried: None,
         };
-        let (mut gate, took_over) = match attach.beside() {
+        let attached = attach.beside().and_then(|attached| {
+            // These programs would not let the next daemon in that a version before armed the guard for.
+            if attached.0.is_armed()? {
+                hosts::require_local()?;
+            }
+            Ok(attached)
+        });
+        let (mut gate, took_over) = match attached {
             Ok(attached) => attached,
             Err(error) => {
                 // A guard that hangs on no link would stay; it does nothing, and goes all the same.
