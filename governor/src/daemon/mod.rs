@@ -43,7 +43,7 @@ use governor_core::{
     attest::{Challenge, Evidence, Nonce, PcrSelection},
     digest::Digest,
     engine::{Effect, Engine, Input, Refused, Trust},
-    time::BootTime,
+    time::{BootTime, Span},
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -91,6 +91,8 @@ pub struct Daemon {
     offers: offers::Offers<loading::Offer>,
     /// Why the kept policy could not be put in force yet; tried again until it is.
     owed_policy: Option<String>,
+    /// When that is tried again, and how long it was waited for.
+    again: (BootTime, Span),
     seeder: Option<Seeder>,
     peers: Option<Peers>,
     looks: unlabelled::Looks,

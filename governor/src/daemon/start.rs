@@ -16,7 +16,7 @@ use governor_core::{
     digest::Digest,
     engine::{Cause, Effect, Engine, GlassKeys, Host, Input, KernelView, Refused, survivors},
     policy::{self, Epochs, HOST, RawBundle, TrustedKeys, VerifiedPolicy},
-    time::{BootTime, WallTime},
+    time::{BootTime, Span, WallTime},
 };
 use tokio::sync::{broadcast, mpsc};
 
@@ -161,6 +161,7 @@ pub(super) fn start(
         canary: super::watch::Heard::now(now.boot, 0),
         offers: Offers::default(),
         owed_policy: None,
+        again: (now.boot, Span(0)),
         seeder,
         peers: None,
         looks: Looks::default(),
@@ -263,11 +264,16 @@ impl Daemon {
     pub(super) fn resume_if_owed(&mut self) -> Result<()> {
         if self.owed_policy.is_none() || self.engine.policy().is_some() {
             self.owed_policy = None;
+            self.again.1 = Span(0);
             return Ok(());
         }
-        if self.engine.trust().has(&Cause::LedgerUnwritable) {
+        let now = clock::now()?.boot;
+        if self.engine.trust().has(&Cause::LedgerUnwritable) || now < self.again.0 {
             return Ok(());
         }
+        // Each time leaves a record. What the kernel or the host does not take is not taken a second later.
+        let wait = Span(self.again.1.0.saturating_mul(2)).clamp(Span::seconds(1), LONGEST);
+        self.again = (now.after(wait), wait);
         self.resume()
     }
 
@@ -294,6 +300,9 @@ impl Daemon {
         Ok(policy::open(bundle, &keys, now)?)
     }
 }
+
+/// For how long an owed policy is not tried again, at most.
+const LONGEST: Span = Span::seconds(60);
 
 /// Whom workloads run as, by number; nothing where one of them is not known any more.
 pub(super) fn numbers(verified: &VerifiedPolicy) -> Option<BTreeSet<u32>> {
