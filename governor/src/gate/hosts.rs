@@ -258,9 +258,7 @@ fn our_files() -> Result<Vec<PathBuf>, GateError> {
 /// The guard would take us for ourselves when we are started once more, as far as it depends on where our files
 /// are.
 pub(super) fn require_local() -> Result<(), GateError> {
-    let files = our_files()?;
-    let mounts = read(Path::new(MOUNTS))?;
-    if let Some((file, kind)) = elsewhere(&mounts, &files) {
+    if let Some((file, kind)) = not_local()? {
         return Err(GateError::Invalid(format!(
             "`{}` is on `{kind}`, where the kernel may read something else each time: a guard takes the daemon for itself \
              only where it and its libraries are on a disk's own file system, or in memory; move them there",
@@ -268,6 +266,13 @@ pub(super) fn require_local() -> Result<(), GateError> {
         )));
     }
     Ok(())
+}
+
+/// One of our files that is where the guard would not look, and what it is on.
+pub(super) fn not_local() -> Result<Option<(PathBuf, String)>, GateError> {
+    let files = our_files()?;
+    let mounts = read(Path::new(MOUNTS))?;
+    Ok(elsewhere(&mounts, &files).map(|(file, kind)| (file.clone(), kind)))
 }
 
 /// One that is not on a file system of a disk or in memory, and what it is on. The kernel's programs would not take

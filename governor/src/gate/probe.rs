@@ -18,6 +18,7 @@ use rustix::{
 use super::{
     GateError, asked,
     btf::Types,
+    hosts,
     load::{HOOKS, POST_OPEN, RECALLED_OPEN},
 };
 
@@ -44,6 +45,7 @@ pub fn probe() -> Vec<Requirement> {
         busy(),
         ftrace(),
         lockdown(),
+        own_files(),
         tpm(),
     ]);
     all
@@ -403,6 +405,18 @@ fn lockdown() -> Requirement {
         value,
         "boot with `lockdown=integrity`: under confidentiality the gate cannot be attached",
     )
+}
+
+/// The same files are the daemon's: it is the same program.
+fn own_files() -> Requirement {
+    let (ok, detail) = match hosts::not_local() {
+        Ok(None) => (true, "on a disk's own file system, or in memory".to_owned()),
+        Ok(Some((file, kind))) => (false, format!("`{}` is on `{kind}`", file.display())),
+        Err(error) => (false, error.to_string()),
+    };
+    let fix = "move governor and its libraries to a disk's own file system, or to memory: elsewhere the kernel \
+               may read something else each time, and a guard does not take the daemon for itself";
+    requirement("own-files", ok, detail, fix)
 }
 
 fn tpm() -> Requirement {

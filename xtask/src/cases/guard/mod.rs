@@ -28,6 +28,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: gate::canary,
         },
         Case {
+            name: "doctor_says_where_the_daemons_files_must_be",
+            run: own_files,
+        },
+        Case {
             name: "what_was_taken_before_it_was_armed_is_of_no_use",
             run: before::of_no_use,
         },
@@ -182,6 +186,31 @@ fn prepare(guest: &mut Guest) -> Result<()> {
     guest.put_file(&compile::probe("probe_root")?, ROOT)?;
     guest.put_file(&compile::probe("probe_writer")?, WRITER)?;
     guest.run(&["chmod", "755", ROOT, WRITER])?.ok().map(drop)
+}
+
+fn own_files(guest: &mut Guest) -> Result<()> {
+    let at = "/run/overlaid";
+    guest
+        .sh(&format!(
+            "mkdir -p {at} /run/empty; \
+             mount -t overlay -o lowerdir=/usr/bin:/run/empty overlay {at}"
+        ))?
+        .ok()?;
+    let there = guest.run(&[&format!("{at}/governor"), "doctor"]);
+    guest.run(&["umount", at])?.ok()?;
+    let (there, here) = (there?, guest.run(&["governor", "doctor"])?.ok()?);
+    let line = |said: &str, state: &str| {
+        let mut lines = said.lines();
+        lines.any(|line| line.starts_with(&format!("{state}  own-files: ")))
+    };
+    ensure!(line(&here.text(), "ok     "), "{}", here.text());
+    ensure!(
+        there.code == 1 && line(&there.text(), "MISSING"),
+        "from an overlay: {}\n{}",
+        there.code,
+        there.text()
+    );
+    Ok(())
 }
 
 /// Trusted, armed, and with a policy of this case's own.
