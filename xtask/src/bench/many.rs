@@ -40,7 +40,17 @@ pub(super) fn measure(guest: &mut Guest, kit: &Kit, rounds: u32) -> Result<Vec<R
             .map(|(ours, bare)| ours / bare)
             .collect()
     };
+    let sums = |times: &Times| -> Vec<f64> {
+        let both = times.frozen.iter().zip(&times.killed);
+        both.map(|(frozen, killed)| frozen + killed).collect()
+    };
     Ok(vec![
+        Row::new(
+            "1,000 tasks frozen, then killed, daemon / bare files",
+            "ratio",
+            ratios(&sums(&ours), &sums(&bare)),
+            Wanted::MedianAtMost(1.2),
+        )?,
         Row::new(
             "1,000 tasks frozen, bare file",
             "ms",

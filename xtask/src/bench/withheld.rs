@@ -15,7 +15,8 @@ use std::time::Duration;
 pub(super) fn measure(guest: &mut Guest, kit: &Kit, rounds: u32) -> Result<Vec<Row>> {
     let spec = Spec {
         every: "2s",
-        lease: "60s",
+        // What is started once the daemon is gone stands on it too.
+        lease: "30m",
         on_revoke: "deny",
         ..Spec::default()
     };
@@ -40,12 +41,49 @@ pub(super) fn measure(guest: &mut Guest, kit: &Kit, rounds: u32) -> Result<Vec<R
         connects.push(hung.connect / fine.connect);
         revokes.push(hung.revoke / fine.revoke);
     }
+    let driver = driver_alone(guest, rounds)?;
     let row = |what, samples| Row::new(what, "ratio", samples, Wanted::MedianAtMost(1.1));
     Ok(vec![
         row("exec, TPM hung / not", execs)?,
         row("connect, TPM hung / not", connects)?,
         row("revoke, TPM hung / not", revokes)?,
+        Row::new(
+            "exec, no daemon, another waits for the hung TPM / not",
+            "ratio",
+            driver,
+            Wanted::Shown,
+        )?,
     ])
+}
+
+/// What the kernel itself takes to ask a TPM again and again whether it has an answer, whoever waits for it.
+fn driver_alone(guest: &mut Guest, rounds: u32) -> Result<Vec<f64>> {
+    guest.run(&["systemctl", "stop", "governor"])?.ok()?;
+    let mut ratios = Vec::new();
+    for round in 0..rounds {
+        let (mut hung, mut fine) = (0.0, 0.0);
+        let first = round % 2 == 0;
+        for withheld in [first, !first] {
+            guest.withhold_tpm(withheld)?;
+            let waits = withheld
+                .then(|| guest.spawn(&["tpm2_pcrread", "sha256:0"]))
+                .transpose();
+            let taken = scene::probe(guest, &["pace", "50"], BOUND);
+            guest.withhold_tpm(false)?;
+            if let Some(job) = waits? {
+                guest.wait(job, BOUND)?.ok()?;
+            }
+            *if withheld { &mut hung } else { &mut fine } = column(&taken?, 0)?;
+        }
+        ratios.push(hung / fine);
+    }
+    Ok(ratios)
+}
+
+/// The median of a column, of lines that the probe printed.
+fn column(lines: &[Vec<String>], place: usize) -> Result<f64> {
+    let times: Result<Vec<f64>> = lines.iter().map(|line| at(line, place)).collect();
+    median(&times?)
 }
 
 struct Taken {
@@ -56,10 +94,6 @@ struct Taken {
 
 fn take(guest: &mut Guest, number: u32) -> Result<Taken> {
     let paces = scene::probe(guest, &["pace", "50"], BOUND)?;
-    let column = |place| -> Result<f64> {
-        let times: Result<Vec<f64>> = paces.iter().map(|line| at(line, place)).collect();
-        median(&times?)
-    };
     // Content that nobody has, each once: what is revoked stays so.
     let digest = format!("{number:064x}");
     let argv = [
@@ -72,8 +106,8 @@ fn take(guest: &mut Guest, number: u32) -> Result<Taken> {
         _ => return Err(anyhow::anyhow!("reading `{revoked}`")).context("timing a revoke"),
     };
     Ok(Taken {
-        exec: column(0)?,
-        connect: column(1)?,
+        exec: column(&paces, 0)?,
+        connect: column(&paces, 1)?,
         revoke: ended - began,
     })
 }
