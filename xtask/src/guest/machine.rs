@@ -74,6 +74,8 @@ impl Drop for Station {
 pub(crate) struct Machine {
     qemu: Arc<Mutex<Child>>,
     tpm: Child,
+    /// What QEMU tells the TPM beside commands.
+    tpm_control: UnixStream,
     serial: Serial,
     log: PathBuf,
 }
@@ -101,6 +103,7 @@ impl Machine {
             )
             .stderr(console_far);
         own_child(&mut command, Inherit::two(&tpm_socket, &agent_far));
+        let tpm_control = tpm_socket.try_clone().context("sharing the TPM's socket")?;
         let spawned = command.spawn().context("starting QEMU");
         // Our copies of QEMU's ends would hide its end from us.
         drop(command);
@@ -116,6 +119,7 @@ impl Machine {
         let machine = Self {
             qemu,
             tpm,
+            tpm_control,
             serial,
             log: station.log.clone(),
         };
@@ -154,6 +158,10 @@ impl Machine {
             return Err(std::io::Error::last_os_error()).context("stopping the TPM");
         }
         Ok(())
+    }
+
+    pub(crate) fn reset_tpm(&mut self) -> Result<()> {
+        tpm::reset(&mut self.tpm_control)
     }
 
     pub(crate) fn serial_log(&self) -> PathBuf {

@@ -340,6 +340,11 @@ impl Guest {
         self.machine.withhold_tpm(withheld)
     }
 
+    /// Resets the TPM while the guest runs on.
+    pub(crate) fn reset_tpm(&mut self) -> Result<()> {
+        self.machine.reset_tpm()
+    }
+
     /// Waits for the agent's first word after something in the guest ended it.
     pub(crate) fn agent_again(&mut self) -> Result<()> {
         self.channel
@@ -354,6 +359,12 @@ impl Guest {
             .context("asking for a reboot")?;
         self.machine.wait_for_end(STOP_BOUND)?;
         self.again()
+    }
+
+    /// The same with this added to the kernel command line, from now on.
+    pub(crate) fn reboot_with(&mut self, append: &str) -> Result<()> {
+        append.clone_into(&mut self.options.append);
+        self.reboot()
     }
 
     /// Takes the power away and boots again; what was not synced is lost.

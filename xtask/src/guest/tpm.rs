@@ -3,7 +3,8 @@
 
 use super::machine::{Inherit, own_child};
 use crate::{paths, process};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use std::io::{Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -45,6 +46,32 @@ pub(crate) fn start(dir: &Path, log: &Path) -> Result<(Child, UnixStream)> {
     Ok((child, ours))
 }
 
+/// Has the TPM begin anew, as one of its own on a board whose reset line somebody pulls. `control` is QEMU's
+/// end, which says nothing between its own commands (swtpm, `tpm_ioctl.h`: `PTM_INIT`).
+pub(crate) fn reset(control: &mut UnixStream) -> Result<()> {
+    let mut command = [0; 8];
+    command[..4].copy_from_slice(&INIT.to_be_bytes());
+    control
+        .write_all(&command)
+        .context("telling the TPM to begin anew")?;
+    // QEMU does not wait at its end, and so nobody does at a copy of it.
+    let mut waits = libc::pollfd {
+        fd: control.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one entry, which lives on this stack until the call returns.
+    let answered = unsafe { libc::poll(&raw mut waits, 1, BOUND_MS) };
+    ensure!(answered == 1, "the TPM says nothing to that");
+    let mut answer = [0; 4];
+    control
+        .read_exact(&mut answer)
+        .context("reading what the TPM says to that")?;
+    let code = u32::from_be_bytes(answer);
+    ensure!(code == 0, "the TPM does not begin anew: {code:#x}");
+    Ok(())
+}
+
 fn manufactured() -> Result<std::path::PathBuf> {
     let _lock = paths::lock("tpm")?;
     let dir = paths::ensure(paths::vm().join("tpm"))?;
@@ -67,4 +94,7 @@ fn manufactured() -> Result<std::path::PathBuf> {
     Ok(state)
 }
 
+const BOUND_MS: i32 = 10_000;
+/// `CMD_INIT`.
+const INIT: u32 = 2;
 const STATE: &str = "tpm2-00.permall";

@@ -3,8 +3,10 @@
 //! Each case takes the host's trust in one way, sees that attested work is denied and that status
 //! names the reason, and gets trust back in the one way that is named.
 
+mod boot;
 mod clocks;
 mod kept;
+mod tpm;
 mod work;
 
 use super::{Case, Suite};
@@ -22,6 +24,7 @@ pub(crate) const SUITE: Suite = Suite {
     kernels: super::Kernels::EveryBut(&[
         "an_alarm_that_no_record_could_be_written_of_locks_over_a_reboot",
         "a_state_directory_that_is_gone_whole_starts_clean",
+        "a_boot_with_another_command_line_is_not_trusted",
     ]),
     prepare: super::daemon::prepare,
     cases: &[
@@ -76,6 +79,14 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "a_ledger_put_back_over_a_reboot_locks",
             run: kept::put_back_over_a_reboot,
+        },
+        Case {
+            name: "a_tpm_that_was_reset_and_told_good_measurements_locks",
+            run: tpm::reset,
+        },
+        Case {
+            name: "a_boot_with_another_command_line_is_not_trusted",
+            run: boot::another_command_line,
         },
         Case {
             name: "sleep_ends_the_lease_and_a_quote_brings_it_back",
