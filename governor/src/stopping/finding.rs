@@ -13,7 +13,7 @@ use std::{
 
 use governor_common::{Carrier, Label, Line};
 
-use super::{Action, Order, Stopping, networks, process, process::Process, tree};
+use super::{Action, Order, Running, Stopping, networks, process, process::Process, tree};
 
 /// A task, and no other that ever has its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,7 +101,11 @@ impl Stopping<'_> {
         let mut zones = Vec::new();
         for (root, zone) in roots {
             let (found, unread) = tree::below(root);
-            if let Some((cgroup, error)) = unread {
+            // Only a label finds who is too deep.
+            let unlabelled = |order: &Order| order.running == Running::Unlabelled;
+            if let Some((cgroup, error)) = unread
+                && (!tree::is_too_deep(&error) || self.orders.iter().any(unlabelled))
+            {
                 self.fail(zone, &cgroup, &error);
             }
             // One that is gone by now holds nobody.

@@ -444,6 +444,7 @@ impl<'a> Stopping<'a> {
     /// Sockets that processes of a frozen cgroup have open, whoever made them.
     fn doom_open_in(&mut self, cgroup: &Path) {
         let (cgroups, unread) = tree::below(cgroup);
+        let unread = unread.filter(|(_, error)| !tree::is_too_deep(error));
         let mut failures: Vec<String> = unread.iter().map(|(_, e)| e.to_string()).collect();
         let mut pids = Vec::new();
         for dir in cgroups {

@@ -131,12 +131,17 @@ impl Stopping<'_> {
 
     /// Moves a process into a leaf of its own and freezes that.
     fn hold(&self, process: &Process, root: &Path, mark: Mark) -> io::Result<Caught> {
-        let Some(from) = process.cgroup(self.scene.proc)? else {
-            return Ok(Caught::Ended);
+        // Some kernels do not tell a path that is too long.
+        let from = match process.cgroup(self.scene.proc) {
+            Ok(None) => return Ok(Caught::Ended),
+            Ok(from) => from,
+            Err(error) if tree::is_too_deep(&error) => None,
+            Err(error) => return Err(error),
         };
         let leaf = new_leaf(root, process.pid)?;
         let moved = tree::write(&leaf.join("cgroup.procs"), &process.pid.to_string());
         if process.has_ended() {
+            let from = from.unwrap_or_default();
             let from = self.scene.cgroups.join(from).join("cgroup.procs");
             for stranger in tree::pids(&leaf)? {
                 tree::write(&from, &stranger.to_string())?;

@@ -101,7 +101,9 @@ pub(crate) fn bar(scene: &Scene<'_>, root: &Path) -> Result<()> {
 
 fn held(scene: &Scene<'_>, root: &Path) -> Result<Vec<(PathBuf, Mark)>> {
     let (cgroups, unread) = tree::below(root);
-    if let Some((cgroup, error)) = unread {
+    if let Some((cgroup, error)) = unread
+        && !tree::is_too_deep(&error)
+    {
         return Err(error).with_context(|| format!("listing `{}`", cgroup.display()));
     }
     let mut held = Vec::new();
@@ -124,7 +126,12 @@ fn content(carriers: &[Carrier], cgroup: &Path, thaw: &Thaw) -> Content {
         forbidden: false,
     };
     let (cgroups, unread) = tree::below(cgroup);
-    content.forbidden |= unread.is_some();
+    if let Some((below, error)) = unread {
+        // Whoever is there would go on too.
+        let (cgroup, below) = (cgroup.display(), below.display());
+        tracing::warn!("`{cgroup}` stays held: what is in `{below}` cannot be told: {error}");
+        content.forbidden = true;
+    }
     let mut here = BTreeSet::new();
     for cgroup in cgroups {
         match tree::id(&cgroup) {

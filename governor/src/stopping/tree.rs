@@ -18,7 +18,11 @@ use rustix::{
     io::Errno,
 };
 
-/// `root`, everything below it, and a cgroup that exists and cannot be listed.
+/// How long a path may be of whose files all can be named too that are read or written here.
+const LONGEST: usize = 4095 - "/cgroup.threads".len();
+
+/// `root`, everything below it, and a cgroup that exists and cannot be listed; one that is merely too deep
+/// only where there is no other.
 pub(crate) fn below(root: &Path) -> (Vec<PathBuf>, Option<(PathBuf, io::Error)>) {
     let mut found = vec![root.to_owned()];
     let mut failed = None;
@@ -36,11 +40,22 @@ pub(crate) fn below(root: &Path) -> (Vec<PathBuf>, Option<(PathBuf, io::Error)>)
         };
         for child in children.flatten() {
             if child.file_type().is_ok_and(|kind| kind.is_dir()) {
-                found.push(child.path());
+                let path = child.path();
+                match path.as_os_str().len() {
+                    ..=LONGEST => found.push(path),
+                    _ if failed.is_none() => failed = Some((path, Errno::NAMETOOLONG.into())),
+                    _ => {}
+                }
             }
         }
     }
     (found, failed)
+}
+
+/// Whether no path is long enough to name it. Whoever is there is found by label, like who left the zone, and
+/// nothing was ever written there.
+pub(super) fn is_too_deep(error: &io::Error) -> bool {
+    is(error, Errno::NAMETOOLONG)
 }
 
 /// The processes in a cgroup; none if it does not exist any more. A threaded cgroup does not list
@@ -146,6 +161,27 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn what_no_path_names_is_told_from_what_cannot_be_listed() {
+        use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+        let root = tempfile::tempdir().unwrap();
+        let name = "d".repeat(10);
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY;
+        let mut dir = openat(CWD, root.path(), flags, Mode::empty()).unwrap();
+        for _ in 0..400 {
+            mkdirat(&dir, &name, Mode::RWXU).unwrap();
+            dir = openat(&dir, &name, flags, Mode::empty()).unwrap();
+        }
+        let (found, unread) = below(root.path());
+        assert!(is_too_deep(&unread.unwrap().1));
+        assert!(found.len() < 401, "all of them have names");
+        let longest = found.iter().map(|dir| dir.as_os_str().len()).max();
+        assert!(longest > Some(4095 - 15 - 11), "one more has one");
+        for dir in found {
+            assert!(fs::File::create(dir.join("cgroup.threads")).is_ok());
+        }
+    }
 
     #[test]
     fn a_thread_is_followed_to_its_process() {

@@ -39,6 +39,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: reaching::moved,
         },
         Case {
+            name: "who_is_too_deep_for_a_path_is_found",
+            run: reaching::too_deep,
+        },
+        Case {
             name: "a_zone_that_moved_is_stopped_where_it_was",
             run: reaching::zone_elsewhere,
         },

@@ -65,6 +65,53 @@ pub(super) fn moved(guest: &mut Guest) -> Result<()> {
     guest.wait_until(&format!("! ls -d {ZONE}/governor-held-* 2> /dev/null"))
 }
 
+/// Below its zone, in a cgroup that no path names: each level has a name of 250 characters.
+pub(super) fn too_deep(guest: &mut Guest) -> Result<()> {
+    load(guest, &frozen_by_policy())?;
+    let job = start(guest, "spin", &["spin"], "spinning")?;
+    let pids = running(guest, "spin")?;
+    let top = format!("{ZONE}/deep");
+    let dig = "for (1..17) { mkdir $n; chdir $n or die } \
+               for (@ARGV) { open F, \">cgroup.procs\"; print F $_; close F or die }";
+    let dig = format!(
+        "mkdir {top} && cd {top} && perl -e '$n = \"d\" x 250; {dig}' {}",
+        pids.join(" ")
+    );
+    guest.sh(&dig)?.ok()?;
+    let stopped = stopped_though_deep(guest);
+    // The service manager takes away no more than it can name.
+    guest
+        .sh(&format!(
+            "governor kill --all --reason 'the case is over'; find {top} -depth -type d -delete"
+        ))?
+        .ok()?;
+    guest.wait(job, BOUND)?;
+    stopped
+}
+
+fn stopped_though_deep(guest: &mut Guest) -> Result<()> {
+    let paused = by_hand(guest, "pause")?.ok()?.text();
+    ensure!(paused.starts_with("2 paused"), "{paused}");
+    let said = status::of(guest)?.reasons();
+    ensure!(said.is_empty(), "{said}");
+    for pid in running(guest, "spin")? {
+        let stat = guest
+            .sh(&format!("cut -d: -f3 /proc/{pid}/cgroup"))?
+            .ok()?
+            .text();
+        ensure!(
+            is_frozen(guest, &format!("/sys/fs/cgroup{stat}"))?,
+            "{stat}"
+        );
+    }
+    let resumed = by_hand(guest, "resume")?.ok()?.text();
+    ensure!(resumed.contains("2 go on"), "{resumed}");
+    let killed = by_hand(guest, "kill")?.ok()?.text();
+    ensure!(killed.contains("2 killed"), "{killed}");
+    ensure!(running(guest, "spin")?.is_empty(), "it goes on");
+    Ok(())
+}
+
 /// A policy that gives the zone another cgroup leaves what runs in the old one, and a stop finds it.
 pub(super) fn zone_elsewhere(guest: &mut Guest) -> Result<()> {
     let kit = load(guest, &Spec::default())?;
