@@ -3,9 +3,9 @@
 use governor_core::{
     digest::Digest,
     lineage::{
-        Begun, Entry, Found, GlassBroken, GlassEnded, Grant, HEADER, Head, Kind, Named, Notes,
-        PolicyLoaded, Recovered, Revocation, Scanned, Start, TombstoneRecord, TrustChange,
-        Unlocked, encode, hold, scan,
+        Begun, Entry, Found, GlassBroken, GlassEnded, Grant, HEADER, Head, Kind, Lost, Named,
+        Notes, OwedStop, PolicyLoaded, Reached, Recovered, Resumed, Revocation, Scanned, Since,
+        Start, TombstoneRecord, TrustChange, Unlocked, encode, hold, scan,
     },
 };
 use prost::Message as _;
@@ -143,6 +143,14 @@ fn kinds() -> Vec<Kind> {
             reasons: vec!["ledger-missing".to_owned()],
         })
     };
+    let owed = |workload| OwedStop {
+        zone: 3,
+        copies: OwedStop::WORKLOAD,
+        workload,
+        action: OwedStop::KILL,
+        release: OwedStop::BY_HAND,
+        ..OwedStop::default()
+    };
     vec![
         Kind::Begun(Box::new(Begun {
             serial: 9,
@@ -158,6 +166,12 @@ fn kinds() -> Vec<Kind> {
             object: vec![1; 32],
             anchored: true,
             keeps_locks: true,
+            since: Some(Since {
+                sequence: 41,
+                boot_id: vec![6; 16],
+                boot_ns: 7_000_000_000,
+                wall: 1_794_700_000,
+            }),
         }),
         Kind::PolicyLoaded(PolicyLoaded {
             serial: 10,
@@ -189,6 +203,18 @@ fn kinds() -> Vec<Kind> {
         Kind::GlassEnded(GlassEnded {
             at: 8_000_000_000,
             ..GlassEnded::default()
+        }),
+        Kind::Lost(Lost {
+            effect: "hold".to_owned(),
+            error: "it forks".to_owned(),
+            owed: vec![owed(7), owed(9)],
+        }),
+        Kind::Reached(Reached {
+            stops: vec![owed(7)],
+        }),
+        Kind::Resumed(Resumed {
+            target: "zone agents".to_owned(),
+            ..Resumed::default()
         }),
     ]
 }

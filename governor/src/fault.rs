@@ -5,7 +5,8 @@
 //! first step of that input that holds that effect is cut at its Nth point, counted from zero, by
 //! SIGKILL. A point stands before each effect (before each run of stops), between the parts of those
 //! that have parts, and one behind the last effect, before anybody is answered. `open PLACE N` means the
-//! Nth time that a daemon comes by that place while it opens the gate or takes it down. It decides nothing
+//! Nth time that a daemon comes by that place while it opens the gate or takes it down. `stops fail 0` means that
+//! as long as it is there nobody is reached who is to be stopped. It decides nothing
 //! else, and leaves the plan where it is: whoever wrote it takes it away.
 
 use std::{
@@ -78,6 +79,13 @@ pub(crate) fn at(place: &str) {
     }
 }
 
+/// Whether nobody is to be reached.
+pub(crate) fn stops_fail() -> anyhow::Result<()> {
+    let wanted = plan().filter(|(wanted, of, _)| wanted == "stops" && of == "fail");
+    anyhow::ensure!(wanted.is_none(), "it was planned that nobody is reached");
+    Ok(())
+}
+
 /// What is planned, if anything is.
 fn plan() -> Option<(String, String, u64)> {
     let text = match fs::read_to_string(PLAN) {
@@ -133,6 +141,7 @@ pub(crate) const fn name(input: &Input) -> &'static str {
         Input::Verdicts { .. } => "verdicts",
         Input::LeftOut(_) => "left-out",
         Input::EffectFailed { .. } => "effect-failed",
+        Input::StopsFailed { .. } => "stops-failed",
         Input::Tick => "tick",
         Input::CanaryPassed => "canary-passed",
         Input::CanarySilent(_) => "canary-silent",

@@ -293,7 +293,8 @@ impl Engine {
         let dealt_with = !self.trust.has(&Cause::StopFailed)
             && !self.trust.has(&Cause::LedgerUnwritable)
             && !self.owes_glass()
-            && !self.owed.iter().any(ENDS);
+            && !self.owed.iter().any(ENDS)
+            && !self.stops.speak_against_the_host();
         if self.glass.unforgotten && self.glass.broken.is_none() && dealt_with {
             self.glass.unforgotten = false;
             effects.push(Effect::ForgetBreakGlass);
@@ -310,8 +311,7 @@ impl Engine {
     pub(super) fn end_of_glass_failed(&mut self) {
         let mut stops = Vec::new();
         self.stop_what_glass_let_run(&mut stops);
-        self.owed.retain(|owed| !stops.contains(owed));
-        self.owed.append(&mut stops);
+        self.owe_again(&stops);
     }
 
     /// The kernel could not be told to lift denials, or was told by half.
@@ -429,6 +429,7 @@ impl Engine {
     /// whatever was started for nothing but this. Where no policy says how, it is killed.
     fn stop_what_glass_let_run(&self, effects: &mut Vec<Effect>) {
         self.stop_attested(|_| true, effects);
+        self.stop_unnamed_leased(effects);
         effects.extend(self.stop_gone(None));
         let policy = self.active.as_ref().map(|active| active.verified.policy());
         let relaxed = self.relaxed();

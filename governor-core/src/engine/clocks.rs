@@ -287,17 +287,19 @@ impl Engine {
         }
     }
 
-    /// The host slept. Its lease is over; what runs gets as long as a lease to be vouched for again.
+    /// The host slept. Its lease is over, also one of a daemon before whose policy could not be put in force; what
+    /// runs gets as long as a lease to be vouched for again, or what is left of it where no policy says how long.
     fn woke(&mut self, now: ClockReading, slept: Span, effects: &mut Vec<Effect>) {
-        let Some((attestation, _)) = self.attestation() else {
+        let lease = self.attestation().map(|(attestation, _)| attestation.lease);
+        if lease.is_none() && self.due.is_none() {
             return;
-        };
-        let due = now.boot.after(attestation.lease);
+        }
         let before = self.trust.name();
         effects.push(Effect::DropLease);
         effects.push(self.raise(Class::Attested));
         self.doubt(now, Cause::Suspended, for_how_long(slept));
-        self.due = self.due.map(|_| due);
+        let again = lease.map(|lease| now.boot.after(lease));
+        self.due = self.due.map(|due| again.unwrap_or(due));
         self.accepted = None;
         // Evidence from before this moment cannot speak about it.
         self.outstanding = None;

@@ -30,9 +30,9 @@ pub struct Table {
     pub egress: Vec<(EgressKey, u32, EgressRow)>,
     /// cgroup path below the hierarchy's root, zone.
     pub zone_paths: Vec<(String, u32)>,
-    /// No policy says whether the whole host is a zone: as far as it is one now, it stays one, with
-    /// what survives in it.
-    pub host_stays: bool,
+    /// No policy says anything of zones: as far as the whole host is one now, it stays one, with
+    /// what survives in it; and which zones need a lease is not forgotten.
+    pub grants_nothing: bool,
 }
 
 /// Which epoch.
@@ -115,13 +115,18 @@ pub enum Effect {
     },
 }
 
+/// Whether this record takes something back that spoke against the host or what runs there.
+pub(super) const fn lets_go(kind: &Kind) -> bool {
+    matches!(kind, Kind::Unlocked(_) | Kind::Resumed(_))
+}
+
 impl Effect {
     /// Whether this can make the kernel allow something it did not allow before, or lets trust be had
-    /// again: a lock that could not be written off still stands. Break-glass waits for nothing: it is
+    /// again: a lock that could not be written off still stands, and so does a hold. Break-glass waits for nothing: it is
     /// there for when no record can be written.
     pub fn grants(&self) -> bool {
         match self {
-            Self::Append(kinds) => kinds.iter().any(|kind| matches!(kind, Kind::Unlocked(_))),
+            Self::Append(kinds) => kinds.iter().any(lets_go),
             Self::BeginLedger(_)
             | Self::ForgetLock
             | Self::InstallTable(_)
@@ -171,6 +176,7 @@ impl Effect {
             | Kind::RiskMet(_)
             | Kind::Held(_)
             | Kind::Resumed(_)
+            | Kind::Reached(_)
             | Kind::Disarmed(_)
             | Kind::Unlabelled(_)
             | Kind::GlassBroken(_)
@@ -182,6 +188,11 @@ impl Effect {
     /// Whether something hangs on the records before it.
     pub fn hangs_on_records(&self) -> bool {
         self.grants() || matches!(self, Self::AcknowledgeSignals(_))
+    }
+
+    /// Whether this stops one workload for what it did: nothing else bars what it stops.
+    pub const fn is_of_risk(&self) -> bool {
+        matches!(self, Self::Stop { barred: true, .. })
     }
 
     /// Whether this stops what was never judged.

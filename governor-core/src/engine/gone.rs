@@ -3,13 +3,19 @@
 //! Promises: of every name that a policy ever had it is known what becomes of running copies, as the
 //! last policy that had it said, the stricter of zone and workload. The ledger says so before a table
 //! without the name is in force, so a daemon that is killed before it stopped them is followed by one
-//! that does. Where no policy is active the same is known of all names, and whether a zone needs a lease.
+//! that does. Where no policy is active the same is known of all names, and whether a zone needs a lease;
+//! where the names are lost, the table in force says of which numbers it does, and those are frozen. One that
+//! grants nothing says it too, for the daemon after this.
 //! Only ever takes away, and leaves alone what a policy names again, a zone that is observed,
 //! and everything while the glass is broken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use governor_common::{Label, names::ZONE_HOST};
+use governor_common::{
+    Label, Row,
+    names::{SCOPE_ZONE, ZONE_HOST},
+    row::{CLASS_ATTESTED, MODE_OBSERVE, RowKey},
+};
 
 use super::{Effect, Engine};
 use crate::{
@@ -38,6 +44,18 @@ impl Fates {
                 .filter_map(|(name, number)| Some((name.clone(), read_leased(*number)?)))
                 .collect(),
         }
+    }
+
+    /// Zones of the kernel's table that need a lease. Of those that a record says more of it stands; the
+    /// others are returned that have no name any more.
+    pub(super) fn learn_leased(&mut self, ids: &Ids, zones: &BTreeSet<u32>) -> Vec<u32> {
+        let mut unnamed = zones.clone();
+        for (name, number) in &ids.zones {
+            if unnamed.remove(number) {
+                self.leased.entry(name.clone()).or_insert(true);
+            }
+        }
+        unnamed.into_iter().collect()
     }
 
     /// What this policy says holds from now on, also for names that a later one drops.
@@ -113,11 +131,26 @@ impl Engine {
         ends
     }
 
-    /// Where no policy is active: stops for what runs on a lease in the zones that `which` picks. Of a zone
+    /// Where no policy is active: stops for what runs on a lease in the zones that `which` picks; frozen, where
+    /// nobody ever said what becomes of it. Of a zone
     /// of which nobody said that it needs one, what runs goes on: it may be of the policy class, and the
     /// kernel starts and connects nothing there without a policy. One that comes stops it.
     pub(super) fn stop_leased(&self, which: impl Fn(&str) -> bool) -> Vec<Effect> {
-        self.stop_said(|zone| which(zone) && self.fates.leased.get(zone) == Some(&true))
+        let leased = |zone: &str| which(zone) && self.fates.leased.get(zone) == Some(&true);
+        let mut stops = self.stop_said(leased);
+        if self.active.is_none() {
+            stops.extend(self.untold_leased(which));
+        }
+        stops
+    }
+
+    /// Freezes what runs on a lease in zones of which nobody ever said what becomes of it.
+    fn untold_leased(&self, which: impl Fn(&str) -> bool) -> Vec<Effect> {
+        let zones = self.ids.zones.iter().filter(|(name, _)| {
+            let untold = self.fates.of_zone(name).is_none();
+            untold && self.fates.leased.get(*name) == Some(&true) && which(name)
+        });
+        zones.map(|(_, zone)| frozen(*zone)).collect()
     }
 
     /// Where no policy is active: stops for what runs in the zones that `which` picks.
@@ -140,11 +173,14 @@ impl Engine {
             return Vec::new();
         };
         let known = self.fates.on_revoke.iter();
-        known
+        let mut stops: Vec<Effect> = known
             .filter(|(name, _)| meant(name) && !names(policy, name))
             .filter(|(name, _)| !self.lets_run(policy, zone_of(name)))
             .filter_map(|(name, action)| self.stop_of_gone(name, *action))
-            .collect()
+            .collect();
+        let untold = self.untold_leased(|name| meant(name) && !names(policy, name));
+        stops.extend(untold);
+        stops
     }
 
     /// Whether a zone that is still there lets run what nothing authorizes.
@@ -152,6 +188,11 @@ impl Engine {
         policy.zone(zone).is_some_and(|described| {
             described.mode == Mode::Observe || self.observed.contains_key(zone)
         })
+    }
+
+    /// What runs on a lease in zones whose names are lost: nobody says how, and it is not to go on.
+    pub(super) fn stop_unnamed_leased(&self, effects: &mut Vec<Effect>) {
+        effects.extend(self.unnamed.iter().map(|zone| frozen(*zone)));
     }
 
     fn stop_of_gone(&self, name: &str, action: OnRevoke) -> Option<Effect> {
@@ -166,6 +207,42 @@ impl Engine {
             action,
             barred: false,
         })
+    }
+}
+
+const fn frozen(zone: u32) -> Effect {
+    Effect::Stop {
+        zone,
+        workload: None,
+        action: OnRevoke::Freeze,
+        barred: false,
+    }
+}
+
+/// The zones in which such rows let run what they let run by a lease, also those that an operator has observed for
+/// a while. Not the whole host: what a ledger forgot of that is not stopped either.
+pub fn leased<'r>(rows: impl IntoIterator<Item = &'r Row>) -> BTreeSet<u32> {
+    let of_lease = |row: &&Row| {
+        // Observed as policy has it, it is for exactly as long as the policy is valid.
+        let always = row.mode == MODE_OBSERVE && row.observe_until == row.not_after;
+        let of_zone = row.key.scope == SCOPE_ZONE && row.key.zone != ZONE_HOST;
+        of_zone && row.class == CLASS_ATTESTED && !always
+    };
+    let rows = rows.into_iter().filter(of_lease);
+    rows.map(|row| row.key.zone).collect()
+}
+
+/// A row that says that what runs in the zone needs a lease, for whoever finds the table. Without a mode a verdict
+/// takes it for none.
+pub(super) fn needs_lease_row(zone: u32) -> Row {
+    Row {
+        key: RowKey {
+            zone,
+            scope: SCOPE_ZONE,
+            digest: [0; 32],
+        },
+        class: CLASS_ATTESTED,
+        ..Row::default()
     }
 }
 

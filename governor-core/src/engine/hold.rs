@@ -16,6 +16,10 @@ use crate::{
     time::ClockReading,
 };
 
+/// Why something that is owed keeps something from going on.
+const STOPPED_AGAIN: &str = "another order is to hold or kill it too and has not reached it yet, see `NOT reached` in \
+                             `governor status`";
+
 /// What an operator does to running copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Grip {
@@ -111,8 +115,14 @@ impl Engine {
         effects: &mut Vec<Effect>,
     ) -> Result<String, Refused> {
         let (name, reached) = self.reached(target)?;
-        let (mut thaws, mut stays) = (Vec::new(), Vec::new());
+        let (mut thaws, mut stays, mut taken) = (Vec::new(), Vec::new(), BTreeSet::new());
         for (zone, number, running) in reached {
+            // Whoever is trusted: trying it again may be what trust waits for.
+            taken.extend(self.holds_of(number, running));
+            if self.is_stopped_again(number, running) {
+                stays.push(format!("zone `{zone}`: {STOPPED_AGAIN}"));
+                continue;
+            }
             match self.may_go_on(now, &zone, running) {
                 Ok(allowed) => thaws.push(Thaw {
                     zone: number,
@@ -125,26 +135,25 @@ impl Engine {
             }
         }
         let stays = stays.join("; ");
-        if thaws.is_empty() {
+        if thaws.is_empty() && taken.is_empty() {
             return Err(Refused::Denied(format!("{name} stays held: {stays}")));
         }
-        // A hold that is still owed would take it back.
-        self.owed.retain(|owed| {
-            let Effect::Hold { zone, .. } = owed else {
-                return true;
-            };
-            thaws.iter().all(|thaw| thaw.zone != *zone)
-        });
-        effects.push(Effect::Append(vec![Kind::Resumed(Resumed {
+        let mut kinds = vec![Kind::Resumed(Resumed {
             target: name.clone(),
             reason: reason.to_owned(),
             uid: Some(uid),
-        })]));
+        })];
+        kinds.extend(self.take_back(&taken));
+        effects.push(Effect::Append(kinds));
+        let answer = match (thaws.is_empty(), stays.is_empty()) {
+            (_, true) => format!("resume {name}"),
+            (false, false) => format!("resume {name}; not all of it: {stays}"),
+            (true, false) => {
+                format!("{name} stays held: {stays}; what was not reached is not held any more")
+            }
+        };
         effects.extend(thaws.into_iter().map(|thaw| Effect::Thaw(Box::new(thaw))));
-        Ok(match stays.is_empty() {
-            true => format!("resume {name}"),
-            false => format!("resume {name}; not all of it: {stays}"),
-        })
+        Ok(answer)
     }
 
     /// Trust has returned since this was last asked: zones whose policy says so go on.
@@ -193,7 +202,12 @@ impl Engine {
         {
             self.thawed = Some(trusted.since);
         }
-        effects.push(Effect::Append(vec![records::lost("thaw", error)]));
+        let mut kinds = vec![records::lost("thaw", error)];
+        if thaw.by_hand {
+            // The ledger says that it goes on, and so forgot what is still owed.
+            kinds.extend(self.lost_again("not let go on after all"));
+        }
+        effects.push(Effect::Append(kinds));
     }
 
     /// After everything was revoked, an operator's policy lets work start again; what was stopped
@@ -280,7 +294,7 @@ impl Engine {
             return Err(format!("an operator revoked everything; {remedy}"));
         }
         // Until the kernel knows, it is not asked what it would say.
-        if self.owed.iter().any(|owed| owed.revokes() && !owed.stops()) {
+        if !self.owed.is_empty() {
             return Err(
                 "revocations could not be carried out yet and are tried again; see the journal"
                     .into(),

@@ -10,7 +10,11 @@ use governor_common::{
     names::{SCOPE_SURVIVAL, SCOPE_ZONE, ZONE_HOST},
 };
 
-use super::{Effect, Engine, Table, records};
+use super::{
+    Effect, Engine, Table,
+    gone::{leased, needs_lease_row},
+    records,
+};
 use crate::{
     digest::Digest,
     policy::HOST,
@@ -33,7 +37,9 @@ impl Table {
     /// The rows to put in force in place of those of `before`.
     pub fn rows_after(&self, before: impl IntoIterator<Item = Row>) -> Vec<Row> {
         let mut rows = self.rows.clone();
-        if self.host_stays {
+        if self.grants_nothing {
+            let before: Vec<Row> = before.into_iter().collect();
+            rows.extend(leased(&before).into_iter().map(needs_lease_row));
             rows.extend(before.into_iter().filter(is_of_host));
         }
         rows

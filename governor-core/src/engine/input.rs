@@ -138,8 +138,41 @@ pub enum Input {
         effect: Box<super::Effect>,
         error: String,
     },
+    /// Stops of one step could not be carried out, one after the other. `told`: the records of that step, which
+    /// are durable, say so too ([`Engine::also_lost`](super::Engine::also_lost)).
+    StopsFailed {
+        failed: Vec<(super::Effect, String)>,
+        told: bool,
+    },
     /// Time passed.
     Tick,
+}
+
+impl Input {
+    /// What the engine is told of the effects of one step that failed, in their order. `told`: the records of the
+    /// step say it of stops among so many of the first.
+    pub fn of_failed(failed: Vec<(super::Effect, String)>, told: usize) -> Vec<Self> {
+        let mut inputs = Vec::new();
+        for (position, (effect, error)) in failed.into_iter().enumerate() {
+            if !effect.stops() {
+                let effect = Box::new(effect);
+                inputs.push(Self::EffectFailed { effect, error });
+                continue;
+            }
+            let said = position < told;
+            match inputs.last_mut() {
+                Some(Self::StopsFailed { failed, told }) if *told == said => {
+                    failed.push((effect, error));
+                }
+                // Another input, or none: a step has no more of these than it has effects.
+                Some(_) | None => inputs.push(Self::StopsFailed {
+                    failed: vec![(effect, error)],
+                    told: said,
+                }),
+            }
+        }
+        inputs
+    }
 }
 
 /// What is revoked.

@@ -133,9 +133,6 @@ impl Engine {
         effects.extend(shortened);
         effects.extend(self.guard(policy));
         effects.push(Effect::InstallTable(Arc::new(table)));
-        if uid.is_some() {
-            effects.push(Effect::MarkRevokedAll(false));
-        }
         effects.extend(self.stop_gone(before.as_ref().map(|before| before.policy())));
         if before.is_none() && self.withdrawn && self.broken_glass().is_none() {
             // Trust ended without a policy: what nobody had said anything of was left to run.
@@ -143,6 +140,10 @@ impl Engine {
         }
         self.stop_no_longer_observed(&relaxed, effects);
         effects.extend(barred);
+        if uid.is_some() {
+            // Not before what was stopped then is barred: a daemon that starts bars nothing.
+            effects.push(Effect::MarkRevokedAll(false));
+        }
         self.finish(now, effects);
         self.request_quote_if_due(now, effects);
         Ok(format!(

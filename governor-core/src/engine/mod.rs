@@ -8,6 +8,7 @@
 //!
 //! Refuses: no clock, no I/O. A failed effect is an input.
 
+mod as_recorded;
 mod break_glass;
 mod budget;
 mod cause;
@@ -24,6 +25,7 @@ mod input;
 mod lint;
 mod loading;
 mod operator;
+mod owed;
 mod parts;
 mod records;
 mod risk;
@@ -58,14 +60,17 @@ pub use credential::{
     PATIENCE, Request, RequestError,
 };
 use disarm::Disarming;
+use effect::lets_go;
 pub use effect::{Class, Effect, Table};
-use gone::Fates;
+pub use gone::leased;
+use gone::{Fates, needs_lease_row};
 pub use guard::Guard;
 pub use hold::{Allowed, Grip, Running, Thaw};
 use host::is_of_host;
 pub use host::{HELD_OF_HOST, survivors};
 pub use input::{Input, Refused, Target};
 pub use lint::{lint, lint_in_place_of, unknowable};
+use owed::Stops;
 use risk::Risks;
 pub use trust::{Doubted, Trust, Trusted};
 use unfinished::Unfinished;
@@ -75,7 +80,7 @@ use window::Window;
 use crate::{
     attest::{Challenge, Evidence, Nonce, PcrSelection, ReferenceValues},
     digest::Digest,
-    lineage::{Broken, Kind, Recovered},
+    lineage::{Broken, FRESH, Kind, Recovered},
     policy::{self, Epochs, Ids, VerifiedPolicy},
     time::{BootTime, ClockReading, Span},
 };
@@ -105,6 +110,8 @@ pub struct KernelView {
     pub break_glass: Option<BootTime>,
     /// What keeps the host alive in the table that was found.
     pub survivors: BTreeSet<Digest>,
+    /// Zones that need a lease by that table.
+    pub leased: BTreeSet<u32>,
 }
 
 /// How the kernel lets the gate judge what is opened.
@@ -182,6 +189,10 @@ pub struct Engine {
     next_quote: BootTime,
     /// Revocations that failed and are owed to the kernel.
     owed: Vec<Effect>,
+    /// Stops that failed and are owed.
+    stops: Stops,
+    /// Zones that need a lease by the table that was found, whose names are lost.
+    unnamed: Vec<u32>,
     /// Records of revocations that could not be written and are owed to the ledger.
     owed_records: Vec<Kind>,
     /// Registers that stand for evidence which was accepted in this boot before this daemon began.
@@ -248,6 +259,9 @@ impl Engine {
         let unfinished = Unfinished::found(&recovered, kernel);
         let (glass, of_glass) = Glass::found(now, &recovered, kernel);
         let revoked_all = recovered.revoked_all || kernel.revoked_all;
+        let stops = Stops::found(&recovered, kernel);
+        let given_up = Stops::given_up(&recovered, kernel);
+        let since = recovered.last.clone();
         let mut engine = Self {
             host,
             fates: Fates::found(&recovered),
@@ -277,6 +291,8 @@ impl Engine {
             accepted: None,
             next_quote: now.boot,
             owed: Vec::new(),
+            stops,
+            unnamed: Vec::new(),
             owed_records: Vec::new(),
             kept_lock: Vec::new(),
             quoted: recovered
@@ -304,6 +320,7 @@ impl Engine {
             boot_id: kernel.boot_id,
             glass,
         };
+        engine.unnamed = engine.fates.learn_leased(&engine.ids, &kernel.leased);
         let mut effects = Vec::new();
         engine.adopt_glass(now, &mut effects);
         if revoked_all {
@@ -322,6 +339,11 @@ impl Engine {
             effects.push(Effect::DropLease);
             effects.push(engine.raise(Class::Attested));
         }
+        // Names that went with a ledger no policy brings back: now is when it can be said whom to reach. While
+        // the glass is broken it goes on like all else, until that ends.
+        if engine.broken_glass().is_none() {
+            engine.stop_unnamed_leased(&mut effects);
+        }
         for tombstone in engine.tombstones.difference(&kernel.tombstones) {
             effects.push(Effect::AddTombstone(*tombstone));
         }
@@ -332,10 +354,10 @@ impl Engine {
         if engine.epochs.policy == 0 {
             effects.push(engine.raise(Class::Policy));
         }
-        if kernel.gate == "fresh" {
+        if kernel.gate == FRESH {
             effects.push(Effect::InstallTable(Arc::new(engine.empty_table())));
         }
-        let mut kinds = vec![records::start(&engine.host, &kernel.gate)];
+        let mut kinds = vec![records::start(&engine.host, &kernel.gate, since)];
         if slept.is_some() || matches!(engine.trust, Trust::Locked(_)) {
             kinds.push(records::trust_change("start", &engine.trust));
         }
@@ -344,6 +366,7 @@ impl Engine {
             kinds.push(records::revocation("class attested", &reasons, &[], None));
         }
         kinds.extend(of_glass);
+        kinds.extend(given_up);
         effects.push(Effect::Append(kinds));
         Step {
             next: engine,
@@ -355,38 +378,8 @@ impl Engine {
     /// One input at one moment.
     pub fn handle(&self, now: ClockReading, input: Input) -> Step {
         let mut next = self.clone();
+        next.stops.settled.clear();
         let mut effects = Vec::new();
-        match input {
-            Input::Verdicts { .. }
-            | Input::LeftOut(_)
-            | Input::EffectFailed { .. }
-            | Input::Tick => {}
-            Input::PolicyOffered { .. }
-            | Input::PolicyRefused { .. }
-            | Input::HostShutOut
-            | Input::NoPolicyKept
-            | Input::QuoteStarted { .. }
-            | Input::EvidenceArrived { .. }
-            | Input::QuoteFailed { .. }
-            | Input::PcrsRead(_)
-            | Input::Observe { .. }
-            | Input::Revoke { .. }
-            | Input::Hold { .. }
-            | Input::Resume { .. }
-            | Input::Signals(_)
-            | Input::CanaryPassed
-            | Input::CanarySilent(_)
-            | Input::LedgerBroken(_)
-            | Input::Unlock { .. }
-            | Input::Disarm { .. }
-            | Input::PcrsExtended(_)
-            | Input::GlassAsked { .. }
-            | Input::GlassSigned { .. }
-            | Input::GlassMended { .. }
-            | Input::UnlabelledFound { .. }
-            | Input::UnlabelledMeasured(_)
-            | Input::Reattest => next.risks.forget_stops(),
-        }
         let answer = match input {
             Input::PolicyOffered { policy, users, uid } => {
                 next.policy_offered(now, policy, users, uid, &mut effects)
@@ -564,6 +557,10 @@ impl Engine {
                 next.effect_failed(now, *effect, error, &mut effects);
                 Ok(String::new())
             }
+            Input::StopsFailed { failed, told } => {
+                next.stops_failed(now, failed, told, &mut effects);
+                Ok(String::new())
+            }
             Input::Tick => {
                 next.tick(now, &mut effects);
                 Ok(String::new())
@@ -590,37 +587,22 @@ impl Engine {
         effects: &mut Vec<Effect>,
     ) {
         let name = effect.name();
+        if effect.stops() {
+            self.stops_failed(now, vec![(effect, error)], false, effects);
+            return;
+        }
         if effect.revokes() {
             // The narrow way failed: take everything, once, and keep trying the narrow one.
             let broad = matches!(
                 effect,
                 Effect::RaiseEpoch { .. } | Effect::DropLease | Effect::EndBreakGlass { .. }
-            ) || effect.stops();
-            if !broad && !self.trust.has(&Cause::GateFault) {
+            );
+            let known = self.trust.has(&Cause::GateFault);
+            if !broad && !known {
                 effects.push(Effect::DropLease);
                 effects.push(self.raise(Class::Attested));
                 effects.push(self.raise(Class::Policy));
             }
-            if effect.is_of_unlabelled() {
-                // They are looked for again, and what they do says nothing about the host.
-                return;
-            }
-            if let Some(first) = self.risks.failed(&effect) {
-                // What one workload brought about says nothing about the host.
-                if first {
-                    effects.push(Effect::Append(vec![records::lost(name, &error)]));
-                }
-                if !self.owed.contains(&effect) {
-                    self.owed.push(effect);
-                }
-                return;
-            }
-            let cause = if effect.stops() {
-                Cause::StopFailed
-            } else {
-                Cause::GateFault
-            };
-            let known = self.trust.has(&cause);
             let of_glass = matches!(effect, Effect::EndBreakGlass { .. });
             if !self.owed.contains(&effect) {
                 self.owed.push(effect);
@@ -628,7 +610,7 @@ impl Engine {
             if of_glass {
                 self.end_of_glass_failed();
             }
-            self.doubt(now, cause, error.clone());
+            self.doubt(now, Cause::GateFault, error.clone());
             if !known {
                 effects.push(Effect::Append(vec![records::lost(name, &error)]));
             }
@@ -645,18 +627,23 @@ impl Engine {
                 self.doubt(now, Cause::GateFault, error);
             }
             Effect::Append(kinds) => {
-                let unlocking = kinds.iter().any(|kind| matches!(kind, Kind::Unlocked(_)));
+                let letting_go = kinds.iter().any(lets_go);
                 for kind in kinds {
                     match kind {
                         // What was taken away is written down sooner or later, in full.
                         Kind::Revocation(_)
                         | Kind::TrustChange(_)
                         | Kind::Held(_)
+                        | Kind::Reached(_)
                         | Kind::GlassBroken(_)
                         | Kind::GlassEnded(_)
-                            if !unlocking =>
+                            if !letting_go =>
                         {
                             self.owed_records.push(kind);
+                        }
+                        // And so is what is still to be.
+                        Kind::Lost(lost) if !letting_go && !lost.owed.is_empty() => {
+                            self.owed_records.push(Kind::Lost(lost));
                         }
                         // These are still there to be asked for.
                         Kind::Signalled(_) => {}
@@ -686,6 +673,7 @@ impl Engine {
                         | Kind::Gap(_)
                         | Kind::ModeChange(_)
                         | Kind::Lost(_)
+                        | Kind::Reached(_)
                         | Kind::Resumed(_)
                         | Kind::GlassBroken(_)
                         | Kind::GlassEnded(_)
@@ -729,12 +717,11 @@ impl Engine {
     }
 
     fn tick(&mut self, now: ClockReading, effects: &mut Vec<Effect>) {
+        let reached = self.settle_stops(now);
         self.forget_glass(effects);
-        if self.trust.has(&Cause::StopFailed) {
-            // If it fails again, that comes back.
-            self.trust = self.trust.clone().cleared(Clears::Retry);
-        }
         effects.append(&mut self.owed);
+        self.retry_stops(effects);
+        self.tell(reached, effects);
         // Before the ledger is tried again below. A table in that step would hang on the trial, and if it
         // failed the step would be taken back, with what was owed in it owed twice.
         let waits = self.trust.has(&Cause::LedgerUnwritable) || self.trust.has(&Cause::GateFault);
@@ -935,12 +922,16 @@ impl Engine {
             }
         }
         table.zone_paths.extend(compiled.zone_paths);
-        table.host_stays = false;
+        table.grants_nothing = false;
         table.rows = compiled.rows;
+        let unnamed = self.unnamed.iter().map(|zone| needs_lease_row(*zone));
+        table.rows.extend(unnamed);
         table.egress = compiled.egress;
         if self.trust.has(&Cause::OperatorRevoked) {
             // Nothing is granted; what the host itself may do is no grant.
+            let zones = leased(&table.rows);
             table.rows.retain(is_of_host);
+            table.rows.extend(zones.into_iter().map(needs_lease_row));
             let survives = |key: &EgressKey| key.workload == WORKLOAD_SURVIVAL;
             table.egress.retain(|(key, _, _)| survives(key));
             return Ok(table);
@@ -965,7 +956,7 @@ impl Engine {
             rows: Vec::new(),
             egress: Vec::new(),
             zone_paths: vec![(format!("/{}", self.host.governed_root), ZONE_UNKNOWN)],
-            host_stays: true,
+            grants_nothing: true,
         }
     }
 
@@ -1008,10 +999,13 @@ impl Engine {
     }
 
     /// A step was performed. If a grant in it failed its engine is not the one that goes on; but the numbers that
-    /// it gave to names may be written down by then, and nobody else is given them.
+    /// it gave to names may be written down by then, and nobody else is given them; and what it took away is
+    /// taken, so a table that is made now counts for nothing with the epochs from before.
     pub fn go_on(&mut self, next: Self, grant_failed: bool) {
         if grant_failed {
             self.ids = next.ids;
+            self.epochs = next.epochs;
+            self.stops.unsettle(next.stops);
         } else {
             *self = next;
         }

@@ -10,9 +10,7 @@ use governor_common::{
     row::TombstoneKey,
 };
 
-use super::{
-    Cause, Class, Effect, Engine, Grip, Refused, Running, Target, gone::needs_lease, records,
-};
+use super::{Cause, Class, Effect, Engine, Refused, Target, gone::needs_lease, records};
 use crate::{
     digest::Digest,
     policy::{Mode, OnRevoke, Policy, Workload, Zone},
@@ -105,37 +103,11 @@ impl Engine {
                     return Err(Refused::Denied(why));
                 }
                 // Zones that come later are held against the first of these.
-                tombstones.push(tombstone(ZONE_EVERY, *digest));
+                let everywhere = tombstone(ZONE_EVERY, *digest);
+                stops.extend(self.stops_of(&[everywhere]));
+                tombstones.push(everywhere);
                 for zone in self.ids.zones.values() {
                     tombstones.push(tombstone(*zone, *digest));
-                }
-                if let Some(active) = &self.active {
-                    // What runs in a zone that no policy names any more: nobody says how, and it is
-                    // not to go on.
-                    let policy = active.verified.policy();
-                    let gone = self.ids.zones.iter();
-                    let gone = gone.filter(|(name, _)| policy.zone(name).is_none());
-                    stops.extend(gone.map(|(_, zone)| Effect::Hold {
-                        zone: *zone,
-                        running: Running::Digest(*digest.bytes()),
-                        grip: Grip::Pause,
-                    }));
-                    // What an earlier policy listed may still run, as a workload that lists it no more.
-                    for (name, zone) in active.verified.policy().zones() {
-                        stops.extend(self.ids.zone(name).zip(Grip::of(zone.on_revoke)).map(
-                            |(zone, grip)| Effect::Hold {
-                                zone,
-                                running: Running::Digest(*digest.bytes()),
-                                grip,
-                            },
-                        ));
-                    }
-                    for (name, workload) in active.verified.policy().workloads() {
-                        // Whoever may have it mapped has it in memory.
-                        if workload.digests().contains(digest) {
-                            stops.extend(self.stop_of(name));
-                        }
-                    }
                 }
                 format!("digest {digest}")
             }

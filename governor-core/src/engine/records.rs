@@ -16,20 +16,21 @@ use crate::{
     digest::Digest,
     lineage::{
         Appraisal, Begun, Gap, Grant, Kind, Lost, ModeChange, Named, PolicyLoaded, PolicyRefused,
-        Refusal, Revocation, RiskMet, Signalled, Start, TombstoneRecord, TrustChange, Unlocked,
-        VerdictRecord,
+        Refusal, Revocation, RiskMet, Signalled, Since, Start, TombstoneRecord, TrustChange,
+        Unlocked, VerdictRecord,
     },
     policy::{Epochs, Ids, VerifiedPolicy},
     time::{BootTime, Span},
 };
 
-pub(super) fn start(host: &Host, gate: &str) -> Kind {
+pub(super) fn start(host: &Host, gate: &str, since: Option<Since>) -> Kind {
     Kind::Start(Start {
         version: host.version.clone(),
         gate: gate.to_owned(),
         object: host.object.bytes().to_vec(),
         anchored: true,
         keeps_locks: true,
+        since,
     })
 }
 
@@ -202,6 +203,7 @@ pub(super) fn lost(effect: &str, error: &str) -> Kind {
     Kind::Lost(Lost {
         effect: effect.to_owned(),
         error: error.to_owned(),
+        owed: Vec::new(),
     })
 }
 

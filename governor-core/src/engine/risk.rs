@@ -1,7 +1,7 @@
 //! `[risk]`: a workload that does something too often is stopped, and nobody else is.
 //!
 //! Promises: every event counts, also those that no record is kept of; the stricter of zone, workload
-//! and risk decides; the host's trust is never touched, not even when stopping fails. An event counts
+//! and risk decides; the host's trust is never touched, not even when stopping fails and is tried again. An event counts
 //! for the workload whose label the acting task carried; what the kernel had no room to report cannot
 //! be counted for anybody. A count begins anew when it was met, when a policy is put in force, and
 //! with the daemon.
@@ -17,32 +17,17 @@ use crate::{
     time::BootTime,
 };
 
-/// What is counted, and whom stopping for it was asked for.
+/// What is counted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Risks {
     /// By name of the risk and number of the workload.
     windows: BTreeMap<(String, u32), Window>,
-    /// Stops that a risk asked for since anybody else did, and whether one failed: it is tried again
-    /// and says nothing about the host.
-    asked: Vec<(Effect, bool)>,
 }
 
 impl Risks {
     /// Another policy counts other things.
     pub(super) fn begin_anew(&mut self) {
         self.windows.clear();
-    }
-
-    /// Somebody else may ask for the same stop, and then its failure matters.
-    pub(super) fn forget_stops(&mut self) {
-        self.asked.clear();
-    }
-
-    /// A stop failed. Whether it is the first time, if a risk and nobody else asked for it.
-    pub(super) fn failed(&mut self, effect: &Effect) -> Option<bool> {
-        let mut asked = self.asked.iter_mut();
-        let (_, failed) = asked.find(|(asked, _)| asked == effect)?;
-        Some(!core::mem::replace(failed, true))
     }
 }
 
@@ -125,7 +110,7 @@ impl Engine {
     }
 
     fn met(
-        &mut self,
+        &self,
         name: &str,
         risk: &Risk,
         zone: u32,
@@ -137,15 +122,12 @@ impl Engine {
             return;
         };
         if action != OnRevoke::Deny {
-            let stop = Effect::Stop {
+            effects.push(Effect::Stop {
                 zone,
                 workload: Some(workload),
                 action,
                 barred: true,
-            };
-            self.risks.asked.retain(|(asked, _)| *asked != stop);
-            self.risks.asked.push((stop.clone(), false));
-            effects.push(stop);
+            });
         }
         effects.push(Effect::Append(vec![records::risk_met(RiskMet {
             risk: name.to_owned(),

@@ -119,6 +119,8 @@ impl Engine {
             kinds.extend(self.glass_for_a_new_ledger(&kinds));
             let mut first = self.follow(&broken);
             first.append(&mut kinds);
+            // Whoever runs now runs on, whatever ledger says that they are to be stopped.
+            first.extend(self.lost_again("owed since before this ledger"));
             effects.push(Effect::BeginLedger(first));
         } else {
             effects.push(Effect::Append(kinds));

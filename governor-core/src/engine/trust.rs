@@ -58,10 +58,8 @@ impl Trust {
             Self::Unattested(doubted) | Self::Degraded(doubted) => {
                 let mut causes = doubted.causes;
                 causes.retain(|cause, _| {
-                    !matches!(
-                        cause.clears(),
-                        Clears::Appraisal | Clears::Record | Clears::Retry
-                    )
+                    // What could not be stopped runs, whatever the evidence says.
+                    !matches!(cause.clears(), Clears::Appraisal | Clears::Record)
                 });
                 if causes.is_empty() {
                     Self::Trusted(Trusted {

@@ -8,14 +8,16 @@
 //! accepted within one lease: whether its lease was dropped, or ran out, nobody is there to say. Where no
 //! policy is active no quote could be, and it is stopped at the end of the lease that is left, or at once.
 
-use std::collections::BTreeMap;
-
-use governor_common::row::TombstoneKey;
+use governor_common::{names::ZONE_EVERY, row::TombstoneKey};
 
 use super::{
     Cause, Effect, Engine, Grip, KernelView, Running, operator::TOMBSTONES_PER_RECORD, records,
 };
-use crate::{lineage::Recovered, time::ClockReading};
+use crate::{
+    lineage::{FRESH, Recovered},
+    policy::Policy,
+    time::ClockReading,
+};
 
 /// What was found at start, until it is finished.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +36,7 @@ impl Unfinished {
             tombstones: missing.copied().collect(),
             everything: kernel.revoked_all && !recovered.revoked_all,
             recorded: false,
-            inherited: kernel.gate != "fresh",
+            inherited: kernel.gate != FRESH,
         }
     }
 }
@@ -55,6 +57,11 @@ impl Engine {
             if !effects.contains(&stop) {
                 effects.push(stop);
             }
+        }
+        if self.owed.is_empty() {
+            // Also what is known to have failed, with a policy or without one. What must come after a revocation
+            // that failed waits for that one.
+            self.retry_stops(effects);
         }
         let lease = self.attestation().map(|(attestation, _)| attestation.lease);
         if inherited && let Some(lease) = lease {
@@ -77,40 +84,36 @@ impl Engine {
         self.unfinished.recorded = true;
     }
 
-    /// Whatever runs with this content, and the workloads that list it: they may have it mapped.
-    fn stops_of(&self, tombstones: &[TombstoneKey]) -> Vec<Effect> {
-        let numbers = self.ids.zones.iter();
-        let zones: BTreeMap<u32, &str> = numbers
-            .map(|(name, number)| (*number, name.as_str()))
-            .collect();
-        let hold = |tombstone: &TombstoneKey, action| {
-            Grip::of(action).map(|grip| Effect::Hold {
-                zone: tombstone.zone,
-                running: Running::Digest(tombstone.digest),
-                grip,
-            })
-        };
-        let Some(active) = &self.active else {
-            // Which workloads listed it, nobody says.
-            let said = |tombstone: &TombstoneKey| self.fates.of_zone(zones.get(&tombstone.zone)?);
-            let stops = tombstones.iter();
-            return stops
-                .filter_map(|tombstone| hold(tombstone, said(tombstone)?))
-                .collect();
-        };
-        let policy = active.verified.policy();
+    /// What is stopped for contents that are revoked in these zones: whatever runs with them, and the workloads
+    /// that list them, which may have them mapped. Where no policy is active nobody says which workloads do, and
+    /// a zone is as the last policy that named it said. In a zone of which nobody says anything it is not to go on
+    /// either: it is paused, which can be taken back.
+    pub(super) fn stops_of(&self, tombstones: &[TombstoneKey]) -> Vec<Effect> {
+        let policy = self.policy().map(|verified| verified.policy());
         let mut stops = Vec::new();
         for tombstone in tombstones {
-            let Some(name) = zones.get(&tombstone.zone) else {
-                continue;
-            };
-            let zone = policy.zone(name);
-            stops.extend(zone.and_then(|zone| hold(tombstone, zone.on_revoke)));
-            for (workload, described) in policy.workloads() {
-                let digests = described.digests();
-                let mut bytes = digests.iter().map(|digest| digest.bytes());
-                if described.zone == **name && bytes.any(|digest| *digest == tombstone.digest) {
-                    stops.extend(self.stop_of(workload));
+            let every = tombstone.zone == ZONE_EVERY;
+            let zones = self.ids.zones.iter();
+            for (name, zone) in zones.filter(|(_, zone)| every || **zone == tombstone.zone) {
+                let said = match policy {
+                    Some(policy) => policy.zone(name).map(|zone| zone.on_revoke),
+                    None => self.fates.of_zone(name),
+                };
+                let grip = said.map_or(Some(Grip::Pause), Grip::of);
+                stops.extend(grip.map(|grip| Effect::Hold {
+                    zone: *zone,
+                    running: Running::Digest(tombstone.digest),
+                    grip,
+                }));
+                for (workload, described) in policy.into_iter().flat_map(Policy::workloads) {
+                    let lists = || {
+                        let digests = described.digests();
+                        let mut bytes = digests.iter().map(|digest| digest.bytes());
+                        bytes.any(|digest| *digest == tombstone.digest)
+                    };
+                    if described.zone == *name && lists() {
+                        stops.extend(self.stop_of(workload));
+                    }
                 }
             }
         }

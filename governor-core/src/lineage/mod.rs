@@ -6,16 +6,20 @@
 
 mod frame;
 mod keep;
+mod owed;
 mod record;
 mod recover;
+mod start;
 
 pub use frame::{
     FRAME_HEADER, HEADER, Head, MAX_BATCH, MAX_RECORD, ScanError, Scanned, encode, encode_all, scan,
 };
 pub use keep::{Broken, Flaw, Found, Notes, hold};
+pub use owed::{Lost, OwedStop, Reached};
 pub use record::{
-    Appraisal, Begun, Disarmed, Entry, Gap, GlassBroken, GlassEnded, Grant, Held, Kind, Lost,
-    ModeChange, Named, PolicyLoaded, PolicyRefused, Refusal, Resumed, Revocation, RiskMet,
-    Signalled, Start, TombstoneRecord, TpmClock, TrustChange, Unlabelled, Unlocked, VerdictRecord,
+    Appraisal, Begun, Disarmed, Entry, Gap, GlassBroken, GlassEnded, Grant, Held, Kind, ModeChange,
+    Named, PolicyLoaded, PolicyRefused, Refusal, Resumed, Revocation, RiskMet, Signalled,
+    TombstoneRecord, TpmClock, TrustChange, Unlabelled, Unlocked, VerdictRecord,
 };
-pub use recover::{LOCK_UNREADABLE, Recovered, Walls};
+pub use recover::{FRESH, LOCK_UNREADABLE, Recovered, Walls};
+pub use start::{Since, Start};

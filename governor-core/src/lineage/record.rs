@@ -5,6 +5,8 @@
 
 use prost::{Message, Oneof};
 
+use super::{Lost, Reached, Start};
+
 /// One record of the ledger.
 #[derive(Clone, PartialEq, Message)]
 pub struct Entry {
@@ -25,7 +27,7 @@ pub struct Entry {
     pub wall: i64,
     #[prost(
         oneof = "Kind",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 30, 31, 32, 33, 34, 35, 36, 37, 40, 41"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 30, 31, 32, 33, 34, 35, 36, 37, 38, 40, 41"
     )]
     pub kind: Option<Kind>,
 }
@@ -53,7 +55,7 @@ pub enum Kind {
     Gap(Gap),
     #[prost(message, tag = "19")]
     ModeChange(ModeChange),
-    /// An effect that could not be carried out.
+    /// Effects that could not be carried out.
     #[prost(message, tag = "20")]
     Lost(Lost),
     #[prost(message, tag = "21")]
@@ -80,29 +82,13 @@ pub enum Kind {
     /// When a policy was put in force.
     #[prost(message, tag = "37")]
     Unlabelled(Unlabelled),
+    /// Running copies that could not be stopped before were.
+    #[prost(message, tag = "38")]
+    Reached(Reached),
     #[prost(message, tag = "40")]
     GlassBroken(GlassBroken),
     #[prost(message, tag = "41")]
     GlassEnded(GlassEnded),
-}
-
-/// The daemon started.
-#[derive(Clone, PartialEq, Message)]
-pub struct Start {
-    #[prost(string, tag = "1")]
-    pub version: String,
-    /// `fresh`, `adopted` or `upgraded`: what it found pinned.
-    #[prost(string, tag = "2")]
-    pub gate: String,
-    /// SHA-256 of the kernel object it carries.
-    #[prost(bytes = "vec", tag = "3")]
-    pub object: Vec<u8>,
-    /// From here on there is an anchor beside this ledger.
-    #[prost(bool, tag = "4")]
-    pub anchored: bool,
-    /// And a file that keeps a lock of which no record can be written.
-    #[prost(bool, tag = "5")]
-    pub keeps_locks: bool,
 }
 
 /// A signed policy was accepted. One of many names takes several of these, in one batch, which differ only in
@@ -303,15 +289,6 @@ pub struct ModeChange {
     pub until: u64,
     #[prost(uint32, optional, tag = "4")]
     pub uid: Option<u32>,
-}
-
-/// An effect failed.
-#[derive(Clone, PartialEq, Message)]
-pub struct Lost {
-    #[prost(string, tag = "1")]
-    pub effect: String,
-    #[prost(string, tag = "2")]
-    pub error: String,
 }
 
 /// An operator asked for something that was not done.

@@ -1,18 +1,21 @@
 //! What a restarted daemon learns from its ledger.
 //!
 //! Folds records in order. Nothing recovered grants anything: serials only forbid older policies,
-//! numbers only keep their names, tombstones only take away, clocks only forbid earlier ones, and a
+//! numbers only keep their names, tombstones and stops that are owed only take away, clocks only forbid earlier ones, and a
 //! lock stays until an operator unlocks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use governor_common::{names::ZONE_EVERY, row::TombstoneKey};
 
-use super::{Broken, Entry, GlassBroken, Kind, Named, TombstoneRecord, TpmClock};
+use super::{Broken, Entry, GlassBroken, Kind, Named, OwedStop, Since, TombstoneRecord, TpmClock};
 use crate::{attest::PcrSelection, digest::Digest, policy::Taken, time::Span};
 
 /// The reason that a lock of which nothing can be read is locked for.
 pub const LOCK_UNREADABLE: &str = "lock-unreadable";
+
+/// How the record of a start calls a gate that was made by it.
+pub const FRESH: &str = "fresh";
 
 /// The part of the engine's state that outlives a boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +55,10 @@ pub struct Recovered {
     pub glass: Option<(GlassBroken, Vec<u8>)>,
     /// When the last one ended, as the kernel keeps it, and the boot.
     pub glass_ended: Option<(u64, Vec<u8>)>,
+    /// Stops that failed and were not done since, and the boot: no copy outlives it.
+    pub owed: (BTreeSet<OwedStop>, Vec<u8>),
+    /// The last record.
+    pub last: Option<Since>,
     /// This ledger takes no more records; filled in by whoever read the file.
     pub broken: Option<Broken>,
 }
@@ -89,6 +96,7 @@ impl Recovered {
 
     fn learn(&mut self, entry: &Entry) {
         self.walls.learn(entry);
+        self.last = Some(Since::of(entry));
         match &entry.kind {
             Some(Kind::PolicyLoaded(loaded)) => {
                 if let Ok(bytes) = <[u8; 32]>::try_from(loaded.digest.as_slice())
@@ -154,6 +162,14 @@ impl Recovered {
                 self.glass = None;
                 self.glass_ended = Some((ended.at, entry.boot_id.clone()));
             }
+            Some(Kind::Lost(lost)) => self.owe(&lost.owed, &entry.boot_id),
+            Some(Kind::Reached(reached)) => {
+                for stop in reached.stops.iter().map(OwedStop::understood) {
+                    self.owed.0.remove(&stop);
+                }
+            }
+            // Nobody carries a label that another gate gave.
+            Some(Kind::Start(start)) if start.gate == FRESH => self.owed.0.clear(),
             Some(
                 Kind::Start(_)
                 | Kind::PolicyRefused(_)
@@ -164,13 +180,24 @@ impl Recovered {
                 | Kind::Verdict(_)
                 | Kind::Gap(_)
                 | Kind::ModeChange(_)
-                | Kind::Lost(_)
                 | Kind::Refusal(_)
                 | Kind::Held(_)
                 | Kind::Resumed(_),
             )
             | None => {}
         }
+    }
+
+    fn owe(&mut self, stops: &[OwedStop], boot: &[u8]) {
+        if stops.is_empty() {
+            return;
+        }
+        let (owed, of) = &mut self.owed;
+        if of != boot {
+            owed.clear();
+            boot.clone_into(of);
+        }
+        owed.extend(stops.iter().map(OwedStop::understood));
     }
 
     /// Number and value, 33 bytes each.

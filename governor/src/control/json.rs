@@ -38,6 +38,7 @@ names! {
     on_revoke: OnRevoke {
         Deny = "deny", Freeze = "freeze", Quarantine = "quarantine", Kill = "kill",
     }
+    stop: Stop { Bar = "bar", Freeze = "freeze", Quarantine = "quarantine", Kill = "kill" }
     verdict: Verdict { Allow = "allow", Deny = "deny", WouldDeny = "would-deny" }
 }
 

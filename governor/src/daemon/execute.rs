@@ -13,7 +13,7 @@ use governor_common::{
 };
 use governor_core::{
     digest::Digest,
-    engine::{Class, Effect, Guard, Table},
+    engine::{Class, Effect, Engine, Guard, Input, Table},
     policy::RawBundle,
     time::{BootTime, ClockReading},
 };
@@ -66,6 +66,8 @@ pub(crate) struct Outcome {
     /// A grant was not made: the engine from before the step is the true one.
     pub(crate) grant_failed: bool,
     pub(crate) failed: Vec<(Effect, String)>,
+    /// Of stops among so many of these the records of the step speak.
+    told: usize,
     /// What came of batches of earlier steps.
     pub(crate) written: Vec<Written>,
     /// What to ask the TPM for, once the engine is the next one.
@@ -86,6 +88,13 @@ pub(crate) struct Reached {
     pub(crate) thawed: stopping::Thawed,
 }
 
+impl Outcome {
+    /// What the engine is to be told of it.
+    pub(crate) fn into_failed(self) -> Vec<Input> {
+        Input::of_failed(self.failed, self.told)
+    }
+}
+
 impl std::ops::AddAssign for Reached {
     fn add_assign(&mut self, other: Self) {
         self.rows += other.rows;
@@ -95,8 +104,13 @@ impl std::ops::AddAssign for Reached {
 }
 
 impl Hands {
-    /// Performs the effects of one step.
-    pub(crate) fn perform(&mut self, now: ClockReading, effects: Vec<Effect>) -> Outcome {
+    /// Performs the effects of one step, which leads to `next`.
+    pub(crate) fn perform(
+        &mut self,
+        now: ClockReading,
+        next: &Engine,
+        effects: Vec<Effect>,
+    ) -> Outcome {
         let grants = effects.iter().any(Effect::grants);
         let hangs = effects.iter().any(Effect::hangs_on_records);
         let mut outcome = Outcome::default();
@@ -105,8 +119,11 @@ impl Hands {
             progress::made();
             self.point();
             if effect.stops() {
-                // What is stopped in one step is looked for once.
-                let more = std::iter::from_fn(|| effects.next_if(Effect::stops));
+                // What is stopped in one step is looked for once. Where that fails it does for all that are looked
+                // for, and what one workload brought about is to say nothing about the host.
+                let of_risk = effect.is_of_risk();
+                let same = |next: &Effect| next.stops() && next.is_of_risk() == of_risk;
+                let more = std::iter::from_fn(|| effects.next_if(same));
                 let run = std::iter::once(effect).chain(more).collect();
                 self.stop(run, &mut outcome);
                 outcome.revoked = clock::boot().ok();
@@ -143,7 +160,7 @@ impl Hands {
                 }
                 continue;
             }
-            if let Err(error) = self.perform_one(now, &effect, &mut outcome) {
+            if let Err(error) = self.perform_one(now, next, &effect, &mut outcome) {
                 if grants && !effect.revokes() {
                     outcome.grant_failed = true;
                 }
@@ -193,13 +210,18 @@ impl Hands {
     fn perform_one(
         &mut self,
         now: ClockReading,
+        next: &Engine,
         effect: &Effect,
         outcome: &mut Outcome,
     ) -> Result<()> {
         match effect {
             Effect::Append(kinds) => {
                 self.gate.try_measuring()?;
-                self.record(now, kinds, outcome)?;
+                let so_far = outcome.failed.len();
+                // Whom a stop did not reach is written down together with what it was for.
+                let lost = next.also_lost(&outcome.failed, outcome.told);
+                self.record(now, &[kinds.as_slice(), &lost].concat(), outcome)?;
+                outcome.told = so_far;
                 self.point();
                 self.gate
                     .note_ledger_head(self.ledger.head())
@@ -299,7 +321,7 @@ impl Hands {
             .set_egress(table.generation, &table.egress)
             .context("writing destinations")?;
         self.point();
-        let before = match table.host_stays {
+        let before = match table.grants_nothing {
             true => self.gate.table().context("reading the table in force")?,
             false => Vec::new(),
         };
@@ -353,8 +375,13 @@ impl Hands {
 
 /// cgroup path of each of its zones, by number.
 pub(super) fn zones_of(table: &Table) -> Vec<(u32, String)> {
-    let paths = table.zone_paths.iter();
+    by_number(&table.zone_paths)
+}
+
+/// The same of paths as the kernel has them.
+pub(super) fn by_number(paths: &[(String, u32)]) -> Vec<(u32, String)> {
     paths
+        .iter()
         .map(|(path, zone)| (*zone, path.trim_start_matches('/').to_owned()))
         .collect()
 }

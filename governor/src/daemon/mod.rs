@@ -265,7 +265,7 @@ impl Daemon {
                 self.await_records()?;
             }
             let before = self.engine.trust().name();
-            let outcome = self.hands.perform(now, step.effects);
+            let mut outcome = self.hands.perform(now, &step.next, step.effects);
             self.engine.go_on(step.next, outcome.grant_failed);
             let after = self.engine.trust();
             if after.name() != before {
@@ -283,20 +283,17 @@ impl Daemon {
                     "trust changed"
                 );
             }
-            for written in outcome.written {
+            for written in std::mem::take(&mut outcome.written) {
                 queue.extend(self.written(written)?);
             }
             let failed = outcome.failed.first().map(|(_, error)| error.clone());
             if let Some(applied) = &mut applied {
                 applied.reached += outcome.reached;
             }
-            for (effect, error) in outcome.failed {
-                queue.push_back(Input::EffectFailed {
-                    effect: Box::new(effect),
-                    error,
-                });
-            }
-            for effect in outcome.begun {
+            let begun = std::mem::take(&mut outcome.begun);
+            let reached = outcome.reached;
+            queue.extend(outcome.into_failed());
+            for effect in begun {
                 if let Some(input) = self.begin(effect)? {
                     queue.push_back(input);
                 }
@@ -304,7 +301,7 @@ impl Daemon {
             applied.get_or_insert(Applied {
                 answer: step.answer,
                 failed,
-                reached: outcome.reached,
+                reached,
             });
         }
         applied.context("an input was not handled")

@@ -14,7 +14,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use governor_core::{
     digest::Digest,
-    engine::{Cause, Effect, Engine, GlassKeys, Host, Input, KernelView, Refused, survivors},
+    engine::{
+        Cause, Effect, Engine, GlassKeys, Host, Input, KernelView, Refused, leased, survivors,
+    },
+    lineage::Since,
     policy::{self, Epochs, HOST, RawBundle, TrustedKeys, VerifiedPolicy},
     time::{BootTime, Span, WallTime},
 };
@@ -24,7 +27,7 @@ use super::{
     Daemon, FromTpm, clock,
     draining::{LastTaken, Losses},
     events::Recent,
-    execute::Hands,
+    execute::{Hands, by_number},
     failing::Failing,
     loading::{FromHost, LOOKING},
     offers::Offers,
@@ -89,6 +92,7 @@ pub(super) fn start(
         glass_keys: glass_keys.clone(),
     };
     let now = clock::now()?;
+    tell_gap(recovered.last.as_ref(), &boot_id, now.boot);
     let state = gate.state().context("reading the gate's state")?;
     let table = gate.table().context("reading the table in force")?;
     let kernel = KernelView {
@@ -115,7 +119,10 @@ pub(super) fn start(
             .context("reading the gate's state")?
             .map(BootTime),
         survivors: survivors(&table),
+        leased: leased(&table),
     };
+    // What the first step stops is in zones of the table that was found.
+    let zones = gate.zones_in_force().context("listing the zones")?;
     let step = Engine::start(now, host, recovered, &kernel);
     let told = gate.told();
     let seeder = gate.take_asker().map(Seeder::start).transpose()?;
@@ -135,7 +142,7 @@ pub(super) fn start(
                 .unwrap_or_default(),
             table: None,
             down: false,
-            zones: Vec::new(),
+            zones: by_number(&zones),
             unnamed: None,
             found: Drained::default(),
             taken: LastTaken::default(),
@@ -171,16 +178,15 @@ pub(super) fn start(
         crate::fault::confess();
         let _nothing_is_written_yet = daemon.hands.fault.begin("start", &step.effects);
     }
-    let outcome = daemon.hands.perform(now, step.effects);
-    for (effect, error) in outcome.failed {
-        if let Effect::InstallTable(_) = effect {
-            // Without it nothing is governed, and work would be started into nothing.
-            bail!("governing `{}`: {error}", daemon.config.governed);
-        }
-        daemon.apply(Input::EffectFailed {
-            effect: Box::new(effect),
-            error,
-        })?;
+    let hands = &mut daemon.hands;
+    let outcome = hands.perform(now, &daemon.engine, step.effects);
+    let is_table = |(failed, _): &&(Effect, _)| matches!(failed, Effect::InstallTable(_));
+    if let Some((_, error)) = outcome.failed.iter().find(is_table) {
+        // Without it nothing is governed, and work would be started into nothing.
+        bail!("governing `{}`: {error}", daemon.config.governed);
+    }
+    for failed in outcome.into_failed() {
+        daemon.apply(failed)?;
     }
     if let Err(error) = crate::stopping::prepare() {
         tracing::warn!("connections of what is stopped cannot be closed: {error:#}");
@@ -207,6 +213,25 @@ pub(super) fn start(
         .mark_ready()
         .context("marking the gate ready")?;
     Ok(daemon)
+}
+
+/// Since when nobody may have watched. The record of this start says it too.
+fn tell_gap(last: Option<&Since>, boot_id: &[u8], now: BootTime) {
+    let Some(last) = last else {
+        return;
+    };
+    match last.span_in(boot_id, now) {
+        Some(span) => tracing::info!(
+            sequence = last.sequence,
+            gap_ms = span.0 / 1_000_000,
+            "nobody may have watched since the ledger's last record"
+        ),
+        None => tracing::info!(
+            sequence = last.sequence,
+            wall = last.wall,
+            "the host was rebooted since the ledger's last record"
+        ),
+    }
 }
 
 impl Daemon {

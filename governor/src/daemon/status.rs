@@ -5,11 +5,12 @@
 
 use governor_core::{
     engine::{Cause, Engine, HELD_OF_HOST, Trust},
+    lineage::OwedStop,
     policy::{Mode, OnRevoke, Requires},
     time::{BootTime, ClockReading},
 };
 
-use super::{Daemon, advice::advice, clock, foreseen::Foreseen, recording::LATE};
+use super::{Daemon, advice::advice, clock, foreseen::Foreseen, names, recording::LATE};
 use crate::{control::proto, gate::HookState, inventory::Unlabelled};
 
 /// Why a host whose policy wants no quote is not trusted.
@@ -28,6 +29,7 @@ pub(crate) fn reply(daemon: &Daemon, now: ClockReading) -> proto::StatusReply {
     let counts = daemon.hands.gate.counts().unwrap_or_default();
     let head = daemon.hands.ledger.head();
     let lease = state.lease_holds(now.boot.0);
+    let unreached = engine.unreached();
     let mut trust = trust(engine, now, lease.then_some(state.lease_deadline));
     if let Some(error) = &daemon.owed_policy {
         say_it_is_owed(&mut trust, error);
@@ -37,6 +39,12 @@ pub(crate) fn reply(daemon: &Daemon, now: ClockReading) -> proto::StatusReply {
         enforcement: Some(enforcement(daemon)),
         zones: zones(daemon, now),
         unlabelled: unlabelled(daemon),
+        unreached: unreached
+            .iter()
+            .take(SHOWN)
+            .map(|stop| of_stop(engine, stop))
+            .collect(),
+        unreached_count: u32::try_from(unreached.len()).unwrap_or(u32::MAX),
         policy: policy(daemon),
         epochs: Some(proto::Epochs {
             attested: state.epoch_attested,
@@ -250,8 +258,28 @@ fn unlabelled(daemon: &Daemon) -> Vec<proto::Unlabelled> {
     listed.collect()
 }
 
-/// Of those in one zone.
+/// Of those in one zone, and of those who were not reached.
 const SHOWN: usize = 8;
+
+fn of_stop(engine: &Engine, stop: &OwedStop) -> proto::Unreached {
+    let ids = engine.ids();
+    let workload = match stop.copies {
+        OwedStop::WORKLOAD => names::workload(ids, stop.workload),
+        _ => String::new(),
+    };
+    let done = match stop.action {
+        OwedStop::BAR => proto::Stop::Bar,
+        OwedStop::FREEZE => proto::Stop::Freeze,
+        OwedStop::QUARANTINE => proto::Stop::Quarantine,
+        0 | OwedStop::KILL.. => proto::Stop::Kill,
+    };
+    proto::Unreached {
+        zone: names::zone(ids, stop.zone),
+        workload,
+        digest: stop.digest.clone(),
+        stop: done.into(),
+    }
+}
 
 fn zones(daemon: &Daemon, now: ClockReading) -> Vec<proto::Zone> {
     let engine = &daemon.engine;

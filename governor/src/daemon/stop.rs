@@ -42,8 +42,11 @@ impl Hands {
             .iter()
             .filter_map(|order| order.as_ref().ok()?.clone())
             .collect();
-        let stopped =
-            self.in_scene(|scene| Ok(stopping::stop(scene, &mut Network::default(), &wanted)));
+        let stopped = self.in_scene(|scene| {
+            #[cfg(feature = "fault-points")]
+            crate::fault::stops_fail()?;
+            Ok(stopping::stop(scene, &mut Network::default(), &wanted))
+        });
         if let Ok(done) = &stopped {
             outcome.reached.stopped += done.stopped;
             tracing::info!(

@@ -88,8 +88,8 @@ fn walked() -> BTreeSet<Arrow> {
             walk(&state.clone().cleared(clears), by);
         }
         let left = state.causes().keys().any(|cause| match cause.clears() {
-            Clears::Appraisal | Clears::Record | Clears::Retry => false,
-            Clears::Policy | Clears::Table | Clears::Operator | Clears::End => true,
+            Clears::Appraisal | Clears::Record => false,
+            Clears::Policy | Clears::Table | Clears::Operator | Clears::Retry | Clears::End => true,
         });
         let by = if left {
             "appraised-with-causes-left"

@@ -1,7 +1,8 @@
 //! Clocks that go wrong: sleep, a wall clock set back, a TPM that is reset. One set forward is in `ends`.
 
 use super::{
-    crash::{menu, walk},
+    crash::walk,
+    crash_policies::menu,
     model::{Host, *},
     trust::{reading, recovered, restarted, trusted, unlock},
 };
@@ -14,7 +15,7 @@ use crate::{
 fn tick(host: &mut Host, now: ClockReading) -> Vec<Effect> {
     let step = host.engine.handle(now, Input::Tick);
     let effects = step.effects.clone();
-    let (failed, _) = host.perform(step.effects);
+    let failed = host.perform(&step.next, step.effects).grant_failed;
     assert!(!failed);
     host.engine = step.next;
     effects
@@ -181,7 +182,7 @@ fn a_clock_set_back_within_the_bound_wins_nothing_and_beyond_it_locks() {
             uid: 0,
         },
     );
-    host.perform(step.effects);
+    host.perform(&step.next, step.effects);
     let moved = until(&host).unwrap().abs_diff(end.unwrap());
     assert!(moved <= SECOND, "the end moved by {moved}");
     let now = reading(&host, 61, Span(0));
@@ -204,8 +205,8 @@ fn an_operator_takes_the_clock_as_it_stands() {
     tick(&mut host, now);
     let step = host.engine.handle(now, host.unlocking(0));
     assert!(step.answer.is_ok());
+    host.perform(&step.next, step.effects);
     host.engine = step.next;
-    host.perform(step.effects);
     tick(&mut host, now);
     assert!(!host.engine.trust().has(&Cause::ClockStepped));
     assert_eq!(host.engine.corrected(now), now);

@@ -98,9 +98,18 @@ impl Host {
         self.note_head();
     }
 
-    pub(super) fn note_head(&mut self) {
+    /// Puts another ledger in the place of the one that is broken. Until its anchor is written it is too.
+    pub(super) fn begin_ledger(&mut self, kinds: &[Kind]) {
+        self.disk.begin(self.clock(), kinds);
+        self.begun = true;
+        self.note_head();
+        self.begun &= self.kernel.noted != Some(self.disk.head());
+    }
+
+    fn note_head(&mut self) {
         if !self.ended() {
             self.kernel.anchored = Some(self.disk.head());
+            self.broken = None;
         }
         if !self.ended() {
             self.kernel.noted = Some(self.disk.head());

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::{
-    crash::{menu, walk},
+    crash::walk,
+    crash_policies::menu,
     model::{Host, *},
     order::check_order,
     policies::signed_policy_edited,

@@ -450,6 +450,7 @@ fn another_daemon_takes_the_sooner_end() {
             armed: false,
             break_glass: word.map(BootTime),
             survivors: BTreeSet::new(),
+            leased: BTreeSet::new(),
         };
         let host = host.engine.host().clone();
         let step = Engine::start(clock(at), host, recovered, &kernel);

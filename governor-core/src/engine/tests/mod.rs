@@ -3,11 +3,16 @@
 mod chart;
 mod clocks;
 mod crash;
+mod crash_moves;
+mod crash_policies;
+mod cut_short;
 mod disk;
 mod ends;
 mod glass;
 mod glass_moves;
 mod guard;
+mod hands;
+mod held;
 mod hold;
 mod host;
 mod kept_lock;
@@ -16,18 +21,21 @@ mod model;
 mod names;
 mod no_policy;
 mod order;
+mod owed;
 mod policies;
+mod quotes;
 mod reload;
 mod risk;
+mod taken_back;
 mod trust;
 mod unlabelled;
 
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-use self::model::{CASES, Host, LEASE, SECOND, clock, evidence, pcrs};
+use self::model::{BOOT, CASES, Host, LEASE, SECOND, clock, pcrs};
 use super::*;
-use crate::policy::OnRevoke;
+use crate::{lineage::Since, policy::OnRevoke};
 
 #[test]
 fn a_new_host_grants_nothing_and_governs_everything_below_the_root() {
@@ -40,6 +48,31 @@ fn a_new_host_grants_nothing_and_governs_everything_below_the_root() {
     );
     assert!(host.kernel.attested > 0 && host.kernel.policy > 0);
     assert_eq!(host.engine.trust().name(), "unattested");
+}
+
+#[test]
+fn a_start_names_the_last_record_before_it() {
+    let started = |host: &Host| {
+        let entries = host.disk.read().entries.into_iter();
+        let starts = entries.filter_map(|entry| match &entry.kind {
+            Some(Kind::Start(start)) => Some((entry.sequence, start.since.clone())),
+            Some(_) | None => None,
+        });
+        starts.collect::<Vec<_>>()
+    };
+    let mut host = Host::new();
+    assert_eq!(
+        started(&host),
+        [(0, None)],
+        "there is none before the first"
+    );
+    host.load(1, Some(0)).unwrap();
+    let last = Since::of(host.disk.read().entries.last().unwrap());
+    assert_eq!((last.boot_ns, last.boot_id.as_slice()), (SECOND, &BOOT[..]));
+    host.now += LEASE;
+    host.restart_with(host.found());
+    let since = Some(last.clone());
+    assert_eq!(started(&host).last(), Some(&(last.sequence + 1, since)));
 }
 
 #[test]
@@ -102,21 +135,6 @@ fn a_register_that_differs_revokes_and_only_matching_evidence_restores() {
         host.allows(b"p"),
         "rows are written again with the new epoch"
     );
-}
-
-#[test]
-fn an_answer_to_a_challenge_that_was_given_up_says_nothing() {
-    let mut host = Host::new();
-    host.load(1, Some(0)).unwrap();
-    assert!(host.begin_quote());
-    let late = host.outstanding.take().unwrap();
-    host.now += LEASE;
-    host.feed(Input::Tick).unwrap();
-    host.attest(false);
-    let (nonce, evidence) = (late.nonce, Box::new(evidence(&late, false)));
-    host.feed(Input::EvidenceArrived { nonce, evidence })
-        .unwrap();
-    assert_eq!(host.engine.trust().name(), "trusted");
 }
 
 #[test]
@@ -233,24 +251,6 @@ fn observing_is_bounded_by_policy_and_by_time() {
     host.now += 60 * SECOND;
     host.feed(Input::Tick).unwrap();
     assert_eq!(mode(&host), governor_common::row::MODE_ENFORCE);
-}
-
-#[test]
-fn a_revocation_that_fails_takes_everything_and_is_tried_again() {
-    let mut host = Host::new();
-    host.load(1, Some(0)).unwrap();
-    host.fail = BTreeSet::from([host.performed]);
-    let target = Target::Workload("helper".into());
-    host.feed(Input::Revoke {
-        target,
-        reason: "drill".into(),
-        uid: 0,
-    })
-    .unwrap();
-    assert!(!host.allows(b"h"), "the class was revoked instead");
-    assert!(host.kernel.tombstones.is_empty());
-    host.feed(Input::Tick).unwrap();
-    assert_eq!(host.kernel.tombstones.len(), 1);
 }
 
 #[test]

@@ -4,18 +4,21 @@
 //! its lease ends or anything speaks against it. The kernel's state, as the effects left it, may
 //! never allow more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use governor_common::{Signal, names::SCOPE_START};
 
-use super::{super::*, crash::Copied, disk::Disk, order::check_order, policies::policy_of};
+use super::{
+    super::*, crash::Copied, crash_moves::kind, disk::Disk, held::Mark, order::check_order,
+    policies::policy_of,
+};
 use crate::{
     attest::{
-        Nonce, composite,
+        composite,
         fixture::{AttestDraft, TestKey},
     },
-    lineage::Head,
-    policy::{OnRevoke, Taken},
+    lineage::{Broken, Head},
+    policy::Taken,
     time::WallTime,
 };
 
@@ -85,6 +88,8 @@ pub(super) struct Kernel {
     pub(super) tombstones: BTreeSet<TombstoneKey>,
     /// What was counted and not acknowledged.
     pub(super) signals: BTreeMap<Signal, u64>,
+    /// Registers that stood for evidence since the gate was made.
+    pub(super) quoted: Option<PcrSelection>,
 }
 
 #[derive(Clone)]
@@ -100,6 +105,16 @@ pub(super) struct Host {
     pub(super) kept: BTreeSet<Digest>,
     /// What runs and was neither frozen nor killed; tests say what starts.
     pub(super) copies: BTreeSet<Copied>,
+    /// What is frozen, and why.
+    pub(super) frozen: BTreeMap<Copied, Mark>,
+    /// The ledger takes no records until another is begun.
+    pub(super) broken: Option<Broken>,
+    /// Another was begun, and the kernel was not told.
+    pub(super) begun: bool,
+    /// The gate was taken down; this daemon does nothing any more.
+    pub(super) down: bool,
+    /// Kinds of input that were met.
+    pub(super) met: BTreeSet<&'static str>,
     /// Points until the daemon ends, if a test wants that.
     pub(super) dies: Option<usize>,
     pub(super) now: u64,
@@ -113,9 +128,13 @@ pub(super) struct Host {
     pub(super) convinced: u64,
     /// Effects to fail, by position from now.
     pub(super) fail: BTreeSet<usize>,
+    /// How many of the next stops reach nobody.
+    pub(super) lame: usize,
     pub(super) performed: usize,
     /// The register that the TPM was asked to extend.
     pub(super) extending: Option<PcrSelection>,
+    /// The TPM did, so nothing that it says convinces anybody before a reboot.
+    pub(super) extended: bool,
     /// What was let go on.
     pub(super) thaws: Vec<Thaw>,
 }
@@ -145,6 +164,7 @@ impl Host {
             armed: false,
             break_glass: None,
             survivors: BTreeSet::new(),
+            leased: BTreeSet::new(),
         };
         let step = Engine::start(clock(0), host, Recovered::default(), &kernel);
         let mut made = Self {
@@ -155,6 +175,11 @@ impl Host {
             kept_lock: Vec::new(),
             kept: BTreeSet::new(),
             copies: BTreeSet::new(),
+            frozen: BTreeMap::new(),
+            broken: None,
+            begun: false,
+            down: false,
+            met: BTreeSet::new(),
             dies: None,
             now: SECOND,
             set: 0,
@@ -164,11 +189,14 @@ impl Host {
             issued: 0,
             convinced: 0,
             fail: BTreeSet::new(),
+            lame: 0,
             performed: 0,
             extending: None,
+            extended: false,
             thaws: Vec::new(),
         };
-        made.perform(step.effects);
+        let engine = made.engine.clone();
+        made.perform(&engine, step.effects);
         made
     }
 
@@ -181,14 +209,9 @@ impl Host {
         }
     }
 
-    /// Another daemon, which knows what the kernel holds and nothing from a ledger.
-    pub(super) fn restart(&mut self) {
-        self.restart_with(Recovered::default());
-    }
-
-    /// The same, with what a ledger says.
-    pub(super) fn restart_with(&mut self, recovered: Recovered) {
-        let kernel = KernelView {
+    /// What another daemon finds in the kernel.
+    pub(super) fn kernel_view(&self) -> KernelView {
+        KernelView {
             gate: "adopted".into(),
             epochs: Epochs {
                 attested: self.kernel.attested,
@@ -202,11 +225,21 @@ impl Host {
             armed: self.kernel.armed,
             break_glass: self.kernel.glass.map(BootTime),
             survivors: survivors(self.kernel.table.iter().flat_map(|table| &table.rows)),
-        };
-        let host = self.engine.host().clone();
+            leased: leased(self.kernel.table.iter().flat_map(|table| &table.rows)),
+        }
+    }
+
+    /// Another daemon, which knows what the kernel holds and nothing from a ledger.
+    pub(super) fn restart(&mut self) {
+        self.restart_with(Recovered::default());
+    }
+
+    /// The same, with what a ledger says.
+    pub(super) fn restart_with(&mut self, recovered: Recovered) {
+        let (host, kernel) = (self.engine.host().clone(), self.kernel_view());
         let step = Engine::start(self.clock(), host, recovered, &kernel);
+        self.perform(&step.next, step.effects);
         self.engine = step.next;
-        self.perform(step.effects);
     }
 
     /// An operator's unlocking, with the numbers that the kernel and what runs have now.
@@ -228,217 +261,18 @@ impl Host {
     }
 
     pub(super) fn feed(&mut self, input: Input) -> Result<String, Refused> {
-        let step = self.engine.handle(self.clock(), input);
-        check_order(&step.effects);
-        let (grant_failed, failed) = self.perform(step.effects);
-        self.engine.go_on(step.next, grant_failed);
-        for (effect, error) in failed {
-            let step = self.engine.handle(
-                self.clock(),
-                Input::EffectFailed {
-                    effect: Box::new(effect),
-                    error,
-                },
-            );
+        let mut inputs = VecDeque::from([input]);
+        let mut answer = None;
+        while let Some(input) = inputs.pop_front() {
+            self.met.insert(kind(&input));
+            let step = self.engine.handle(self.clock(), input);
             check_order(&step.effects);
-            // What fails again is owed; the engine asks again at the next tick.
-            let (grant_failed, _) = self.perform(step.effects);
-            self.engine.go_on(step.next, grant_failed);
+            let performed = self.perform(&step.next, step.effects);
+            self.engine.go_on(step.next, performed.grant_failed);
+            inputs.extend(Input::of_failed(performed.failed, performed.told));
+            answer.get_or_insert(step.answer);
         }
-        step.answer
-    }
-
-    fn stop(&mut self, zone: u32, running: Running) {
-        self.copies.retain(|copy| {
-            let meant = match running {
-                Running::All => true,
-                Running::Workload(workload) => copy.workload == workload,
-                Running::Digest(digest) => copy.digest == digest,
-                // Every copy has a label.
-                Running::Unlabelled => false,
-            };
-            copy.zone != zone || !meant
-        });
-    }
-
-    /// One point at which the daemon may end; nothing it does afterwards happens.
-    pub(super) fn ended(&mut self) -> bool {
-        self.dies = self.dies.map(|points| points.saturating_sub(1));
-        self.dies == Some(0)
-    }
-
-    pub(super) fn perform(&mut self, effects: Vec<Effect>) -> (bool, Vec<(Effect, String)>) {
-        let grants = effects.iter().any(Effect::grants);
-        let (mut grant_failed, mut failed) = (false, Vec::new());
-        for effect in effects {
-            if grant_failed && !effect.revokes() {
-                continue;
-            }
-            if self.ended() {
-                break;
-            }
-            let position = self.performed;
-            self.performed += 1;
-            let writes = matches!(effect, Effect::Append(_) | Effect::BeginLedger(_));
-            if self.fail.contains(&position) || self.full && writes {
-                grant_failed |= grants && !effect.revokes();
-                failed.push((effect, "made to fail".into()));
-                continue;
-            }
-            match effect {
-                Effect::Append(kinds) => self.write(&kinds),
-                Effect::BeginLedger(kinds) => {
-                    self.disk.begin(self.clock(), &kinds);
-                    self.note_head();
-                }
-                Effect::KeepLock(reasons) => self.kept_lock = reasons,
-                Effect::ForgetLock => self.kept_lock.clear(),
-                Effect::AcknowledgeSignals(dealt) => {
-                    if !failed
-                        .iter()
-                        .any(|(effect, _)| matches!(effect, Effect::Append(_)))
-                    {
-                        for (signal, count) in dealt {
-                            let left = self.kernel.signals.entry(signal).or_default();
-                            *left = left.saturating_sub(count);
-                        }
-                    }
-                }
-                Effect::BreakGlass { .. }
-                    if failed
-                        .iter()
-                        .any(|(effect, _)| matches!(effect, Effect::AddTombstone(_))) =>
-                {
-                    failed.push((effect, "something is not revoked everywhere".into()));
-                }
-                Effect::BreakGlass { until } => self.kernel.glass = Some(until.0),
-                Effect::EndBreakGlass { at } => {
-                    self.kernel.glass = self.kernel.glass.map(|until| until.min(at.0));
-                }
-                Effect::ForgetBreakGlass => self.kernel.glass = None,
-                Effect::KeepPolicy(digest) => drop(self.kept.insert(digest)),
-                Effect::Stop {
-                    action: OnRevoke::Deny,
-                    ..
-                }
-                | Effect::Bar { .. } => {}
-                Effect::Stop { zone, workload, .. } => {
-                    self.stop(zone, workload.map_or(Running::All, Running::Workload));
-                }
-                Effect::Hold { zone, running, .. } => self.stop(zone, running),
-                Effect::Thaw(thaw) if thaw.attested && !self.lease_holds() => {
-                    grant_failed = true;
-                    failed.push((Effect::Thaw(thaw), "the lease does not hold".into()));
-                }
-                Effect::Thaw(thaw) => {
-                    for digest in thaw.allowed.values().flatten() {
-                        assert!(
-                            self.allows_digest(thaw.zone, *digest),
-                            "something goes on that might not even be started"
-                        );
-                    }
-                    self.thaws.push(*thaw);
-                }
-                Effect::InstallTable(table) => {
-                    let mut table = Arc::unwrap_or_clone(table);
-                    let before = self.kernel.table.take().map(|table| table.rows);
-                    table.rows = table.rows_after(before.unwrap_or_default());
-                    self.kernel.table = Some(table);
-                }
-                Effect::Guard(_) => self.kernel.armed = true,
-                Effect::ExtendPcrs(pcrs) => self.extending = Some(pcrs),
-                Effect::TakeDown => self.kernel = Kernel::default(),
-                Effect::SetLease {
-                    deadline,
-                    trips,
-                    epoch,
-                } => {
-                    self.kernel.lease = Some((deadline, trips, epoch));
-                }
-                Effect::DropLease => self.kernel.lease = None,
-                Effect::MarkRevokedAll(revoked) => self.kernel.revoked_all = revoked,
-                Effect::RaiseEpoch { class, to } => {
-                    let epoch = match class {
-                        Class::Attested => &mut self.kernel.attested,
-                        Class::Policy => &mut self.kernel.policy,
-                    };
-                    *epoch = (*epoch).max(to);
-                }
-                Effect::AddTombstone(key) => {
-                    self.kernel.tombstones.insert(key);
-                }
-                Effect::RemoveRows(keys) => {
-                    if let Some(table) = &mut self.kernel.table {
-                        table.rows.retain(|row| !keys.contains(&row.key));
-                    }
-                }
-                Effect::RequestQuote { policy, .. } => {
-                    self.wanted = Some((policy, self.kernel.attested, self.now));
-                }
-            }
-        }
-        (grant_failed, failed)
-    }
-
-    /// Issues the nonce that was asked for.
-    pub(super) fn begin_quote(&mut self) -> bool {
-        let Some((policy, epoch, at)) = self.wanted.take() else {
-            return false;
-        };
-        let challenge = Challenge {
-            nonce: Nonce::new(*Digest::of(&self.issued.to_le_bytes()).bytes()),
-            host: Digest::of(b"host"),
-            policy,
-            ledger_size: self.disk.head().size,
-            ledger_head: Digest::of(b"head"),
-            trips: 0,
-        };
-        self.issued += 1;
-        self.outstanding = Some(challenge.clone());
-        let challenge = Box::new(challenge);
-        self.feed(Input::QuoteStarted {
-            challenge,
-            epoch,
-            at: BootTime(at),
-        })
-        .unwrap();
-        true
-    }
-
-    pub(super) fn answer_quote(&mut self, changed: bool) {
-        let Some(challenge) = self.outstanding.take() else {
-            return;
-        };
-        let at = self
-            .engine
-            .outstanding
-            .as_ref()
-            .filter(|outstanding| outstanding.challenge.nonce == challenge.nonce)
-            .map(|outstanding| outstanding.at.0);
-        // A challenge that a reload voided is answered by nobody.
-        if changed && at.is_some() {
-            self.convinced = 0;
-        } else if !changed
-            && let Some(at) = at
-            && self.now < at + LEASE
-        {
-            self.convinced = self.convinced.max(at + LEASE);
-        }
-        let (nonce, evidence) = (challenge.nonce, Box::new(evidence(&challenge, changed)));
-        self.feed(Input::EvidenceArrived { nonce, evidence })
-            .unwrap();
-    }
-
-    pub(super) fn attest(&mut self, changed: bool) {
-        assert!(self.begin_quote(), "no quote was asked for");
-        self.answer_quote(changed);
-    }
-
-    /// Waits until a quote is due, and answers it.
-    pub(super) fn attest_when_due(&mut self) {
-        self.now += 11 * SECOND;
-        self.feed(Input::Tick).unwrap();
-        self.attest(false);
+        answer.unwrap()
     }
 
     pub(super) fn load(&mut self, serial: u64, uid: Option<u32>) -> Result<String, Refused> {

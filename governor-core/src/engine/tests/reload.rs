@@ -454,6 +454,7 @@ fn a_daemon_that_starts_stops_what_went_before_it_and_not_what_came_back() {
             armed: false,
             break_glass: None,
             survivors: BTreeSet::new(),
+            leased: BTreeSet::new(),
         };
         let recovered = host.disk.recovered();
         let step = Engine::start(clock(host.now), own, recovered, &kernel);

@@ -5,6 +5,7 @@
 //! what clears it; nothing is said by colour, and every word that came from elsewhere is stripped.
 
 mod glass;
+mod running;
 
 use crate::{
     control::proto::{
@@ -163,7 +164,8 @@ pub(super) fn status(status: &StatusReply) -> String {
     glass::glass(&mut out, status.break_glass.as_ref());
     policy(&mut out, status);
     zones(&mut out, status);
-    unlabelled(&mut out, status);
+    running::unlabelled(&mut out, status);
+    running::unreached(&mut out, status);
     hooks(&mut out, status);
     numbers(&mut out, status);
     out
@@ -271,27 +273,6 @@ fn zones(out: &mut String, status: &StatusReply) {
         ]);
     }
     table(out, &rows);
-}
-
-/// Nobody judged these: they were there before, or were moved in.
-fn unlabelled(out: &mut String, status: &StatusReply) {
-    for one in &status.unlabelled {
-        let place = match one.zone.as_str() {
-            "" => "below the governed slice, in no zone".to_owned(),
-            zone => format!("in zone `{}`", text::strip(zone)),
-        };
-        let mut found: Vec<String> = one
-            .found
-            .iter()
-            .map(|found| format!("{} {}", found.pid, text::strip(&found.program)))
-            .collect();
-        let more = (one.processes as usize).saturating_sub(found.len());
-        if more > 0 {
-            found.push(format!("{more} more"));
-        }
-        let line = format!("{} {place}: {}", one.processes, found.join(", "));
-        field(out, "no label", &line);
-    }
 }
 
 fn may_start(zone: &Zone) -> String {

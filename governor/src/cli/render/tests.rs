@@ -111,6 +111,33 @@ fn what_carries_no_label_is_named() {
     );
 }
 
+#[test]
+fn what_was_not_reached_is_named() {
+    let mut status = trusted();
+    assert!(!super::status(&status).contains("NOT reached"));
+    let one = |workload: &str, digest: &[u8], stop: proto::Stop| proto::Unreached {
+        zone: "agents".into(),
+        workload: workload.into(),
+        digest: digest.into(),
+        stop: stop.into(),
+    };
+    status.unreached = vec![
+        one("", &[], proto::Stop::Freeze),
+        one("planner\u{1b}[2J", &[], proto::Stop::Kill),
+        one("", &[0xab; 32], proto::Stop::Quarantine),
+    ];
+    status.unreached_count = 5;
+    let text = super::status(&status);
+    let said = format!(
+        "NOT reached   freeze zone `agents`, kill workload `planner\u{fffd}[2J` in zone `agents`, \
+         quarantine sha256:{} in zone `agents`, 2 more; tried again each second\n",
+        "ab".repeat(32)
+    );
+    assert!(text.contains(&said), "{text}");
+    let json = serde_json::to_value(&status).unwrap();
+    assert_eq!(json["unreached"][1]["stop"], "kill");
+}
+
 fn revoked_by_hand() -> proto::TrustReason {
     proto::TrustReason {
         code: "operator-revoked".into(),
@@ -309,6 +336,8 @@ fn trusted() -> StatusReply {
             count: 9,
         }],
         unlabelled: Vec::new(),
+        unreached: Vec::new(),
+        unreached_count: 0,
         sockets: Some(proto::NamedSockets {
             found: 2,
             absent: 1,
