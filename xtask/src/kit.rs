@@ -311,25 +311,25 @@ impl Kit {
         self.trusted(guest)
     }
 
-    /// Takes trust away by reference values that list nobody's key: a digest of other bytes.
+    /// Takes trust away by a policy that no evidence satisfies.
     pub(crate) fn distrust(&self, guest: &mut Guest, spec: &Spec) -> Result<()> {
-        let dir = self.write(spec)?;
-        let path = dir.join("reference.toml");
-        let text = std::fs::read_to_string(&path)?;
-        let at = text
-            .find("000b")
-            .context("no key in the reference values")?
-            + 4;
-        let (before, after) = text.split_at(at);
-        let rest = after
-            .get(64..)
-            .context("a short key in the reference values")?;
-        std::fs::write(&path, format!("{before}{}{rest}", "cd".repeat(32)))?;
-        self.sign(&dir)?;
+        let dir = self.doubted(spec)?;
         self.offer(guest, &dir)?.ok()?;
         let code = guest.run(&["governor", "attest", "now"])?.code;
         ensure!(code == 3, "the host must not be trusted: {code}");
         Ok(())
+    }
+
+    /// A signed policy whose reference values list nobody's key: a digest of other bytes.
+    pub(crate) fn doubted(&self, spec: &Spec) -> Result<PathBuf> {
+        let dir = self.write(spec)?;
+        let path = dir.join("reference.toml");
+        let text = std::fs::read_to_string(&path)?;
+        let (before, key) = text.split_once("000b").context("no key is listed")?;
+        let rest = key.get(64..).context("a short key in them")?;
+        std::fs::write(&path, format!("{before}000b{}{rest}", "cd".repeat(32)))?;
+        self.sign(&dir)?;
+        Ok(dir)
     }
 
     /// Asks for an appraisal and waits for it.

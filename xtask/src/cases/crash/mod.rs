@@ -14,6 +14,8 @@ mod gone;
 mod load;
 pub(crate) mod package;
 mod starting;
+mod taken;
+mod unreached;
 mod untold;
 mod unwritable;
 mod upgrade;
@@ -87,6 +89,22 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "renewing_a_lease",
             run: decisions::renews,
+        },
+        Case {
+            name: "trust_is_lost",
+            run: taken::trust_is_lost,
+        },
+        Case {
+            name: "an_operator_unlocks",
+            run: taken::unlocks,
+        },
+        Case {
+            name: "running_work_is_paused_resumed_and_stopped_for_a_risk",
+            run: taken::running_work_is_reached,
+        },
+        Case {
+            name: "who_was_not_reached_is_stopped_in_the_end",
+            run: unreached::until_reached,
         },
         Case {
             name: "observing_begins_and_ends",

@@ -35,6 +35,10 @@ pub(super) trait Round {
     fn lifts(&self) -> bool {
         false
     }
+    /// Whether another daemon finds the host locked after a cut there.
+    fn locks(&self, _point: usize) -> bool {
+        false
+    }
 }
 
 /// Walks one decision: some of its points, or all of them until it goes through uncut.
@@ -94,7 +98,12 @@ fn one(
         said.text(&["daemon", "adopted"]) == "true",
         "it did not adopt"
     );
-    ensure!(said.trust() != "locked", "it is locked: {}", said.reasons());
+    let locked = said.trust() == "locked";
+    ensure!(
+        locked == round.locks(point),
+        "it is locked: {locked}: {}",
+        said.reasons()
+    );
     if !lifts {
         unlisted(guest, "after another daemon came")?;
     }

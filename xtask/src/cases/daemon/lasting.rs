@@ -1,9 +1,25 @@
 //! What outlives the daemon, the package and the boot, and evidence that leaves the host.
 
 use super::*;
+use crate::ledger;
+
+/// The daemon that runs now says since when nobody may have watched, in a later record than this one.
+fn gap_is_named(guest: &mut Guest, after: u64, rebooted: bool) -> Result<u64> {
+    let start = ledger::of(guest)?.last_start();
+    let start = start.context("the ledger has no record of a start")?;
+    ensure!(start.sequence > after, "no other start: {start:?}");
+    ensure!(start.names_the_gap(rebooted), "no gap is named: {start:?}");
+    Ok(start.sequence)
+}
+
+fn last_start(guest: &mut Guest) -> Result<u64> {
+    let start = ledger::of(guest)?.last_start();
+    Ok(start.map_or(0, |start| start.sequence))
+}
 
 pub(super) fn restart(guest: &mut Guest) -> Result<()> {
     let kit = loaded(guest)?;
+    let mut started = last_start(guest)?;
     for signal in ["KILL", "TERM"] {
         guest
             .run(&[
@@ -23,6 +39,7 @@ pub(super) fn restart(guest: &mut Guest) -> Result<()> {
             "it did not adopt"
         );
         ensure!(hello(guest)? == 0, "work does not go on after SIG{signal}");
+        started = gap_is_named(guest, started, false)?;
     }
     Ok(())
 }
@@ -123,12 +140,14 @@ pub(super) fn reboot(guest: &mut Guest) -> Result<()> {
         )?
         .ok()?;
     let before = console(guest)?.len();
+    let started = last_start(guest)?;
     guest.reboot()?;
     let refused = console(guest)?
         .split_off(before)
         .contains("Failed to switch root");
     ensure!(refused, "the first process did not try, or may");
     kit.trusted(guest)?;
+    gap_is_named(guest, started, true)?;
     let said = status::of(guest)?;
     ensure!(
         said.text(&["policy", "serial"]) == serial,

@@ -299,6 +299,7 @@ fn unit(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+/// The program is the daemon's, so where it lies the daemon lies.
 fn memory(guest: &mut Guest) -> Result<()> {
     loaded(guest)?;
     let kib = resident(guest)?;
