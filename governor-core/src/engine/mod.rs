@@ -25,6 +25,7 @@ mod input;
 mod lint;
 mod loading;
 mod operator;
+mod order;
 mod owed;
 mod parts;
 mod records;
@@ -370,7 +371,7 @@ impl Engine {
         effects.push(Effect::Append(kinds));
         Step {
             next: engine,
-            effects,
+            effects: order::denied_first(effects),
             answer: Ok(String::new()),
         }
     }
@@ -574,7 +575,7 @@ impl Engine {
         }
         Step {
             next,
-            effects,
+            effects: order::denied_first(effects),
             answer,
         }
     }

@@ -4,6 +4,7 @@ use super::super::Effect;
 
 /// Records come before grants and after revocations, in every step.
 pub(super) fn check_order(effects: &[Effect]) {
+    check_denied_first(effects);
     for (position, effect) in effects.iter().enumerate() {
         let recorded_before = effects[..position]
             .iter()
@@ -53,5 +54,18 @@ pub(super) fn check_order(effects: &[Effect]) {
             | Effect::ExtendPcrs(_)
             | Effect::RequestQuote { .. } => {}
         }
+    }
+}
+
+/// What is stopped is denied by then, so that nothing takes its place meanwhile.
+fn check_denied_first(effects: &[Effect]) {
+    let mut stopped = false;
+    for effect in effects {
+        stopped |= effect.stops();
+        // What is given is not taken away before that.
+        stopped &= !effect.grants() && !matches!(effect, Effect::BreakGlass { .. });
+        let denies = effect.revokes() && !effect.stops();
+        let names: Vec<_> = effects.iter().map(Effect::name).collect();
+        assert!(!stopped || !denies, "`{}` is late: {names:?}", effect.name());
     }
 }
