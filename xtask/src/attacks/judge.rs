@@ -120,18 +120,17 @@ fn attempt(guest: &mut Guest, attack: &Attack, first: bool) -> Result<String> {
         output.text(),
         output.errors()
     );
+    let said = format!("{} {}", output.text(), output.errors());
+    let how = Ending::of(output.code, &said, attack.said);
     match attack.ends {
         Ends::Refused => {
-            let said = format!("{} {}", output.text(), output.errors());
-            let how = Ending::of(output.code, &said, attack.said);
             // What another attack left, or whom it ended, may be in the way of this one.
             let moot = !first && (how == Ending::Failed || output.code == NO_HELPER);
             ensure!(how == Ending::Refused || moot, "{how:?}: {line}");
         }
-        // Whatever came of it, there was a command.
         Ends::Either => ensure!(
-            !first || !matches!(output.code, NOT_EXECUTED | NOT_FOUND),
-            "not tried: {line}"
+            !first || matches!(how, Ending::Done | Ending::Refused),
+            "{how:?}: {line}"
         ),
     }
     Ok(line)

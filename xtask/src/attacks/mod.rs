@@ -102,15 +102,18 @@ pub(crate) fn pairs() -> Vec<[&'static Attack; 2]> {
     all.iter().flat_map(after).collect()
 }
 
-/// A part of the pairs that is the same each time: `count` of them, spread so that every attack comes
-/// about as often as any other.
-pub(crate) fn slice_of_pairs(count: usize) -> Vec<[&'static Attack; 2]> {
+/// A part of the pairs that is the same each time: `count` of them, after `skipped` others, spread so that every
+/// attack comes about as often as any other, first and second.
+pub(crate) fn slice_of_pairs(skipped: usize, count: usize) -> Vec<[&'static Attack; 2]> {
     let pairs: Vec<_> = pairs()
         .into_iter()
         .filter(|pair| pair.iter().all(|attack| attack.leaves == Leaves::Nothing))
         .collect();
-    let step = (pairs.len() / count.max(1)).max(1);
-    pairs.into_iter().step_by(step).take(count).collect()
+    // Steps of the golden ratio of all of them are never near each other.
+    let step = pairs.len() * 618 / 1000;
+    (skipped..skipped + count)
+        .map(|number| pairs[(number * step) % pairs.len()])
+        .collect()
 }
 
 const fn refused(row: Row, name: &'static str, does: &'static str) -> Attack {
@@ -176,13 +179,15 @@ mod tests {
 
     #[test]
     fn a_slice_is_spread_over_the_attacks() {
-        let slice = slice_of_pairs(40);
-        assert_eq!(slice.len(), 40);
-        let first: BTreeSet<&str> = slice.iter().map(|[first, _]| first.name).collect();
-        let second: BTreeSet<&str> = slice.iter().map(|[_, second]| second.name).collect();
-        assert!(
-            first.len() > 30 && second.len() > 15,
-            "{first:?} {second:?}"
-        );
+        for (skipped, count, few) in [(0, 6, 6), (6, 6, 6), (0, 60, 45)] {
+            let slice = slice_of_pairs(skipped, count);
+            assert_eq!(slice.len(), count);
+            let first: BTreeSet<&str> = slice.iter().map(|[first, _]| first.name).collect();
+            let second: BTreeSet<&str> = slice.iter().map(|[_, second]| second.name).collect();
+            assert!(
+                first.len() >= few && second.len() >= few,
+                "{first:?} {second:?}"
+            );
+        }
     }
 }
