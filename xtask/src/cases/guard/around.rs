@@ -129,5 +129,28 @@ pub(super) fn governed_root(guest: &mut Guest) -> Result<()> {
         "a workload raised the alarm: {asked}"
     );
     ensure!(hello(guest)? == 0, "a workload cost the host its trust");
-    Ok(())
+    // It is held against the workload, each copy of it.
+    let counted = Spec {
+        tables: "[risk.reaching]\ncount = 3\nof = \"denied-guard\"\nwithin = \"10m\"\naction = \"kill\"",
+        ..spec
+    };
+    kit.load(guest, &counted)?;
+    guest
+        .sh(&format!(
+            "systemd-run --quiet --unit=reaching --slice={AGENTS_SLICE} --uid=agent -- {AGENT} hold"
+        ))?
+        .ok()?;
+    let reach = format!(
+        "for try in 1 2 3; do systemd-run --quiet --wait --collect --slice={AGENTS_SLICE} -- \
+         /opt/agent/probe_root maps; done; true"
+    );
+    guest.sh(&reach)?.ok()?;
+    guest
+        .wait_until("! systemctl is-active --quiet reaching")
+        .context("waiting for the workload to be stopped")?;
+    ensure!(
+        trips(guest)? == before && hello(guest)? == 0,
+        "a workload that was stopped cost the host its trust"
+    );
+    kit.load(guest, &Spec::default())
 }

@@ -1,6 +1,7 @@
 //! Time: a policy that ends, a wall clock that is set back, a host that slept.
 
 use super::*;
+use crate::ledger;
 
 pub(super) fn policy_ends(guest: &mut Guest) -> Result<()> {
     let until = guest
@@ -109,6 +110,7 @@ pub(super) fn sleep(guest: &mut Guest) -> Result<()> {
         Ok(status::of(guest)?.number(&["epochs", "attested"]))
     };
     let before = epoch(guest)?;
+    let slept = ledger::of(guest)?.times(SLEPT);
     guest
         .sh(
             "echo deep > /sys/power/mem_sleep && echo 0 > /sys/class/rtc/rtc0/wakealarm; \
@@ -122,6 +124,13 @@ pub(super) fn sleep(guest: &mut Guest) -> Result<()> {
         ))
         .context("waiting for the epoch to be raised")?;
     kit.trusted(guest)?;
+    ensure!(
+        ledger::of(guest)?.times(SLEPT) > slept,
+        "the ledger does not say that trust was lost for it"
+    );
     ensure!(hello(guest)? == 0, "work does not go on after a quote");
     Ok(())
 }
+
+/// The reason, as records have it.
+const SLEPT: &str = "suspended";

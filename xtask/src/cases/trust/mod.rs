@@ -69,6 +69,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: clocks::set_back,
         },
         Case {
+            name: "a_tpm_that_hangs_takes_the_lease_with_it_and_gives_it_back",
+            run: work::hung_tpm,
+        },
+        Case {
             name: "a_tpm_that_goes_away_takes_the_lease_with_it",
             run: work::no_tpm,
         },

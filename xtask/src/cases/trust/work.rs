@@ -38,6 +38,34 @@ pub(super) fn no_tpm(guest: &mut Guest) -> Result<()> {
     kit.load(guest, &Spec::default())
 }
 
+/// It takes commands and answers none. Whoever asks the daemon is answered all the same.
+pub(super) fn hung_tpm(guest: &mut Guest) -> Result<()> {
+    let spec = Spec {
+        lease: "6s",
+        every: "1s",
+        on_revoke: "deny",
+        ..Spec::default()
+    };
+    let kit = loaded(guest, &spec)?;
+    guest.withhold_tpm(true)?;
+    let outcome = (|| {
+        reason(guest, "quote-late")?;
+        let denied = hello(guest)?;
+        ensure!(denied == 203, "attested work without evidence: {denied}");
+        let tool = in_zone(guest, TOOLS_SLICE, &[AGENT, "hello"])?.code;
+        ensure!(tool == 0, "work that needs no evidence: {tool}");
+        let digest = "ab".repeat(32);
+        let revoke = ["revoke", "--digest", &digest, "--reason", "drill"];
+        let argv = [&["timeout", "20", "governor"][..], &revoke].concat();
+        guest.run(&argv)?.ok().context("revoking meanwhile")
+    })();
+    guest.withhold_tpm(false)?;
+    outcome?;
+    kit.trusted(guest)?;
+    ensure!(hello(guest)? == 0, "work does not go on");
+    kit.load(guest, &Spec::default())
+}
+
 /// One that goes on, and one that tries what it may not: both are the same workload.
 pub(super) fn risk(guest: &mut Guest) -> Result<()> {
     let spec = Spec {
