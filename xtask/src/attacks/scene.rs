@@ -15,13 +15,16 @@ use anyhow::{Context as _, Result, ensure};
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 /// What every attack may use: the daemon's process, its cgroup, a zone's, the pins, the drop-ins of the
-/// unit, the probes, a cgroup of its own, and who took hold of things in time, while it lives. Without a
-/// daemon the process is one that nobody has.
+/// unit, the probes, a cgroup of its own, and who took hold of things in time, while it lives. What comes of a
+/// daemon that is started again, or told to load a policy, is for the judge to see. Without a daemon the process is
+/// one that nobody has.
 pub(crate) const PRELUDE: &str = "PID=$(systemctl show governor --value -p MainPID 2> /dev/null); \
      case $PID in ''|0) PID=4194000;; esac; \
      S=/sys/fs/cgroup/system.slice/governor.service; A=/sys/fs/cgroup/attack; \
      Z=/sys/fs/cgroup/governed.slice/governed-agents.slice; P=/sys/fs/bpf/governor; \
      D=/run/systemd/system/governor.service.d; R=/root/probe_root; X=/root/probe_reach; \
+     restarted() { systemctl restart governor || echo it did not start; }; \
+     reloaded() { governor policy reload /root/policy || echo it was not loaded; }; \
      held() { systemctl is-active --quiet attack-held || exit 90; \
      $X ask /run/attack-ask /run/attack-answer $1; }\n";
 /// How that ends without whoever took hold of things.

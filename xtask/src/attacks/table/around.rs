@@ -10,7 +10,7 @@ pub(super) const ALL: &[Attack] = &[
     either(
         Files,
         "program-bound-over",
-        "mount --bind $R /usr/bin/governor && systemctl restart governor",
+        "mount --bind $R /usr/bin/governor && restarted",
         "while mountpoint -q /usr/bin/governor; do umount /usr/bin/governor; done; \
          systemctl restart governor",
     ),
@@ -26,27 +26,27 @@ pub(super) const ALL: &[Attack] = &[
         Files,
         "unit-changed",
         "mkdir -p $D && printf '[Service]\\nExecStart=\\nExecStart=/bin/sh -c \"exec sleep 3600\"\\nType=exec\\n' \
-         > $D/attack.conf && systemctl daemon-reload && systemctl restart governor",
+         > $D/attack.conf && systemctl daemon-reload && restarted",
         UNIT,
     ),
     either(
         Files,
         "environment-changed",
         "mkdir -p $D && printf '[Service]\\nEnvironment=LD_PRELOAD=/usr/lib/x86_64-linux-gnu/libutil.so.1\\n' \
-         > $D/attack.conf && systemctl daemon-reload && systemctl restart governor",
+         > $D/attack.conf && systemctl daemon-reload && restarted",
         UNIT,
     ),
     either(
         Files,
         "loader-told-to-preload",
-        "echo /usr/lib/x86_64-linux-gnu/libutil.so.1 > /etc/ld.so.preload && systemctl restart governor",
+        "echo /usr/lib/x86_64-linux-gnu/libutil.so.1 > /etc/ld.so.preload && restarted",
         "rm -f /etc/ld.so.preload; systemctl restart governor",
     ),
     either(
         Files,
         "configuration-changed",
         "cp /etc/governor/governor.toml /root/toml 2> /dev/null; \
-         printf 'governed = \"other.slice\"\\n' > /etc/governor/governor.toml && systemctl restart governor",
+         printf 'governed = \"other.slice\"\\n' > /etc/governor/governor.toml && restarted",
         "if test -e /root/toml; then cat /root/toml > /etc/governor/governor.toml; \
          else rm -f /etc/governor/governor.toml; fi; systemctl restart governor",
     ),
@@ -54,14 +54,14 @@ pub(super) const ALL: &[Attack] = &[
         Files,
         "keys-emptied",
         "cp -p /etc/governor/trusted_keys /root/keys && : > /etc/governor/trusted_keys && \
-         systemctl restart governor",
+         restarted",
         "if test -e /root/keys; then cat /root/keys > /etc/governor/trusted_keys; fi; \
          systemctl restart governor",
     ),
     either(
         Files,
         "state-hidden",
-        "mount -t tmpfs -o mode=700 none /var/lib/governor && systemctl restart governor",
+        "mount -t tmpfs -o mode=700 none /var/lib/governor && restarted",
         "while mountpoint -q /var/lib/governor; do umount -l /var/lib/governor; done; \
          systemctl restart governor",
     ),
@@ -74,7 +74,7 @@ pub(super) const ALL: &[Attack] = &[
     either(
         Files,
         "socket-replaced",
-        "mv /run/governor /run/governor.away && mkdir /run/governor && systemctl restart governor",
+        "mv /run/governor /run/governor.away && mkdir /run/governor && restarted",
         "rm -rf /run/governor.away; systemctl restart governor",
     ),
     refused(
@@ -123,14 +123,14 @@ pub(super) const ALL: &[Attack] = &[
         "governed-slice-bound-over-behind-the-daemon",
         "mkdir -p $A/governed-agents.slice && \
          nsenter -t $PID -m mount --bind $A /sys/fs/cgroup/governed.slice && \
-         governor policy reload /root/policy",
+         reloaded",
         "systemctl restart governor; rmdir $A/governed-agents.slice $A",
     ),
     either(
         Cgroups,
         "cgroups-bound-over-behind-the-daemon",
         "mkdir -p $A/governed.slice/governed-agents.slice && \
-         nsenter -t $PID -m mount --bind $A /sys/fs/cgroup && governor policy reload /root/policy",
+         nsenter -t $PID -m mount --bind $A /sys/fs/cgroup && reloaded",
         "systemctl restart governor; find $A -depth -type d -delete",
     ),
     either(

@@ -35,7 +35,7 @@ pub(super) const ALL: &[Attack] = &[
     either(
         Daemon,
         "restarted-by-systemd",
-        "systemctl restart governor",
+        "restarted",
         "",
     ),
     either(
@@ -125,7 +125,7 @@ pub(super) const ALL: &[Attack] = &[
     either(
         Cgroups,
         "moved-away-and-restarted",
-        "mkdir -p $A && echo $PID > $A/cgroup.procs && systemctl restart governor",
+        "mkdir -p $A && echo $PID > $A/cgroup.procs && restarted",
         BACK,
     ),
     either(

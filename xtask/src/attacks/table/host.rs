@@ -135,7 +135,7 @@ pub(super) const ALL: &[Attack] = &[
         Settings,
         "compiler-starved",
         "sysctl -n net.core.bpf_jit_limit > /run/attack-limit; sysctl -q -w net.core.bpf_jit_limit=1 && \
-         systemctl restart governor",
+         restarted",
         "sysctl -q -w net.core.bpf_jit_limit=$(cat /run/attack-limit)",
     ),
     either(
