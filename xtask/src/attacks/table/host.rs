@@ -20,7 +20,8 @@ pub(super) const ALL: &[Attack] = &[
         "module-asked-for",
         "ip link add attack type dummy",
         "ip link del attack 2> /dev/null || true",
-    ),
+    )
+    .saying(&["Unknown device type"]),
     refused(Kexec, "kernel-from-memory", "$R kexec").guarded(),
     refused(Kexec, "kernel-from-a-file", "$R kexec-file $R").guarded(),
     refused(
