@@ -147,7 +147,8 @@ pub(super) const ALL: &[Attack] = &[
         "echo /usr/lib/x86_64-linux-gnu/libutil.so.1 > /etc/ld.so.preload && systemctl daemon-reexec; \
          rm -f /etc/ld.so.preload; systemctl kill -s KILL governor",
         REEXEC,
-    ),
+    )
+    .saying(&["Access denied"]),
     either(
         Files,
         "register-extended",
