@@ -66,6 +66,10 @@ fn check_denied_first(effects: &[Effect]) {
         stopped &= !effect.grants() && !matches!(effect, Effect::BreakGlass { .. });
         let denies = effect.revokes() && !effect.stops();
         let names: Vec<_> = effects.iter().map(Effect::name).collect();
-        assert!(!stopped || !denies, "`{}` is late: {names:?}", effect.name());
+        assert!(
+            !stopped || !denies,
+            "`{}` is late: {names:?}",
+            effect.name()
+        );
     }
 }

@@ -32,12 +32,7 @@ pub(super) const ALL: &[Attack] = &[
         "systemctl kill --kill-whom=main -s CONT governor || true",
     ),
     either(Daemon, "ended-by-systemd", "systemctl stop governor", ""),
-    either(
-        Daemon,
-        "restarted-by-systemd",
-        "restarted",
-        "",
-    ),
+    either(Daemon, "restarted-by-systemd", "restarted", ""),
     either(
         Daemon,
         "masked-and-killed",
