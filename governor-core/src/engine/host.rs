@@ -33,14 +33,21 @@ pub(super) fn is_of_host(row: &Row) -> bool {
     row.key.zone == ZONE_HOST && matches!(row.key.scope, SCOPE_ZONE | SCOPE_SURVIVAL)
 }
 
+/// What is left of rows where nothing is granted: what the host itself may do is no grant, and which zones need a
+/// lease is not forgotten.
+pub(super) fn without_grants(mut rows: Vec<Row>) -> Vec<Row> {
+    let zones = leased(&rows);
+    rows.retain(is_of_host);
+    rows.extend(zones.into_iter().map(needs_lease_row));
+    rows
+}
+
 impl Table {
     /// The rows to put in force in place of those of `before`.
     pub fn rows_after(&self, before: impl IntoIterator<Item = Row>) -> Vec<Row> {
         let mut rows = self.rows.clone();
         if self.grants_nothing {
-            let before: Vec<Row> = before.into_iter().collect();
-            rows.extend(leased(&before).into_iter().map(needs_lease_row));
-            rows.extend(before.into_iter().filter(is_of_host));
+            rows.extend(without_grants(before.into_iter().collect()));
         }
         rows
     }

@@ -67,7 +67,7 @@ pub use gone::leased;
 use gone::{Fates, needs_lease_row};
 pub use guard::Guard;
 pub use hold::{Allowed, Grip, Running, Thaw};
-use host::is_of_host;
+use host::without_grants;
 pub use host::{HELD_OF_HOST, survivors};
 pub use input::{Input, Refused, Target};
 pub use lint::{lint, lint_in_place_of, unknowable};
@@ -260,8 +260,7 @@ impl Engine {
         let unfinished = Unfinished::found(&recovered, kernel);
         let (glass, of_glass) = Glass::found(now, &recovered, kernel);
         let revoked_all = recovered.revoked_all || kernel.revoked_all;
-        let stops = Stops::found(&recovered, kernel);
-        let given_up = Stops::given_up(&recovered, kernel);
+        let (stops, given_up) = Stops::found(&recovered, kernel);
         let since = recovered.last.clone();
         let mut engine = Self {
             host,
@@ -929,10 +928,7 @@ impl Engine {
         table.rows.extend(unnamed);
         table.egress = compiled.egress;
         if self.trust.has(&Cause::OperatorRevoked) {
-            // Nothing is granted; what the host itself may do is no grant.
-            let zones = leased(&table.rows);
-            table.rows.retain(is_of_host);
-            table.rows.extend(zones.into_iter().map(needs_lease_row));
+            table.rows = without_grants(table.rows);
             let survives = |key: &EgressKey| key.workload == WORKLOAD_SURVIVAL;
             table.egress.retain(|(key, _, _)| survives(key));
             return Ok(table);

@@ -52,27 +52,25 @@ enum Record {
 }
 
 impl Stops {
-    /// What an earlier daemon owed. A gate that was made anew knows nobody.
-    pub(super) fn found(recovered: &Recovered, kernel: &KernelView) -> Self {
+    /// What an earlier daemon owed. A gate that was made anew knows nobody: then it is nobody's any more, and these are
+    /// the records of that, for whoever finds this gate.
+    pub(super) fn found(recovered: &Recovered, kernel: &KernelView) -> (Self, Vec<Kind>) {
         let (owed, boot) = &recovered.owed;
-        let same = *boot == kernel.boot_id && kernel.gate != FRESH;
+        if *boot != kernel.boot_id {
+            return (Self::default(), Vec::new());
+        }
+        if kernel.gate == FRESH {
+            return (Self::default(), reached(owed));
+        }
         let state = State {
             tried: false,
             record: Record::Yes,
         };
-        let found = owed.iter().filter(|_| same);
-        Self {
-            owed: found.map(|stop| (stop.clone(), state)).collect(),
+        let stops = Self {
+            owed: owed.iter().map(|stop| (stop.clone(), state)).collect(),
             settled: Vec::new(),
-        }
-    }
-
-    /// What an earlier gate owed is nobody's any more. The records of it, for whoever finds this gate.
-    pub(super) fn given_up(recovered: &Recovered, kernel: &KernelView) -> Vec<Kind> {
-        let (owed, boot) = &recovered.owed;
-        let gone = *boot == kernel.boot_id && kernel.gate == FRESH;
-        let stops: Vec<OwedStop> = owed.iter().filter(|_| gone).cloned().collect();
-        reached(&stops)
+        };
+        (stops, Vec::new())
     }
 
     /// A step was taken back that settled these. The ledger may say that they are not owed, so if they fail again
@@ -152,19 +150,14 @@ impl Engine {
                 }
             }
             self.stops.owed.insert(stop, state);
-            self.forget_empty();
             // What one workload brought about says nothing about the host either.
             if !effect.is_of_risk() {
                 self.doubt(now, Cause::StopFailed, error);
             }
         }
-        for kind in &mut kinds {
-            if let Kind::Lost(lost) = kind {
-                lost.owed.retain(|stop| !known.contains(stop));
-            }
-        }
+        self.owed_records.retain(says_something);
+        unsay_lost(&mut kinds, &known);
         if !told {
-            kinds.retain(is_left);
             self.tell(kinds, effects);
         }
     }
@@ -192,10 +185,10 @@ impl Engine {
 
     /// What was tried and did not come back is done. The records of it.
     pub(super) fn settle_stops(&mut self, now: ClockReading) -> Vec<Kind> {
-        let mut done = Vec::new();
+        let mut done = BTreeSet::new();
         self.stops.owed.retain(|stop, state| {
             if state.tried && state.record != Record::No {
-                done.push(stop.clone());
+                done.insert(stop.clone());
             }
             !state.tried
         });
@@ -205,21 +198,9 @@ impl Engine {
             self.next_quote = now.boot;
         }
         // Of what no record speaks yet none has to.
-        let mut unwritten = BTreeSet::new();
-        for kind in &mut self.owed_records {
-            if let Kind::Lost(lost) = kind {
-                lost.owed.retain(|stop| {
-                    let both = done.contains(stop);
-                    if both {
-                        unwritten.insert(stop.clone());
-                    }
-                    !both
-                });
-            }
-        }
-        self.forget_empty();
+        let unwritten = unsay_lost(&mut self.owed_records, &done);
         done.retain(|stop| !unwritten.contains(stop));
-        self.stops.settled.extend_from_slice(&done);
+        self.stops.settled.extend(done.iter().cloned());
         reached(&done)
     }
 
@@ -259,20 +240,9 @@ impl Engine {
     pub(super) fn take_back(&mut self, taken: &BTreeSet<OwedStop>) -> Vec<Kind> {
         self.stops.owed.retain(|stop, _| !taken.contains(stop));
         // A record of it that is still to be written would come after the one that takes it back.
-        for kind in &mut self.owed_records {
-            if let Kind::Lost(lost) = kind {
-                lost.owed.retain(|stop| !taken.contains(stop));
-            }
-        }
-        self.forget_empty();
-        let taken: Vec<OwedStop> = taken.iter().cloned().collect();
-        self.stops.settled.extend_from_slice(&taken);
-        reached(&taken)
-    }
-
-    /// Drops records that are still to be written and of which nothing is left.
-    fn forget_empty(&mut self) {
-        self.owed_records.retain(is_left);
+        unsay_lost(&mut self.owed_records, taken);
+        self.stops.settled.extend(taken.iter().cloned());
+        reached(taken)
     }
 
     /// All that is owed, for a ledger that does not say so, or not any more.
@@ -293,37 +263,31 @@ impl Engine {
     }
 }
 
-/// Whether this record says anything yet.
-fn is_left(kind: &Kind) -> bool {
-    match kind {
-        Kind::Lost(lost) => !lost.owed.is_empty(),
-        Kind::Reached(reached) => !reached.stops.is_empty(),
-        Kind::Start(_)
-        | Kind::PolicyLoaded(_)
-        | Kind::PolicyRefused(_)
-        | Kind::Appraisal(_)
-        | Kind::TrustChange(_)
-        | Kind::Grant(_)
-        | Kind::Revocation(_)
-        | Kind::Verdict(_)
-        | Kind::Gap(_)
-        | Kind::ModeChange(_)
-        | Kind::Refusal(_)
-        | Kind::Signalled(_)
-        | Kind::Unlocked(_)
-        | Kind::Begun(_)
-        | Kind::RiskMet(_)
-        | Kind::Held(_)
-        | Kind::Resumed(_)
-        | Kind::Disarmed(_)
-        | Kind::Unlabelled(_)
-        | Kind::GlassBroken(_)
-        | Kind::GlassEnded(_) => true,
+/// Has records that are still to be written say nothing of these, and drops those of which nothing is left. Of which
+/// they did.
+fn unsay_lost(kinds: &mut Vec<Kind>, stops: &BTreeSet<OwedStop>) -> BTreeSet<OwedStop> {
+    let mut unsaid = BTreeSet::new();
+    for kind in kinds.iter_mut() {
+        if let Kind::Lost(lost) = kind {
+            let said = lost.owed.iter().filter(|stop| stops.contains(stop));
+            unsaid.extend(said.cloned());
+            lost.owed.retain(|stop| !stops.contains(stop));
+        }
     }
+    kinds.retain(says_something);
+    unsaid
+}
+
+/// Whether anything is left of a record from which stops were taken out.
+fn says_something(kind: &Kind) -> bool {
+    let emptied = matches!(kind, Kind::Lost(lost) if lost.owed.is_empty())
+        || matches!(kind, Kind::Reached(reached) if reached.stops.is_empty());
+    !emptied
 }
 
 /// Records of stops that are not owed any more.
-fn reached(done: &[OwedStop]) -> Vec<Kind> {
+fn reached(done: &BTreeSet<OwedStop>) -> Vec<Kind> {
+    let done: Vec<OwedStop> = done.iter().cloned().collect();
     let parts = done.chunks(TOMBSTONES_PER_RECORD);
     let kinds = parts.map(|part| {
         Kind::Reached(Reached {
