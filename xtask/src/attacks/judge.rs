@@ -112,15 +112,11 @@ fn attempt(guest: &mut Guest, attack: &Attack, first: bool) -> Result<String> {
         return Ok(format!("`{}` ended every process", attack.name));
     }
     let output = guest.run(&["timeout", "-k", "5", ATTACK_BOUND, "sh", "-c", &script])?;
-    let line = format!(
-        "`{}` ({:?}) ended with {} {} {}",
-        attack.name,
-        attack.row,
-        output.code,
-        output.text(),
-        output.errors()
-    );
     let said = format!("{} {}", output.text(), output.errors());
+    let line = format!(
+        "`{}` ({:?}) ended with {} {said}",
+        attack.name, attack.row, output.code
+    );
     let how = Ending::of(output.code, &said, attack.said);
     match attack.ends {
         Ends::Refused => {

@@ -3,14 +3,12 @@
 
 use super::{
     decisions::{VICTIM, spec},
-    walk::{Decision, Round, content, held, hold, walk},
+    walk::{Decision, HELD, Round, by_hand, content, held, hold, is_frozen, walk},
     *,
 };
-use crate::{guest::Output, kit::TOOLS_SLICE};
+use crate::kit::TOOLS_SLICE;
 
 const LEDGER: &str = "/var/lib/governor/ledger/ledger";
-/// The cgroup of the copy that stays.
-const HELD: &str = "/sys/fs/cgroup/governed.slice/governed-agents.slice/crash-held.service";
 /// Somebody reaches for a map of the gate.
 const ALARM: &str = "bpftool map update pinned $(ls /sys/fs/bpf/governor/*/SIGNALS | head -1) \
                      key 1 0 0 0 value 3 0 0 0 0 0 0 0";
@@ -233,23 +231,6 @@ struct Reaches {
 }
 
 impl Reaches {
-    fn frozen(guest: &mut Guest) -> Result<bool> {
-        let events = guest.run(&["cat", &format!("{HELD}/cgroup.events")])?;
-        Ok(events.ok()?.text().contains("frozen 1"))
-    }
-
-    fn by_hand(guest: &mut Guest, verb: &str) -> Result<Output> {
-        let argv = [
-            "governor",
-            verb,
-            "--workload",
-            "victim",
-            "--reason",
-            "drill",
-        ];
-        guest.run(&argv)
-    }
-
     /// As the kernel was left: the effect on what runs is the first of its step, or comes after the record.
     fn looks(&self, guest: &mut Guest, point: usize) -> Result<()> {
         match self.done {
@@ -258,11 +239,11 @@ impl Reaches {
                 ensure!(running == (point < 1), "it runs: {running}");
             }
             Done::Paused => {
-                let frozen = Self::frozen(guest)?;
+                let frozen = is_frozen(guest)?;
                 ensure!(frozen == (point >= 1), "it is frozen: {frozen}");
             }
             Done::Resumed => {
-                let frozen = Self::frozen(guest)?;
+                let frozen = is_frozen(guest)?;
                 ensure!(
                     frozen || point > WRITTEN,
                     "it goes on, and no record says so"
@@ -287,17 +268,17 @@ impl Round for Reaches {
         kit.load(guest, &spec)?;
         hold(guest, VICTIM)?;
         if self.done == Done::Resumed {
-            let paused = Self::by_hand(guest, "pause")?;
+            let paused = by_hand(guest, "pause")?;
             paused.ok()?;
-            ensure!(Self::frozen(guest)?, "it is not paused");
+            ensure!(is_frozen(guest)?, "it is not paused");
         }
         Ok(())
     }
 
     fn decide(&mut self, guest: &mut Guest, _kit: &Kit) -> Result<()> {
         match self.done {
-            Done::Paused => Self::by_hand(guest, "pause").map(drop),
-            Done::Resumed => Self::by_hand(guest, "resume").map(drop),
+            Done::Paused => by_hand(guest, "pause").map(drop),
+            Done::Resumed => by_hand(guest, "resume").map(drop),
             Done::Probed => {
                 // It may be killed amid this.
                 guest.sh(&format!(
@@ -327,8 +308,8 @@ impl Round for Reaches {
         kit.trusted(guest)?;
         if self.done != Done::Probed {
             // Whatever became of it before.
-            let said = Self::by_hand(guest, "resume")?;
-            let frozen = Self::frozen(guest)?;
+            let said = by_hand(guest, "resume")?;
+            let frozen = is_frozen(guest)?;
             ensure!(!frozen, "it does not go on: {}: {}", said.code, said.text());
         }
         expect(guest, VICTIM, true, "which is not revoked")

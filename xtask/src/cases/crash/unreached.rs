@@ -2,12 +2,10 @@
 
 use super::{
     decisions::{VICTIM, spec},
-    walk::{PLAN, content, hold},
+    walk::{HELD, PLAN, by_hand, content, hold, is_frozen},
     *,
 };
 
-/// The cgroup of the copy that stays.
-const HELD: &str = "/sys/fs/cgroup/governed.slice/governed-agents.slice/crash-held.service";
 /// As long as this is the plan.
 const NOBODY: &[u8] = b"stops fail 0\n";
 
@@ -19,7 +17,7 @@ pub(super) fn until_reached(guest: &mut Guest) -> Result<()> {
     kit.load(guest, &spec)?;
     hold(guest, VICTIM)?;
     guest.put(PLAN, 0o600, NOBODY)?;
-    by_hand(guest, "pause")?;
+    ordered(guest, "pause")?;
     is_owed(guest)?;
     // Evidence is as good as ever.
     let asked = guest.run(&["governor", "attest", "now"])?;
@@ -30,10 +28,10 @@ pub(super) fn until_reached(guest: &mut Guest) -> Result<()> {
         .ok()?;
     is_owed(guest).context("by another daemon")?;
     // An operator takes it back, and it does not come again.
-    by_hand(guest, "resume")?;
+    ordered(guest, "resume")?;
     is_over(guest)?;
     kit.trusted(guest)?;
-    by_hand(guest, "pause")?;
+    ordered(guest, "pause")?;
     is_owed(guest).context("ordered anew")?;
     guest
         .sh("systemctl kill --signal=KILL governor")?
@@ -46,15 +44,13 @@ pub(super) fn until_reached(guest: &mut Guest) -> Result<()> {
     guest.wait_until(&frozen).context("trying it again")?;
     is_over(guest)?;
     kit.trusted(guest)?;
-    by_hand(guest, "resume")?;
+    ordered(guest, "resume")?;
     ensure!(!is_frozen(guest)?, "it does not go on");
     expect(guest, VICTIM, true, "which is not revoked")
 }
 
-fn by_hand(guest: &mut Guest, verb: &str) -> Result<()> {
-    let (name, why) = (["--workload", "victim"], ["--reason", "drill"]);
-    let argv = [&["governor", verb][..], &name, &why].concat();
-    let said = guest.run(&argv)?;
+fn ordered(guest: &mut Guest, verb: &str) -> Result<()> {
+    let said = by_hand(guest, verb)?;
     // That it failed is said as well, and what is looked at is what came of it.
     ensure!(said.code != 4, "nobody answers: {}", said.errors());
     Ok(())
@@ -81,9 +77,4 @@ fn is_over(guest: &mut Guest) -> Result<()> {
     let left = said.text(&["unreached"]);
     ensure!(said.number(&["unreached_count"]) == 0, "{left}");
     Ok(())
-}
-
-fn is_frozen(guest: &mut Guest) -> Result<bool> {
-    let events = guest.run(&["cat", &format!("{HELD}/cgroup.events")])?;
-    Ok(events.ok()?.text().contains("frozen 1"))
 }

@@ -1,7 +1,7 @@
 //! One round: a decision is cut at a point, looked at while no daemon is there, and adopted.
 
 use super::*;
-use crate::kit::TOOLS_SLICE;
+use crate::{guest::Output, kit::TOOLS_SLICE};
 
 /// Where a daemon built for this suite looks for what it is to do to itself.
 pub(super) const PLAN: &str = "/run/governor-fault-point";
@@ -176,4 +176,20 @@ pub(super) fn hold_as(guest: &mut Guest, unit: &str, slice: &str, path: &str) ->
 /// Whether that copy still runs.
 pub(super) fn held(guest: &mut Guest) -> Result<bool> {
     Ok(guest.sh("systemctl is-active --quiet crash-held")?.code == 0)
+}
+
+/// The cgroup of that copy.
+pub(super) const HELD: &str =
+    "/sys/fs/cgroup/governed.slice/governed-agents.slice/crash-held.service";
+
+/// Whether it is frozen.
+pub(super) fn is_frozen(guest: &mut Guest) -> Result<bool> {
+    let events = guest.run(&["cat", &format!("{HELD}/cgroup.events")])?;
+    Ok(events.ok()?.text().contains("frozen 1"))
+}
+
+/// What an operator does to the workload that it is of.
+pub(super) fn by_hand(guest: &mut Guest, verb: &str) -> Result<Output> {
+    let (name, why) = (["--workload", "victim"], ["--reason", "drill"]);
+    guest.run(&[&["governor", verb][..], &name, &why].concat())
 }
