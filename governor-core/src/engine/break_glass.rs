@@ -20,7 +20,7 @@ use super::{
     Cause, Class, Clears, Effect, Engine, KernelView, Refused, Running,
     credential::{Challenge, LONGEST, PATIENCE, Request},
     hold::Grip,
-    operator::{TOMBSTONES_PER_RECORD, tombstone},
+    operator::{ENTRIES_PER_RECORD, tombstone},
     records,
 };
 use crate::{
@@ -221,7 +221,7 @@ impl Engine {
             records::trust_change(before, &self.trust),
             records::revocation("class attested", &self.reasons(), &[], Some(uid)),
         ];
-        kinds.extend(buried.chunks(TOMBSTONES_PER_RECORD).map(|chunk| {
+        kinds.extend(buried.chunks(ENTRIES_PER_RECORD).map(|chunk| {
             let cause = "revoked somewhere before the glass was broken";
             records::revocation("zones that no policy names", cause, chunk, Some(uid))
         }));

@@ -15,7 +15,7 @@ use governor_common::{names::ZONE_EVERY, row::TombstoneKey};
 use super::{
     Active, Attestation, Cause, Clears, Effect, Engine, OpensJudged, Refused, Trust,
     lint::outside,
-    operator::{TOMBSTONES_PER_RECORD, tombstone},
+    operator::{ENTRIES_PER_RECORD, tombstone},
     records,
 };
 use crate::{
@@ -124,7 +124,7 @@ impl Engine {
         let mut kinds = records::policy_loaded(&verified, &self.ids, &self.fates, uid);
         kinds.push(records::grant(&table, verified.digest(), self.epochs));
         kinds.extend(bounded);
-        kinds.extend(buried.chunks(TOMBSTONES_PER_RECORD).map(|chunk| {
+        kinds.extend(buried.chunks(ENTRIES_PER_RECORD).map(|chunk| {
             let cause = "revoked in every zone before this one was named";
             records::revocation("zones of a policy", cause, chunk, uid)
         }));

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Keeps a record well below the longest there may be.
-pub(super) const TOMBSTONES_PER_RECORD: usize = 512;
+pub(super) const ENTRIES_PER_RECORD: usize = 512;
 
 impl Engine {
     pub(super) fn observe(
@@ -147,7 +147,7 @@ impl Engine {
         // to be started again behind the stop.
         effects.push(Effect::RemoveRows(keys));
         effects.extend(stops);
-        let chunks = tombstones.chunks(TOMBSTONES_PER_RECORD);
+        let chunks = tombstones.chunks(ENTRIES_PER_RECORD);
         effects.push(Effect::Append(
             chunks
                 .map(|chunk| records::revocation(&name, reason, chunk, Some(uid)))

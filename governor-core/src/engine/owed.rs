@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Cause, Clears, Effect, Engine, KernelView, Running,
     as_recorded::{effect, is_of_no_others, may_be_of, owed},
-    operator::TOMBSTONES_PER_RECORD,
+    operator::ENTRIES_PER_RECORD,
 };
 use crate::{
     lineage::{FRESH, Kind, Lost, OwedStop, Reached, Recovered},
@@ -288,7 +288,7 @@ fn says_something(kind: &Kind) -> bool {
 /// Records of stops that are not owed any more.
 fn reached(done: &BTreeSet<OwedStop>) -> Vec<Kind> {
     let done: Vec<OwedStop> = done.iter().cloned().collect();
-    let parts = done.chunks(TOMBSTONES_PER_RECORD);
+    let parts = done.chunks(ENTRIES_PER_RECORD);
     let kinds = parts.map(|part| {
         Kind::Reached(Reached {
             stops: part.to_vec(),
@@ -308,7 +308,7 @@ fn lost<'a>(failed: impl IntoIterator<Item = (&'static str, &'a str, OwedStop)>)
     for (name, (error, owed)) in of_name {
         // The others are in the journal.
         let error: String = error.chars().take(LONGEST).collect();
-        kinds.extend(owed.chunks(TOMBSTONES_PER_RECORD).map(|part| {
+        kinds.extend(owed.chunks(ENTRIES_PER_RECORD).map(|part| {
             Kind::Lost(Lost {
                 effect: name.to_owned(),
                 error: error.clone(),

@@ -11,7 +11,7 @@
 use governor_common::{names::ZONE_EVERY, row::TombstoneKey};
 
 use super::{
-    Cause, Effect, Engine, Grip, KernelView, Running, operator::TOMBSTONES_PER_RECORD, records,
+    Cause, Effect, Engine, Grip, KernelView, Running, operator::ENTRIES_PER_RECORD, records,
 };
 use crate::{
     lineage::{FRESH, Recovered},
@@ -71,7 +71,7 @@ impl Engine {
             self.due.get_or_insert(now.boot);
         }
         if !recorded {
-            let chunks = tombstones.chunks(TOMBSTONES_PER_RECORD);
+            let chunks = tombstones.chunks(ENTRIES_PER_RECORD);
             let mut kinds: Vec<_> = chunks.map(|chunk| found("kernel", chunk)).collect();
             kinds.extend(everything.then(|| found("all", &[])));
             if !kinds.is_empty() {
