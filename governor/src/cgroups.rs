@@ -57,7 +57,7 @@ pub const LEAF_PREFIX: &str = "governor-run-";
 /// Populated cgroups below `zone`, and how many of them are frozen.
 pub fn count(zone: &str) -> (u32, u32) {
     let (mut leaves, mut frozen) = (0, 0);
-    for cgroup in tree::below(&Path::new(ROOT).join(zone)).0 {
+    for cgroup in tree::below(&Path::new(ROOT).join(zone)).cgroups {
         if tree::pids(&cgroup).is_ok_and(|pids| pids.is_empty()) {
             continue;
         }

@@ -63,7 +63,7 @@ pub(crate) fn nobodies(scene: &Scene<'_>) -> Vec<Nobody> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
     for (_, path) in scene.zones {
-        for cgroup in tree::below(&scene.cgroups.join(path)).0 {
+        for cgroup in tree::below(&scene.cgroups.join(path)).cgroups {
             let Some(zone) = deepest(scene, &cgroup).filter(|_| seen.insert(cgroup.clone())) else {
                 continue;
             };

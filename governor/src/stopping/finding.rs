@@ -100,16 +100,20 @@ impl Stopping<'_> {
             .collect();
         let mut zones = Vec::new();
         for (root, zone) in roots {
-            let (found, unread) = tree::below(root);
-            // Only a label finds who is too deep.
+            let below = tree::below(root);
+            if let Some((cgroup, error)) = &below.unread {
+                self.fail(zone, cgroup, error);
+            }
             let unlabelled = |order: &Order| order.running == Running::Unlabelled;
-            if let Some((cgroup, error)) = unread
-                && (!tree::is_too_deep(&error) || self.orders.iter().any(unlabelled))
+            if let Some(cgroup) = &below.too_deep
+                && self.orders.iter().any(unlabelled)
             {
-                self.fail(zone, &cgroup, &error);
+                // Only a label finds who is there.
+                self.fail(zone, cgroup, &"it is too deep for a path");
             }
             // One that is gone by now holds nobody.
-            let numbered = found
+            let numbered = below
+                .cgroups
                 .into_iter()
                 .filter_map(|cgroup| Some((tree::id(&cgroup).ok()?, cgroup)));
             zones.push(Zone {

@@ -31,7 +31,7 @@ pub(crate) mod tree;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
+    fmt, io,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -443,11 +443,10 @@ impl<'a> Stopping<'a> {
 
     /// Sockets that processes of a frozen cgroup have open, whoever made them.
     fn doom_open_in(&mut self, cgroup: &Path) {
-        let (cgroups, unread) = tree::below(cgroup);
-        let unread = unread.filter(|(_, error)| !tree::is_too_deep(error));
-        let mut failures: Vec<String> = unread.iter().map(|(_, e)| e.to_string()).collect();
+        let below = tree::below(cgroup);
+        let mut failures: Vec<String> = below.unread.iter().map(|(_, e)| e.to_string()).collect();
         let mut pids = Vec::new();
-        for dir in cgroups {
+        for dir in below.cgroups {
             match tree::pids(&dir) {
                 Ok(found) => pids.extend(found),
                 Err(error) => failures.push(error.to_string()),
@@ -473,7 +472,7 @@ impl<'a> Stopping<'a> {
         }));
     }
 
-    fn fail(&mut self, zone: u32, cgroup: &Path, error: &io::Error) {
+    fn fail(&mut self, zone: u32, cgroup: &Path, error: &dyn fmt::Display) {
         let cgroup = cgroup.display();
         let why =
             format!("reaching what runs in `{cgroup}`: {error}; see what it holds and try again");

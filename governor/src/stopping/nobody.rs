@@ -100,10 +100,11 @@ impl Stopping<'_> {
         let only_these = orders.all(|order| {
             order.is_some_and(|(_, order)| order.action == Action::Kill && order.root != cgroup)
         });
-        let (cgroups, unread) = tree::below(cgroup);
+        let below = tree::below(cgroup);
         only_these
-            && unread.is_none()
-            && cgroups.len() == 1
+            && below.unread.is_none()
+            && below.too_deep.is_none()
+            && below.cgroups.len() == 1
             && tree::write(&cgroup.join("cgroup.kill"), "1").is_ok()
     }
 

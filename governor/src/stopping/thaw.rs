@@ -100,14 +100,12 @@ pub(crate) fn bar(scene: &Scene<'_>, root: &Path) -> Result<()> {
 }
 
 fn held(scene: &Scene<'_>, root: &Path) -> Result<Vec<(PathBuf, Mark)>> {
-    let (cgroups, unread) = tree::below(root);
-    if let Some((cgroup, error)) = unread
-        && !tree::is_too_deep(&error)
-    {
+    let below = tree::below(root);
+    if let Some((cgroup, error)) = below.unread {
         return Err(error).with_context(|| format!("listing `{}`", cgroup.display()));
     }
     let mut held = Vec::new();
-    for cgroup in cgroups {
+    for cgroup in below.cgroups {
         match scene.marks.get(&cgroup) {
             Ok(mark) => held.extend(mark.map(|mark| (cgroup, mark))),
             Err(error) if has_vanished(&error) => {}
@@ -125,15 +123,21 @@ fn content(carriers: &[Carrier], cgroup: &Path, thaw: &Thaw) -> Content {
         meant: thaw.running == governor_core::engine::Running::All,
         forbidden: false,
     };
-    let (cgroups, unread) = tree::below(cgroup);
-    if let Some((below, error)) = unread {
-        // Whoever is there would go on too.
-        let (cgroup, below) = (cgroup.display(), below.display());
-        tracing::warn!("`{cgroup}` stays held: what is in `{below}` cannot be told: {error}");
+    let below = tree::below(cgroup);
+    // Whoever is there would go on too.
+    let mut unknown = |place: &Path, why: &str| {
+        let (cgroup, place) = (cgroup.display(), place.display());
+        tracing::warn!("`{cgroup}` stays held: what is in `{place}` cannot be told: {why}");
         content.forbidden = true;
+    };
+    if let Some((place, error)) = below.unread {
+        unknown(&place, &error.to_string());
+    }
+    if let Some(place) = below.too_deep {
+        unknown(&place, "it is too deep for a path");
     }
     let mut here = BTreeSet::new();
-    for cgroup in cgroups {
+    for cgroup in below.cgroups {
         match tree::id(&cgroup) {
             Ok(id) => drop(here.insert(id)),
             Err(error) => content.forbidden |= !has_vanished(&error),

@@ -21,19 +21,33 @@ use rustix::{
 /// How long a path may be of whose files all can be named too that are read or written here.
 const LONGEST: usize = 4095 - "/cgroup.threads".len();
 
-/// `root`, everything below it, and a cgroup that exists and cannot be listed; one that is merely too deep
-/// only where there is no other.
-pub(crate) fn below(root: &Path) -> (Vec<PathBuf>, Option<(PathBuf, io::Error)>) {
-    let mut found = vec![root.to_owned()];
-    let mut failed = None;
+/// A cgroup and what is below it.
+#[derive(Debug)]
+pub(crate) struct Below {
+    /// Itself first.
+    pub(crate) cgroups: Vec<PathBuf>,
+    /// One that exists and cannot be listed.
+    pub(crate) unread: Option<(PathBuf, io::Error)>,
+    /// One that no path is long enough for. Whoever is there is found by label, like who left the zone, and
+    /// nothing was ever written there.
+    pub(crate) too_deep: Option<PathBuf>,
+}
+
+/// `root`, and everything below it.
+pub(crate) fn below(root: &Path) -> Below {
+    let mut below = Below {
+        cgroups: vec![root.to_owned()],
+        unread: None,
+        too_deep: None,
+    };
     let mut next = 0;
-    while let Some(dir) = found.get(next).cloned() {
+    while let Some(dir) = below.cgroups.get(next).cloned() {
         next += 1;
         let children = match fs::read_dir(&dir) {
             Ok(children) => children,
             Err(error) => {
                 if !has_vanished(&error) {
-                    failed = Some((dir, error));
+                    below.unread = Some((dir, error));
                 }
                 continue;
             }
@@ -41,19 +55,18 @@ pub(crate) fn below(root: &Path) -> (Vec<PathBuf>, Option<(PathBuf, io::Error)>)
         for child in children.flatten() {
             if child.file_type().is_ok_and(|kind| kind.is_dir()) {
                 let path = child.path();
-                match path.as_os_str().len() {
-                    ..=LONGEST => found.push(path),
-                    _ if failed.is_none() => failed = Some((path, Errno::NAMETOOLONG.into())),
-                    _ => {}
+                if path.as_os_str().len() <= LONGEST {
+                    below.cgroups.push(path);
+                } else {
+                    below.too_deep = Some(path);
                 }
             }
         }
     }
-    (found, failed)
+    below
 }
 
-/// Whether no path is long enough to name it. Whoever is there is found by label, like who left the zone, and
-/// nothing was ever written there.
+/// Whether an error says that no path is long enough.
 pub(super) fn is_too_deep(error: &io::Error) -> bool {
     is(error, Errno::NAMETOOLONG)
 }
@@ -173,12 +186,12 @@ mod tests {
             mkdirat(&dir, &name, Mode::RWXU).unwrap();
             dir = openat(&dir, &name, flags, Mode::empty()).unwrap();
         }
-        let (found, unread) = below(root.path());
-        assert!(is_too_deep(&unread.unwrap().1));
-        assert!(found.len() < 401, "all of them have names");
-        let longest = found.iter().map(|dir| dir.as_os_str().len()).max();
+        let found = below(root.path());
+        assert!(found.unread.is_none() && found.too_deep.is_some());
+        assert!(found.cgroups.len() < 401, "all of them have names");
+        let longest = found.cgroups.iter().map(|dir| dir.as_os_str().len()).max();
         assert!(longest > Some(4095 - 15 - 11), "one more has one");
-        for dir in found {
+        for dir in found.cgroups {
             assert!(fs::File::create(dir.join("cgroup.threads")).is_ok());
         }
     }

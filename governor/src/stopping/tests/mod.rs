@@ -82,7 +82,7 @@ fn pid_of(fd: BorrowedFd<'_>) -> i32 {
 
 /// What the kernel would list: whoever has a label, where a directory below `root` says that it is.
 fn carriers(root: &Path, labels: &Labels) -> Vec<Carrier> {
-    let (dirs, _) = tree::below(root);
+    let dirs = tree::below(root).cgroups;
     let place = |pid: i32| {
         let holds = |dir: &&PathBuf| tree::pids(dir).is_ok_and(|pids| pids.contains(&pid));
         dirs.iter().find(holds).and_then(|dir| tree::id(dir).ok())
