@@ -29,7 +29,6 @@ pub(crate) const SUITE: Suite = Suite {
         "a_tpm_that_is_missing_is_named",
         "evidence_verifies_elsewhere",
         "the_package_comes_off",
-        "policy_and_serial_survive_a_reboot",
     ]),
     prepare,
     cases: &[
