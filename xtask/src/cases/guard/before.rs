@@ -1,7 +1,10 @@
-//! What root took hold of before the guard was armed: the switch, open to be written, and programs that are
-//! loaded and not yet in their place.
+//! What only can be done before the guard is armed: a program of the gate's is taken away alone, and root takes
+//! hold of the switch, open to be written, and of programs that are loaded and not yet in their place.
+
+use std::rc::Rc;
 
 use super::*;
+use crate::kit::Kit;
 
 /// The one who takes hold, and uses it when asked.
 const REACH: &str = "/root/probe_reach";
@@ -20,8 +23,53 @@ const CLOSED: &str = "my ($dir) = glob('/sys/fs/bpf/governor/maps-*');
         print grep { /^frozen/ } <$info>;
     }";
 
-/// Comes while the gate is not armed, for only then can anybody take hold.
-pub(super) fn of_no_use(guest: &mut Guest) -> Result<()> {
+/// Puts itself into the canary's zone and executes something (`BPF_OBJ_GET`, `pidfd_open`, `BPF_MAP_UPDATE_ELEM`).
+/// The numbers are `ZONE_CANARY` and `WORKLOAD_NONE`.
+const EXECUTES: &str = "my ($path) = glob('/sys/fs/bpf/governor/maps-*/LABELS');
+    my $attr = pack('p L L', $path, 0, 0);
+    my $map = syscall(321, 7, $attr, length $attr);
+    die \"LABELS: $!\" if $map < 0;
+    open(my $info, '<', \"/proc/self/fdinfo/$map\") or die $!;
+    my ($size) = map { /^value_size:\\s*(\\d+)/ } <$info>;
+    my $own = syscall(434, $$ + 0, 0);
+    die \"pidfd: $!\" if $own < 0;
+    my ($key, $label) = (pack('L', $own), pack('L L', 0xfffffffa, 0xfffffffd) . chr(0) x $size);
+    $attr = pack('L x4 p p Q', $map, $key, $label, 0);
+    syscall(321, 2, $attr, length $attr) == 0 or die \"label: $!\";
+    exec '/usr/bin/true';";
+
+/// Comes while the gate is not armed, for only then can one of its programs be taken away and the others left: the
+/// one that refuses the canary.
+pub(super) fn canary_executes(guest: &mut Guest) -> Result<()> {
+    let kit = unarmed(guest)?;
+    guest
+        .sh("systemctl stop governor && rm /sys/fs/bpf/governor/links-*/bprm_check_security")?
+        .ok()?;
+    let executed = guest.run(&["perl", "-e", EXECUTES])?;
+    guest
+        .run(&["systemctl", "start", "governor"])?
+        .ok()
+        .context("having that program again")?;
+    ensure!(
+        executed.code == KILLED,
+        "who executes in the canary's zone: {} {}",
+        executed.code,
+        executed.errors()
+    );
+    // No daemon was there that a canary could have told.
+    locked(guest)?;
+    let said = status::of(guest)?.reasons();
+    ensure!(said.contains("tampered:canary-passed"), "{said}");
+    crate::kit::unlock(guest)?;
+    kit.trusted(guest)?;
+    works(guest)
+}
+
+/// As the agent says that somebody was ended by SIGKILL.
+const KILLED: i32 = 137;
+
+/// A gate that nobody guards yet, and work that is trusted.
+fn unarmed(guest: &mut Guest) -> Result<Rc<Kit>> {
     ensure!(
         status::of(guest)?.missing().contains(&"guard".to_owned()),
         "the gate is armed already; this case comes before the others that arm it"
@@ -30,7 +78,12 @@ pub(super) fn of_no_use(guest: &mut Guest) -> Result<()> {
         guarded: false,
         ..Spec::default()
     };
-    zone::load(guest, &spec)?;
+    zone::load(guest, &spec)
+}
+
+/// Comes while the gate is not armed, for only then can anybody take hold.
+pub(super) fn of_no_use(guest: &mut Guest) -> Result<()> {
+    unarmed(guest)?;
     let said = guest.run(&["perl", "-e", CLOSED])?.ok()?.text();
     ensure!(
         said == "frozen:\t1\nfrozen:\t1\nfrozen:\t0",

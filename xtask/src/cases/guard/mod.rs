@@ -28,6 +28,10 @@ pub(crate) const SUITE: Suite = Suite {
             run: gate::canary,
         },
         Case {
+            name: "the_kernel_tells_when_its_canary_executes",
+            run: before::canary_executes,
+        },
+        Case {
             name: "doctor_says_where_the_daemons_files_must_be",
             run: own_files,
         },
