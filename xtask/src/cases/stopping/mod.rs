@@ -4,6 +4,7 @@
 mod apart;
 mod holding;
 mod many;
+mod numbers;
 mod often;
 mod reaching;
 mod thawing;
@@ -37,6 +38,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "who_was_moved_out_is_found",
             run: reaching::moved,
+        },
+        Case {
+            name: "who_takes_a_number_over_is_nobody_who_is_meant",
+            run: numbers::taken_over,
         },
         Case {
             name: "who_is_too_deep_for_a_path_is_found",
