@@ -26,7 +26,10 @@ fn main() -> ExitCode {
         ["update", pin] => update(pin),
         ["modify-return", function] => ride(TRACING, MODIFY_RETURN, function),
         ["lsm", hook] => ride(LSM, LSM_MAC, hook),
+        ["extend", pin] => extend(pin),
         ["kprobe"] => load(KPROBE, 0, 0, &[set(0, 0), EXIT]).map(drop),
+        ["write-user"] => load(KPROBE, 0, 0, &WRITE_USER).map(drop),
+        ["map-device", path] => map_device(path),
         ["tkill", pid, signal] => both(pid, signal).and_then(thread_signal),
         ["pidfd", pid, signal] => both(pid, signal).and_then(pidfd_signal),
         ["queue", pid, signal] => both(pid, signal).and_then(queue_signal),
@@ -176,12 +179,34 @@ fn detach_setting() -> io::Result<()> {
     bpf(BPF_PROG_DETACH, &mut attr).map(drop)
 }
 
-/// Puts a program that allows everything in the place of a pinned link's.
-fn update(pin: &str) -> io::Result<()> {
+fn pinned(pin: &str) -> io::Result<OwnedFd> {
     let path = CString::new(pin).map_err(io::Error::other)?;
     let mut attr: Attr = [0; 16];
     attr[0] = path.as_ptr() as u64;
-    let link = bpf(BPF_OBJ_GET, &mut attr)?;
+    bpf(BPF_OBJ_GET, &mut attr)
+}
+
+/// Puts a function of ours in the place of the one that a pinned link's program begins with.
+fn extend(pin: &str) -> io::Result<()> {
+    let link = pinned(pin)?;
+    // `struct bpf_link_info`: its type and number, and then the program's.
+    let mut about = [0u32; 32];
+    let mut attr: Attr = [0; 16];
+    attr[0] = word(&link) | (size_of_val(&about) as u64) << 32;
+    attr[1] = about.as_mut_ptr() as u64;
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    let mut attr: Attr = [0; 16];
+    attr[0] = about[2].into();
+    let target = bpf(BPF_PROG_GET_FD_BY_ID, &mut attr)?;
+    let mut attr = loading(EXTENSION, &[set(0, 0), EXIT]);
+    attr[13] = 1 << 32;
+    attr[14] = word(&target);
+    put_in_place(&bpf(BPF_PROG_LOAD, &mut attr)?)
+}
+
+/// Puts a program that allows everything in the place of a pinned link's.
+fn update(pin: &str) -> io::Result<()> {
+    let link = pinned(pin)?;
     let program = load(SOCKET_FILTER, 0, 0, &[set(0, 0), EXIT])?;
     let mut attr: Attr = [0; 16];
     attr[0] = word(&link) | word(&program) << 32;
@@ -200,13 +225,19 @@ fn put_in_place(program: &OwnedFd) -> io::Result<()> {
 }
 
 fn load(kind: u64, attach: u64, function: u64, program: &[u64]) -> io::Result<OwnedFd> {
+    let mut attr = loading(kind, program);
+    attr[8] = attach << 32;
+    attr[13] = function << 32;
+    bpf(BPF_PROG_LOAD, &mut attr)
+}
+
+/// What the kernel has to know of any program.
+fn loading(kind: u64, program: &[u64]) -> Attr {
     let mut attr: Attr = [0; 16];
     attr[0] = kind | (program.len() as u64) << 32;
     attr[1] = program.as_ptr() as u64;
     attr[2] = c"GPL".as_ptr() as u64;
-    attr[8] = attach << 32;
-    attr[13] = function << 32;
-    bpf(BPF_PROG_LOAD, &mut attr)
+    attr
 }
 
 /// The number that the kernel's own type information gives a function.
@@ -349,6 +380,27 @@ fn mount_move(from: &str, to: &str) -> io::Result<()> {
     .map(drop)
 }
 
+/// Has a device's memory as its own, as who drives it from user space does.
+fn map_device(path: &str) -> io::Result<()> {
+    let device = fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let may = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping, of a descriptor of ours, which nothing is read from or written to.
+    let mapped = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            4096,
+            may,
+            libc::MAP_SHARED,
+            device.as_raw_fd(),
+            0,
+        )
+    };
+    if mapped == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 fn root_cgroup() -> io::Result<OwnedFd> {
     fs::File::open("/sys/fs/cgroup").map(OwnedFd::from)
 }
@@ -397,12 +449,25 @@ const fn call(helper: u64) -> u64 {
 
 const EXIT: u64 = 0x95;
 
+/// Writes eight bytes from its own stack to address zero of whoever it meets.
+const WRITE_USER: [u64; 8] = [
+    0x7a | 0x0a << 8 | 0xfff8 << 16,
+    set(1, 0),
+    0xbf | 0xa2 << 8,
+    0x07 | 0x02 << 8 | 0xffff_fff8 << 32,
+    set(3, 8),
+    call(36),
+    set(0, 0),
+    EXIT,
+];
+
 const SWITCH: &str = "/proc/sys/kernel/ftrace_enabled";
 
 const SOCKET_FILTER: u64 = 1;
 const KPROBE: u64 = 2;
 const CGROUP_SYSCTL: u64 = 23;
 const TRACING: u64 = 26;
+const EXTENSION: u64 = 28;
 const LSM: u64 = 29;
 const AT_SYSCTL: u64 = 18;
 const MODIFY_RETURN: u64 = 26;
@@ -412,6 +477,8 @@ const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_ATTACH: libc::c_long = 8;
 const BPF_PROG_DETACH: libc::c_long = 9;
+const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;

@@ -185,6 +185,11 @@ pub(super) const ALL: &[Attack] = &[
     refused(Programs, "programs-by-number", "$R programs").guarded(),
     refused(Programs, "program-by-pin", "$R pin $P/links-*/sysctl").guarded(),
     refused(
+        Programs,
+        "program-extended",
+        "$X extend $P/links-*/bprm_check_security",
+    ),
+    refused(
         Riders,
         "return-modified",
         "$X modify-return security_bprm_committed_creds",
@@ -196,6 +201,7 @@ pub(super) const ALL: &[Attack] = &[
     ),
     refused(Riders, "hook-shared", "$X lsm bpf_lsm_bprm_check_security"),
     refused(Riders, "probe-loaded", "$X kprobe"),
+    refused(Riders, "probe-that-writes-loaded", "$X write-user"),
 ];
 
 /// What went into the attacker's own cgroup is long gone.

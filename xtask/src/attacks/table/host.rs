@@ -39,6 +39,13 @@ pub(super) const ALL: &[Attack] = &[
     ),
     refused(
         Machine,
+        "device-mapped",
+        "for bar in /sys/bus/pci/devices/*/resource[0-9]; do \
+         set -- $(sed -n $((${bar##*resource} + 1))p ${bar%?}); case $3 in *0200|*0208|*220?) break;; esac; done; \
+         $X map-device $bar",
+    ),
+    refused(
+        Machine,
         "register-written",
         "printf '\\0\\0\\0\\0\\0\\0\\0\\0' | dd of=/dev/cpu/0/msr bs=8 count=1",
     ),
