@@ -23,7 +23,7 @@ pub(crate) struct Args {
     /// Only this kernel; otherwise one after the other.
     #[arg(long, value_enum)]
     kernel: Option<Kernel>,
-    /// Only the attacks, only the storms, or only the load.
+    /// Only the attacks, only the storms, or only the load; or of the attacks each row after each, by one of its own.
     #[arg(long, value_enum)]
     part: Option<Part>,
     /// The round of attacks to begin with.
@@ -46,13 +46,16 @@ pub(crate) struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
     Attacks,
+    Rows,
     Storms,
     Load,
 }
 
 impl Args {
     fn wants(&self, part: Part) -> bool {
-        self.part.is_none_or(|only| only == part)
+        // What the rows are is among the attacks.
+        self.part
+            .is_none_or(|only| only == part || (only, part) == (Part::Rows, Part::Attacks))
     }
 }
 
@@ -103,15 +106,19 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     })
 }
 
-/// Each attack alone, then each after each.
-fn rounds() -> Vec<Vec<&'static Attack>> {
+/// Each attack alone, then each after each; or only each row after each.
+fn rounds(args: &Args) -> Vec<Vec<&'static Attack>> {
+    if args.part == Some(Part::Rows) {
+        let pairs = attacks::pairs_of_rows().into_iter();
+        return pairs.map(|pair| pair.to_vec()).collect();
+    }
     let alone = attacks::all().into_iter().map(|attack| vec![attack]);
     let pairs = attacks::pairs().into_iter().map(|pair| pair.to_vec());
     alone.chain(pairs).collect()
 }
 
 fn walk(kernel: Kernel, args: &Args, tally: &mut Tally) {
-    let rounds = rounds();
+    let rounds = rounds(args);
     let all = rounds.len();
     let wanted = rounds
         .iter()

@@ -58,7 +58,7 @@ pub(crate) fn round(guest: &mut Guest, attacks: &[&Attack]) -> Result<Outcome> {
         .with_context(|| format!("after `{}` ({})", names.join("`, `"), said.join("; ")));
     let outcome = judged?;
     scene
-        .restore(guest, attacks)
+        .restore(guest, attacks, outcome == Outcome::Unchanged)
         .with_context(|| format!("cleaning up after `{}`", names.join("`, `")))?;
     Ok(outcome)
 }

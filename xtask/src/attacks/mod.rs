@@ -9,6 +9,8 @@ pub(crate) mod scene;
 mod storms;
 mod table;
 
+use std::collections::BTreeMap;
+
 pub(crate) use self::storms::Load;
 
 /// What an attack reaches for.
@@ -102,6 +104,25 @@ pub(crate) fn pairs() -> Vec<[&'static Attack; 2]> {
     all.iter().flat_map(after).collect()
 }
 
+/// Each row after each, itself included, by an attack of the one and one of the other: for each row the next of its
+/// attacks in turn.
+pub(crate) fn pairs_of_rows() -> Vec<[&'static Attack; 2]> {
+    let mut rows: BTreeMap<Row, Vec<&'static Attack>> = BTreeMap::new();
+    for attack in all() {
+        rows.entry(attack.row).or_default().push(attack);
+    }
+    let rows: Vec<Vec<&'static Attack>> = rows.into_values().collect();
+    let turn = |of: &[&'static Attack], number: usize| of[number % of.len()];
+    let mut pairs = Vec::new();
+    for (at, first) in rows.iter().enumerate() {
+        for (after, second) in rows.iter().enumerate() {
+            // As second a row goes on where it ended as first.
+            pairs.push([turn(first, after), turn(second, rows.len() + at)]);
+        }
+    }
+    pairs
+}
+
 /// A part of the pairs that is the same each time: `count` of them, after `skipped` others, spread so that every
 /// attack comes about as often as any other, first and second.
 pub(crate) fn slice_of_pairs(skipped: usize, count: usize) -> Vec<[&'static Attack; 2]> {
@@ -175,6 +196,23 @@ mod tests {
         assert_eq!(rows.len(), Row::Files as usize + 1, "{rows:?}");
         let names: BTreeSet<&str> = all().iter().map(|attack| attack.name).collect();
         assert_eq!(names.len(), all().len());
+    }
+
+    #[test]
+    fn each_row_comes_after_each_by_many_attacks() {
+        let pairs = pairs_of_rows();
+        let rows: BTreeSet<[Row; 2]> = pairs.iter().map(|pair| pair.map(|a| a.row)).collect();
+        let all_rows = Row::Files as usize + 1;
+        assert_eq!(
+            (pairs.len(), rows.len()),
+            (all_rows.pow(2), all_rows.pow(2))
+        );
+        let tried: BTreeSet<&str> = pairs.iter().flatten().map(|attack| attack.name).collect();
+        assert!(
+            tried.len() * 10 > all().len() * 9,
+            "{} attacks",
+            tried.len()
+        );
     }
 
     #[test]

@@ -145,8 +145,13 @@ impl Scene {
         word("allowed=")
     }
 
-    /// Takes back what attacks left, the last one's first: trusted, at work, and watched.
-    pub(crate) fn restore(&self, guest: &mut Guest, attacks: &[&Attack]) -> Result<()> {
+    /// Takes back what attacks left, the last one's first: trusted, at work, and watched. `seen`: it was seen already
+    /// that they changed nothing.
+    pub(crate) fn restore(&self, guest: &mut Guest, attacks: &[&Attack], seen: bool) -> Result<()> {
+        let leaves_nothing = |a: &&Attack| a.undo.is_empty() && a.leaves == Leaves::Nothing;
+        if seen && attacks.iter().all(leaves_nothing) {
+            return self.watched(guest);
+        }
         for attack in attacks
             .iter()
             .rev()
@@ -207,6 +212,11 @@ impl Scene {
             matches!(&seen, Seen { listed, trust, .. } if listed == "allowed" && trust == "trusted"),
             "it is not what it was: {seen:?}"
         );
+        self.watched(guest)
+    }
+
+    /// Sees that somebody watches.
+    fn watched(&self, guest: &mut Guest) -> Result<()> {
         let alive = "for p in $(cat /run/attack-cgroup/governed.slice/*/watch/cgroup.procs); do \
                      exit 0; done; exit 1";
         if guest.sh(alive)?.code != 0 {

@@ -108,7 +108,7 @@ fn each(guest: &mut Guest, rounds: &[Vec<&Attack>]) -> Result<()> {
                 failed.push(whole);
                 let scene = guest.kept::<scene::Scene>()?;
                 // Whatever it left, a boot takes back what undoing cannot.
-                if scene.restore(guest, round).is_err() {
+                if scene.restore(guest, round, false).is_err() {
                     scene.again(guest).context("rebooting after it")?;
                 }
             }
