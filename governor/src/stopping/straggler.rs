@@ -2,7 +2,8 @@
 //!
 //! Promises: a straggler is killed through its pidfd, or moved into a leaf of its own below the zone,
 //! which is frozen once it is certain that it was this process that moved. Moving takes a number: if
-//! the process ended meanwhile, whoever had the number by then is put back, and was never frozen.
+//! the process ended meanwhile, whoever had the number by then was never frozen, and is put where the
+//! process was; where it came from itself nobody knows any more.
 
 use std::{
     fs, io,
