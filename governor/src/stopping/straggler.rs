@@ -3,7 +3,7 @@
 //! Promises: a straggler is killed through its pidfd, or moved into a leaf of its own below the zone,
 //! which is frozen once it is certain that it was this process that moved. Moving takes a number: if
 //! the process ended meanwhile, whoever had the number by then was never frozen, and is put where the
-//! process was; where it came from itself nobody knows any more.
+//! process was, or into the root cgroup; where it came from itself nobody knows any more.
 
 use std::{
     fs, io,
@@ -142,10 +142,11 @@ impl Stopping<'_> {
         let leaf = new_leaf(root, process.pid)?;
         let moved = tree::write(&leaf.join("cgroup.procs"), &process.pid.to_string());
         if process.has_ended() {
-            let from = from.unwrap_or_default();
-            let from = self.scene.cgroups.join(from).join("cgroup.procs");
+            let of = |place: &str| self.scene.cgroups.join(place).join("cgroup.procs");
+            let (from, root) = (of(from.as_deref().unwrap_or_default()), of(""));
             for stranger in tree::pids(&leaf)? {
-                tree::write(&from, &stranger.to_string())?;
+                let stranger = stranger.to_string();
+                tree::write(&from, &stranger).or_else(|_| tree::write(&root, &stranger))?;
             }
             fs::remove_dir(&leaf)?;
             return Ok(Caught::Ended);

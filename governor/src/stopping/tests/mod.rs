@@ -404,3 +404,30 @@ fn who_left_and_cannot_be_frozen_is_killed() {
         "a leaf was left"
     );
 }
+
+#[test]
+fn who_ends_while_its_label_is_read_leaves_nobody_to_be_stopped() {
+    for action in [Action::Freeze, Action::Quarantine, Action::Kill] {
+        let root = tempfile::tempdir().unwrap();
+        let one = RefCell::new(Sleeper::new());
+        let labels = Labels::from([(one.borrow().pid(), Some(label(WORKLOAD)))]);
+        // From here on its number may be anybody's.
+        let ends = |_: BorrowedFd<'_>| {
+            one.borrow_mut().0.kill()?;
+            one.borrow_mut().0.wait()?;
+            Ok(Some(label(WORKLOAD)))
+        };
+        let outcome = with_scene(root.path(), &InMemory::default(), &labels, |scene| {
+            let scene = Scene {
+                label_of: &ends,
+                ..*scene
+            };
+            let orders = [order(root.path(), Running::All, action)];
+            stop(&scene, &mut Silent, &orders)
+        });
+        assert_eq!(outcome.stopped, Stopped::default(), "{action:?}");
+        assert!(outcome.failed.is_empty(), "{action:?}");
+        let left = fs::read_dir(root.path()).unwrap().count();
+        assert_eq!(left, 0, "a leaf was made for its number: {action:?}");
+    }
+}
