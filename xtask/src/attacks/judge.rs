@@ -23,6 +23,23 @@ pub(crate) enum Outcome {
     TrustLost,
 }
 
+impl Outcome {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Unchanged => "unchanged",
+            Self::TrustLost => "trust lost",
+        }
+    }
+}
+
+/// What came of one round.
+#[derive(Clone, Debug)]
+pub(crate) struct Round {
+    pub(crate) outcome: Outcome,
+    /// Attacks that could not be made, for another was made before them.
+    pub(crate) moot: Vec<&'static str>,
+}
+
 /// What can be seen from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -36,7 +53,7 @@ pub(crate) struct Seen {
 }
 
 /// Tries the attacks in their order, judges, and makes the guest what it was.
-pub(crate) fn round(guest: &mut Guest, attacks: &[&Attack]) -> Result<Outcome> {
+pub(crate) fn round(guest: &mut Guest, attacks: &[&Attack]) -> Result<Round> {
     let scene = guest.kept::<Scene>()?;
     let names: Vec<&str> = attacks.iter().map(|attack| attack.name).collect();
     scene.helped(guest, attacks)?;
@@ -46,21 +63,25 @@ pub(crate) fn round(guest: &mut Guest, attacks: &[&Attack]) -> Result<Outcome> {
         "before `{}`: {before:?}",
         names.join("`, `")
     );
-    let mut said = Vec::new();
+    let (mut said, mut moot) = (Vec::new(), Vec::new());
     let judged = attacks
         .iter()
         .enumerate()
         .try_for_each(|(at, attack)| {
             let first = at == 0;
-            attempt(guest, attack, first).map(|line| said.push(line))
+            let (line, made) = attempt(guest, attack, first)?;
+            said.push(line);
+            moot.extend((!made).then_some(attack.name));
+            Ok(())
         })
         .and_then(|()| settle(guest, &scene, &before))
         .with_context(|| format!("after `{}` ({})", names.join("`, `"), said.join("; ")));
     let outcome = judged?;
+    let unchanged = (outcome == Outcome::Unchanged).then_some(&before);
     scene
-        .restore(guest, attacks, outcome == Outcome::Unchanged)
+        .restore(guest, attacks, unchanged)
         .with_context(|| format!("cleaning up after `{}`", names.join("`, `")))?;
-    Ok(outcome)
+    Ok(Round { outcome, moot })
 }
 
 /// What is to be seen now. Bounded: a daemon that is there and does not answer is nobody.
@@ -102,14 +123,15 @@ impl Seen {
     }
 }
 
-/// One attack; says how its command ended. `first`: no other was tried in this scene before it.
-fn attempt(guest: &mut Guest, attack: &Attack, first: bool) -> Result<String> {
+/// One attack; says how its command ended, and whether it was made at all. `first`: no other was tried in this scene
+/// before it.
+fn attempt(guest: &mut Guest, attack: &Attack, first: bool) -> Result<(String, bool)> {
     let script = format!("{PRELUDE}{}", attack.does);
     if attack.leaves == Leaves::NoProcess {
         // It ends whoever would answer.
         drop(guest.sh(&script));
         guest.agent_again()?;
-        return Ok(format!("`{}` ended every process", attack.name));
+        return Ok((format!("`{}` ended every process", attack.name), true));
     }
     let output = guest.run(&["timeout", "-k", "5", ATTACK_BOUND, "sh", "-c", &script])?;
     let said = format!("{} {}", output.text(), output.errors());
@@ -118,18 +140,16 @@ fn attempt(guest: &mut Guest, attack: &Attack, first: bool) -> Result<String> {
         attack.name, attack.row, output.code
     );
     let how = Ending::of(output.code, &said, attack.said);
+    let made = matches!(how, Ending::Done | Ending::Refused);
     match attack.ends {
         Ends::Refused => {
             // What another attack left, or whom it ended, may be in the way of this one.
             let moot = !first && (how == Ending::Failed || output.code == NO_HELPER);
             ensure!(how == Ending::Refused || moot, "{how:?}: {line}");
         }
-        Ends::Either => ensure!(
-            !first || matches!(how, Ending::Done | Ending::Refused),
-            "{how:?}: {line}"
-        ),
+        Ends::Either => ensure!(!first || made, "{how:?}: {line}"),
     }
-    Ok(line)
+    Ok((line, made))
 }
 
 /// What became of something that must be refused.

@@ -145,11 +145,21 @@ impl Scene {
         word("allowed=")
     }
 
-    /// Takes back what attacks left, the last one's first: trusted, at work, and watched. `seen`: it was seen already
-    /// that they changed nothing.
-    pub(crate) fn restore(&self, guest: &mut Guest, attacks: &[&Attack], seen: bool) -> Result<()> {
+    /// Takes back what attacks left, the last one's first: trusted, at work, and watched. `unchanged`: what was seen
+    /// before and after them, if that was the same.
+    pub(crate) fn restore(
+        &self,
+        guest: &mut Guest,
+        attacks: &[&Attack],
+        unchanged: Option<&Seen>,
+    ) -> Result<()> {
         let leaves_nothing = |a: &&Attack| a.undo.is_empty() && a.leaves == Leaves::Nothing;
-        if seen && attacks.iter().all(leaves_nothing) {
+        if let Some(before) = unchanged
+            && attacks.iter().all(leaves_nothing)
+        {
+            // Not only until its lease is over.
+            let seen = self.trusted(guest)?;
+            ensure!(seen == *before, "it is not {before:?} any more: {seen:?}");
             return self.watched(guest);
         }
         for attack in attacks
@@ -204,15 +214,20 @@ impl Scene {
             .wait_until("governor status --json | grep -q '\"trust\"'")
             .context("waiting for the daemon to answer")?;
         kit::unlock(guest)?;
-        guest
-            .wait_until("governor attest now")
-            .context("waiting for trust")?;
-        let seen = judge::look(guest)?;
+        let seen = self.trusted(guest)?;
         ensure!(
             matches!(&seen, Seen { listed, trust, .. } if listed == "allowed" && trust == "trusted"),
             "it is not what it was: {seen:?}"
         );
         self.watched(guest)
+    }
+
+    /// What is to be seen with a lease that is new.
+    fn trusted(&self, guest: &mut Guest) -> Result<Seen> {
+        guest
+            .wait_until("governor attest now")
+            .context("waiting for trust")?;
+        judge::look(guest)
     }
 
     /// Sees that somebody watches.

@@ -100,15 +100,14 @@ fn each(guest: &mut Guest, rounds: &[Vec<&Attack>]) -> Result<()> {
     let mut ends = std::collections::BTreeMap::<&str, usize>::new();
     for round in rounds {
         match judge::round(guest, round) {
-            Ok(judge::Outcome::Unchanged) => *ends.entry("unchanged").or_default() += 1,
-            Ok(judge::Outcome::TrustLost) => *ends.entry("trust lost").or_default() += 1,
+            Ok(judged) => *ends.entry(judged.outcome.name()).or_default() += 1,
             Err(error) => {
                 let whole = format!("{error:#}");
                 println!("    {whole}");
                 failed.push(whole);
                 let scene = guest.kept::<scene::Scene>()?;
                 // Whatever it left, a boot takes back what undoing cannot.
-                if scene.restore(guest, round, false).is_err() {
+                if scene.restore(guest, round, None).is_err() {
                     scene.again(guest).context("rebooting after it")?;
                 }
             }

@@ -184,11 +184,9 @@ pub(super) const ALL: &[Attack] = &[
     ),
     refused(Programs, "programs-by-number", "$R programs").guarded(),
     refused(Programs, "program-by-pin", "$R pin $P/links-*/sysctl").guarded(),
-    refused(
-        Programs,
-        "program-extended",
-        "$X extend $P/links-*/bprm_check_security",
-    ),
+    refused(Programs, "program-extended", "$X extend"),
+    // The kernel says that there is no such call.
+    refused(Programs, "program-that-writes-loaded", "$X write-user").saying(&["Invalid argument"]),
     refused(
         Riders,
         "return-modified",
@@ -201,7 +199,6 @@ pub(super) const ALL: &[Attack] = &[
     ),
     refused(Riders, "hook-shared", "$X lsm bpf_lsm_bprm_check_security"),
     refused(Riders, "probe-loaded", "$X kprobe"),
-    refused(Riders, "probe-that-writes-loaded", "$X write-user"),
 ];
 
 /// What went into the attacker's own cgroup is long gone.
