@@ -5,7 +5,7 @@
 //! first step of that input that holds that effect is cut at its Nth point, counted from zero, by
 //! SIGKILL. A point stands before each effect (before each run of stops), between the parts of those
 //! that have parts, and one behind the last effect, before anybody is answered. `open PLACE N` means the
-//! Nth time that a daemon comes by that place while it opens the gate or takes it down. `stops fail 0` means that
+//! Nth time that a daemon comes by that place while it opens the gate or takes it down, counted from zero. `stops fail 0` means that
 //! as long as it is there nobody is reached who is to be stopped. It decides nothing
 //! else, and leaves the plan where it is: whoever wrote it takes it away.
 

@@ -59,6 +59,8 @@ impl Daemon {
                 let extended = attester.extend(pcr, Digest::of(MEANING)).await;
                 done = done.and(extended.map_err(|error| format!("{error:#}")));
             }
+            #[cfg(feature = "fault-points")]
+            crate::fault::at("extended");
             drop(reply.send(FromTpm::Extended(pcrs, done)).await);
         });
         None

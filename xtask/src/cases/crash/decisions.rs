@@ -11,14 +11,9 @@ use std::path::PathBuf;
 /// What the policies of this suite list beside the agent; new in each round.
 pub(super) const VICTIM: &str = "/opt/agent/victim";
 const EXTRA: &str = "/opt/agent/extra";
-pub(super) const TABLES: &str = r#"
-[workload.victim]
-zone = "agents"
-exec = ["victim"]
-libraries = ["os-libraries"]
-started_by = ["operator"]
-user = ["root"]
-
+pub(super) const TABLES: &str = concat!(
+    victim!(),
+    r#"
 [workload.plain]
 zone = "tools"
 exec = ["victim"]
@@ -26,7 +21,8 @@ libraries = ["os-libraries"]
 started_by = ["operator"]
 user = ["root"]
 on_revoke = "kill"
-"#;
+"#
+);
 
 /// A lease that outlasts a round; quotes come when they are asked for.
 pub(super) fn spec(lines: String) -> Spec {

@@ -1,6 +1,7 @@
-//! Taking the gate down, ended at its own places. Programs go before maps, so what is left denies, and whoever
-//! starts next has a gate again, in which all that was revoked is; no reboot is needed for that, nor to take
-//! it down once more.
+//! Taking the gate down, ended while it is decided and at its own places. Until the TPM said that registers are
+//! others nothing was done; from then on the host is not trusted, whether there is a gate or not. Programs go
+//! before maps, so what is left denies, and whoever starts next has a gate again, in which all that was revoked
+//! is; no reboot is needed for that, nor to take it down once more.
 
 use super::{
     starting::{Cut, is_down, planned},
@@ -10,6 +11,12 @@ use super::{
 use crate::kit::TOOLS_SLICE;
 
 const MAPS: usize = 20;
+/// The step that will have registers extended, when they were and nobody knows yet, and the step after that, with
+/// the last of its points at which everything stands.
+const ASKED: &str = "disarm extend-pcrs";
+const EXTENDED: &str = "open extended";
+const DECIDED: &str = "pcrs-extended take-down";
+const LAST: usize = 6;
 /// What is listed and executed; and what was, and is revoked.
 const KEPT: &str = "/opt/agent/kept";
 const BURIED: &str = "/opt/agent/buried";
@@ -38,26 +45,29 @@ pub(super) fn ended(guest: &mut Guest) -> Result<()> {
             "governor", "revoke", "--digest", digest, "--reason", "drill",
         ])?
         .ok()?;
-    let pins = guest
-        .sh("cd /sys/fs/bpf/governor && ls maps-* | wc -l && ls links-* | wc -l")?
-        .ok()?
-        .text();
-    // What judges opens is among the programs where a start before was cut short.
-    let (maps, programs) = pins.split_once('\n').context("two numbers")?;
-    ensure!(maps == MAPS.to_string(), "maps that are pinned: {maps}");
-    let programs: usize = programs.parse().context("programs that are pinned")?;
     let mut cuts: Vec<Cut> = vec![
+        (ASKED, 0),
+        (EXTENDED, 0),
+        (DECIDED, 3),
         ("open unguarded", 0),
-        ("open removed", programs - 2),
-        ("open removed", programs + MAPS / 2),
     ];
     if full() {
+        // Before any other that has registers extended.
+        cuts.insert(1, (ASKED, 1));
+        cuts.extend((0..=LAST).map(|point| (DECIDED, point)));
         cuts.push(("open detached", 0));
-        cuts.extend((0..programs + MAPS).map(|point| ("open removed", point)));
     }
     for cut in cuts {
-        one(guest, cut, programs)
-            .with_context(|| format!("taking the gate down, cut at `{cut:?}`"))?;
+        one(guest, cut)?;
+    }
+    let (mut point, step) = if full() {
+        (0, 1)
+    } else {
+        (programs(guest)? - 2, MAPS / 2 + 2)
+    };
+    while point < programs(guest)? + MAPS {
+        one(guest, ("open removed", point))?;
+        point += step;
     }
     // Nobody ends this one. For whoever comes next: a gate again.
     anew(guest, &kit)
@@ -77,7 +87,23 @@ pub(super) fn anew(guest: &mut Guest, kit: &Kit) -> Result<()> {
     kit.load(guest, &Spec::default())
 }
 
-fn one(guest: &mut Guest, cut: Cut, programs: usize) -> Result<()> {
+/// How many programs are pinned now: where a start before was cut short, what judges opens is one of them.
+fn programs(guest: &mut Guest) -> Result<usize> {
+    let pins = guest
+        .sh("cd /sys/fs/bpf/governor && ls maps-* | wc -l && ls links-* | wc -l")?
+        .ok()?
+        .text();
+    let (maps, programs) = pins.split_once('\n').context("two numbers")?;
+    ensure!(maps == MAPS.to_string(), "maps that are pinned: {maps}");
+    programs.parse().context("programs that are pinned")
+}
+
+fn one(guest: &mut Guest, cut: Cut) -> Result<()> {
+    cut_at(guest, cut).with_context(|| format!("taking the gate down, cut at `{cut:?}`"))
+}
+
+fn cut_at(guest: &mut Guest, cut: Cut) -> Result<()> {
+    let programs = programs(guest)?;
     let seen = allowed(guest, TOOLS_SLICE, &[KEPT, BURIED, UNLISTED])?;
     ensure!(seen == [true, false, false], "before: {seen:?}");
     planned(guest, cut)?;
@@ -115,11 +141,12 @@ fn one(guest: &mut Guest, cut: Cut, programs: usize) -> Result<()> {
         said.missing()
     );
     let asked = guest.run(&["governor", "attest", "now"])?.code;
+    let trusted = cut.0 == ASKED;
     ensure!(
-        asked == 3,
-        "a host that was to lose its gate was trusted: {asked}"
+        asked == if trusted { 0 } else { 3 },
+        "a host that was to lose its gate: {asked}"
     );
-    expect(guest, AGENT, false, "after another quote")
+    expect(guest, AGENT, trusted, "after another quote")
 }
 
 /// The kernel lets go of a program whose last pin went when it comes to it.

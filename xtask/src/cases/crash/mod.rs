@@ -7,6 +7,20 @@
 //! away from the moment the kernel was told; another daemon adopts, with the same ledger, unlocked; no
 //! lower serial is taken. A part of the points is walked in CI, all of them with `--full`.
 
+/// The workload that decisions are about, to which more lines can be added.
+macro_rules! victim {
+    () => {
+        r#"
+[workload.victim]
+zone = "agents"
+exec = ["victim"]
+libraries = ["os-libraries"]
+started_by = ["operator"]
+user = ["root"]
+"#
+    };
+}
+
 mod decisions;
 mod disarm;
 mod glass;
@@ -15,6 +29,7 @@ mod load;
 pub(crate) mod package;
 mod starting;
 mod taken;
+mod thawed;
 mod unreached;
 mod untold;
 mod unwritable;
@@ -101,6 +116,10 @@ pub(crate) const SUITE: Suite = Suite {
         Case {
             name: "running_work_is_paused_resumed_and_stopped_for_a_risk",
             run: taken::running_work_is_reached,
+        },
+        Case {
+            name: "what_goes_on_when_trust_returns",
+            run: thawed::goes_on,
         },
         Case {
             name: "who_was_not_reached_is_stopped_in_the_end",

@@ -334,17 +334,13 @@ pub(super) fn running_work_is_reached(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-const PROBING: &str = r#"
+const PROBING: &str = concat!(
+    r#"
 [risk.probing]
 count = 3
 of = "denied-exec"
 within = "10m"
 action = "kill"
-
-[workload.victim]
-zone = "agents"
-exec = ["victim"]
-libraries = ["os-libraries"]
-started_by = ["operator"]
-user = ["root"]
-"#;
+"#,
+    victim!()
+);
