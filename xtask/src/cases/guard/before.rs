@@ -36,7 +36,7 @@ const EXECUTES: &str = "my ($path) = glob('/sys/fs/bpf/governor/maps-*/LABELS');
     my ($key, $label) = (pack('L', $own), pack('L L', 0xfffffffa, 0xfffffffd) . chr(0) x $size);
     $attr = pack('L x4 p p Q', $map, $key, $label, 0);
     syscall(321, 2, $attr, length $attr) == 0 or die \"label: $!\";
-    exec '/usr/bin/true';";
+    exec '/usr/bin/true'; exit 1;";
 
 /// Comes while the gate is not armed, for only then can one of its programs be taken away and the others left: the
 /// one that refuses the canary.
@@ -45,17 +45,14 @@ pub(super) fn canary_executes(guest: &mut Guest) -> Result<()> {
     guest
         .sh("systemctl stop governor && rm /sys/fs/bpf/governor/links-*/bprm_check_security")?
         .ok()?;
-    let executed = guest.run(&["perl", "-e", EXECUTES])?;
+    // The kernel lets go of a program whose pin went when it comes to it, and refuses until then.
+    guest.put("/root/executes.pl", 0o600, EXECUTES.as_bytes())?;
+    let executed = guest.wait_until("perl /root/executes.pl; test $? = 137");
     guest
         .run(&["systemctl", "start", "governor"])?
         .ok()
         .context("having that program again")?;
-    ensure!(
-        executed.code == KILLED,
-        "who executes in the canary's zone: {} {}",
-        executed.code,
-        executed.errors()
-    );
+    executed.context("waiting for who executes in the canary's zone to be ended by SIGKILL")?;
     // No daemon was there that a canary could have told.
     locked(guest)?;
     let said = status::of(guest)?.reasons();
@@ -64,9 +61,6 @@ pub(super) fn canary_executes(guest: &mut Guest) -> Result<()> {
     kit.trusted(guest)?;
     works(guest)
 }
-
-/// As the agent says that somebody was ended by SIGKILL.
-const KILLED: i32 = 137;
 
 /// A gate that nobody guards yet, and work that is trusted.
 fn unarmed(guest: &mut Guest) -> Result<Rc<Kit>> {
