@@ -3,11 +3,15 @@
 use super::*;
 
 /// Has one number go to and fro, as long as a file is there: to a workload that is moved out of its zone, so that it
-/// is found one by one, and as soon as that has ended to somebody who has nothing to do with it, and who says where
-/// it is in the end. Ends well if none of those was killed, and none was moved; says how many of each there were.
+/// is found one by one, and as soon as that has ended to somebody who has nothing to do with it. Ends well if none of
+/// those was ended or frozen, and each is where it was, or where work was moved to: that is a promise too. Says how
+/// many there were of each, and how many of the others began while an order was carried out.
 const TO_AND_FRO: &str = r#"use POSIX ();
-    my ($go_on, $zone, $elsewhere, $uid, $gid, @work) = @ARGV;
-    sub put { my ($path, $text) = @_; open(my $file, '>', $path) or die "$path: $!"; syswrite $file, $text or die "$path: $!" }
+    my ($go_on, $order, $zone, $elsewhere, $uid, $gid, @work) = @ARGV;
+    sub put {
+        my ($path, $text) = @_;
+        open(my $file, '>', $path) or die "$path: $!"; syswrite $file, $text or die "$path: $!"
+    }
     sub place { open(my $file, '<', '/proc/self/cgroup') or die $!; join '', grep { /^0::/ } <$file> }
     for my $cgroup ($elsewhere, $zone) { -d $cgroup or mkdir $cgroup or die "$cgroup: $!" }
     my ($here, $number, $turn, %times) = (place(), 0, 0);
@@ -26,7 +30,7 @@ const TO_AND_FRO: &str = r#"use POSIX ();
             put("$zone/cgroup.procs", 0);
             POSIX::setgid($gid); POSIX::setuid($uid);
             open(STDOUT, '>', '/dev/null') or die $!;
-            exec @work;
+            exec @work; POSIX::_exit(1);
         });
         close $write; my $executed = <$read>;
         eval { put("$elsewhere/cgroup.procs", $work) };
@@ -34,18 +38,21 @@ const TO_AND_FRO: &str = r#"use POSIX ();
         kill 'KILL', $work if $turn++ % 2 || ! -e $go_on;
         waitpid $work, 0;
         die "work ended by itself: $?" if $? >> 8;
+        $times{meanwhile}++ if -e $order;
         my $other = $again->(other => sub {
             select undef, undef, undef, 0.02;
-            POSIX::_exit(place() eq $here ? 0 : 9);
+            my $place = place();
+            POSIX::_exit($place eq $here || $place =~ m{^0::/(elsewhere)?$} ? 0 : 9);
         });
         waitpid $other, 0;
         die "somebody else was reached: $?" if $?;
     }
-    print "$times{work} $times{other}";"#;
+    print join ' ', map { $times{$_} // 0 } qw(work other meanwhile);"#;
 
 /// A stop means a process and not its number, whoever has that by then.
 pub(super) fn taken_over(guest: &mut Guest) -> Result<()> {
     const GO_ON: &str = "/run/numbers";
+    const ORDER: &str = "/run/numbers-order";
     load(guest, &Spec::default())?;
     let ids = guest.sh(&format!("id -u {USER}; id -g {USER}"))?.ok()?;
     let ids = ids.text();
@@ -55,7 +62,7 @@ pub(super) fn taken_over(guest: &mut Guest) -> Result<()> {
         .ok()?;
     let leaf = format!("{ZONE}/numbers");
     let job = guest.spawn(&[
-        "perl", "-e", TO_AND_FRO, GO_ON, &leaf, ELSEWHERE, user, group, AGENT, "hold",
+        "perl", "-e", TO_AND_FRO, GO_ON, ORDER, &leaf, ELSEWHERE, user, group, AGENT, "hold",
     ])?;
     let mut reached = 0;
     for verb in ["kill", "pause", "kill", "kill"]
@@ -63,19 +70,26 @@ pub(super) fn taken_over(guest: &mut Guest) -> Result<()> {
         .cycle()
         .take(ROUNDS)
     {
+        guest.run(&["touch", ORDER])?.ok()?;
         let said = by_hand(guest, verb)?.ok()?.text();
+        guest.run(&["rm", ORDER])?.ok()?;
         reached += usize::from(said.contains("1 killed") || said.contains("1 paused"));
+        if *verb == "pause" {
+            // Whoever comes next into that cgroup is to get on.
+            by_hand(guest, "resume")?.ok()?;
+        }
     }
     guest.run(&["rm", GO_ON])?.ok()?;
     end(guest, Vec::new())?;
     let went = guest.wait(job, BOUND)?.ok()?.text();
-    let (work, others) = went.split_once(' ').context("two numbers")?;
+    let numbers: Result<Vec<u32>, _> = went.split(' ').map(str::parse).collect();
+    let numbers = numbers.with_context(|| format!("three numbers: `{went}`"))?;
     println!(
-        "    {reached} of {ROUNDS} orders reached it; {work} times the number was work's, {others} times not"
+        "    {reached} of {ROUNDS} orders reached it; work, others, and others meanwhile had the number: {numbers:?}"
     );
     ensure!(reached > 0, "no order reached anybody");
     ensure!(
-        !work.is_empty() && !others.is_empty(),
+        numbers.len() == 3 && !numbers.contains(&0),
         "no number was taken over: `{went}`"
     );
     Ok(())
