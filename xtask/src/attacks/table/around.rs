@@ -12,7 +12,7 @@ pub(super) const ALL: &[Attack] = &[
         "program-bound-over",
         "mount --bind $R /usr/bin/governor && restarted",
         "while mountpoint -q /usr/bin/governor; do umount /usr/bin/governor; done; \
-         systemctl restart governor",
+         restarted",
     ),
     either(
         Files,
@@ -20,7 +20,7 @@ pub(super) const ALL: &[Attack] = &[
         "cp /usr/bin/governor /root/other && echo >> /root/other && \
          mount --bind /root/other /usr/bin/governor && systemctl kill -s KILL governor",
         "while mountpoint -q /usr/bin/governor; do umount /usr/bin/governor; done; \
-         systemctl restart governor",
+         restarted",
     ),
     either(
         Files,
@@ -40,7 +40,7 @@ pub(super) const ALL: &[Attack] = &[
         Files,
         "loader-told-to-preload",
         "echo /usr/lib/x86_64-linux-gnu/libutil.so.1 > /etc/ld.so.preload && restarted",
-        "rm -f /etc/ld.so.preload; systemctl restart governor",
+        "rm -f /etc/ld.so.preload; restarted",
     ),
     either(
         Files,
@@ -48,7 +48,7 @@ pub(super) const ALL: &[Attack] = &[
         "cp /etc/governor/governor.toml /root/toml 2> /dev/null; \
          printf 'governed = \"other.slice\"\\n' > /etc/governor/governor.toml && restarted",
         "if test -e /root/toml; then cat /root/toml > /etc/governor/governor.toml; \
-         else rm -f /etc/governor/governor.toml; fi; systemctl restart governor",
+         else rm -f /etc/governor/governor.toml; fi; restarted",
     ),
     either(
         Files,
@@ -56,26 +56,26 @@ pub(super) const ALL: &[Attack] = &[
         "cp -p /etc/governor/trusted_keys /root/keys && : > /etc/governor/trusted_keys && \
          restarted",
         "if test -e /root/keys; then cat /root/keys > /etc/governor/trusted_keys; fi; \
-         systemctl restart governor",
+         restarted",
     ),
     either(
         Files,
         "state-hidden",
         "mount -t tmpfs -o mode=700 none /var/lib/governor && restarted",
         "while mountpoint -q /var/lib/governor; do umount -l /var/lib/governor; done; \
-         systemctl restart governor",
+         restarted",
     ),
     either(
         Files,
         "state-hidden-behind-the-daemon",
         "nsenter -t $PID -m mount -t tmpfs none /var/lib/governor",
-        "systemctl restart governor",
+        "restarted",
     ),
     either(
         Files,
         "socket-replaced",
         "mv /run/governor /run/governor.away && mkdir /run/governor && restarted",
-        "rm -rf /run/governor.away; systemctl restart governor",
+        "rm -rf /run/governor.away; restarted",
     ),
     refused(
         Cgroups,
@@ -124,14 +124,14 @@ pub(super) const ALL: &[Attack] = &[
         "mkdir -p $A/governed-agents.slice && \
          nsenter -t $PID -m mount --bind $A /sys/fs/cgroup/governed.slice && \
          reloaded",
-        "systemctl restart governor; rmdir $A/governed-agents.slice $A",
+        "restarted; rmdir $A/governed-agents.slice $A",
     ),
     either(
         Cgroups,
         "cgroups-bound-over-behind-the-daemon",
         "mkdir -p $A/governed.slice/governed-agents.slice && \
          nsenter -t $PID -m mount --bind $A /sys/fs/cgroup && reloaded",
-        "systemctl restart governor; find $A -depth -type d -delete",
+        "restarted; find $A -depth -type d -delete",
     ),
     either(
         Memory,
@@ -158,7 +158,8 @@ pub(super) const ALL: &[Attack] = &[
     .leaves(Leaves::Traces),
 ];
 
-const UNIT: &str = "rm -rf $D && systemctl daemon-reload && systemctl reset-failed governor; systemctl restart governor";
+const UNIT: &str =
+    "rm -rf $D && systemctl daemon-reload && systemctl reset-failed governor; restarted";
 const FAKE: &str = "while test $(stat -c %i /sys/fs/cgroup) != 1; do umount -l /sys/fs/cgroup; done; \
      while mountpoint -q /sys/fs/cgroup/governed.slice; do umount -l /sys/fs/cgroup/governed.slice; done; \
      find $A -depth -type d -delete 2> /dev/null || true";

@@ -163,7 +163,7 @@ pub(super) const ALL: &[Attack] = &[
         Pins,
         "bpffs-unmounted-behind-the-daemon",
         "nsenter -t $PID -m umount -l /sys/fs/bpf",
-        "systemctl restart governor",
+        "restarted",
     ),
     refused(Maps, "maps-by-number", "$R maps").guarded(),
     refused(Maps, "map-by-pin", "$R pin $P/maps-*/STATE").guarded(),
